@@ -1,0 +1,1 @@
+"""Orthonormal space-time transforms: fields to frequency planes and back."""

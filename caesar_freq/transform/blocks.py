@@ -1,0 +1,80 @@
+"""The separable space-time transform of one volume, in plane-major frequency layout."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from caesar_freq.transform.axis import KINDS, BlockDCT, make_axis
+
+#: Cell sizes and time blocks that the entropy model knows.
+CELLS = (8, 16, 32)
+MAX_TIME_BLOCK = 64
+
+
+class Transform:
+    """Time DCT and spatial cell transform of a volume ``[T, H, W]``.
+
+    Coefficients are regrouped by frequency: one plane ``[cell rows, cell columns]`` for each
+    frequency, ``[time blocks, bt, B, B, rows, columns]`` in all. Slots that a shorter block does
+    not use hold 0 and are False in the masks.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        ``(T, H, W)``, every length at least 1.
+    time_block : int
+        Largest number of frames of one temporal DCT, 1 to 64.
+    cell : {8, 16, 32}
+        Spatial cell size B.
+    kind : {"dct", "lot", "haar", "cdf97"}
+        Spatial transform. The wavelets do one DWT level and then the DCT of ``cell / 2``
+        coefficients of each subband. All but ``cdf97`` are orthonormal.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], time_block: int = 16, cell: int = 16, kind: str = "dct"
+    ) -> None:
+        if kind not in KINDS or cell not in CELLS or not 1 <= time_block <= MAX_TIME_BLOCK:
+            raise ValueError(f"no transform of kind {kind!r}, cell {cell}, time block {time_block}")
+        self.shape = tuple(shape)
+        self.time_block, self.cell, self.kind = time_block, cell, kind
+        frames, height, width = self.shape
+        self.time = BlockDCT(frames, time_block)
+        self.rows = make_axis(height, cell, kind)
+        self.columns = make_axis(width, cell, kind)
+        self.planes_shape = (
+            self.time.count,
+            time_block,
+            cell,
+            cell,
+            self.rows.count,
+            self.columns.count,
+        )
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Boolean array of `planes_shape`: which slots hold a coefficient."""
+        time = self.time.mask[:, :, None, None, None, None]
+        rows = self.rows.mask.T[None, None, :, None, :, None]
+        columns = self.columns.mask.T[None, None, None, :, None, :]
+        return time & rows & columns
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Transform `x` ``[T, H, W]`` to planes, same floating dtype."""
+        frames, height, width = self.shape
+        nt, bt, cell, _, nh, nw = self.planes_shape
+        y = self.time.forward(np.ascontiguousarray(x).reshape(1, frames, height * width))
+        y = self.rows.forward(y.reshape(nt * bt, height, width))
+        y = self.columns.forward(y.reshape(nt * bt * nh * cell, width, 1))
+        y = y.reshape(nt, bt, nh, cell, nw, cell)
+        return np.ascontiguousarray(y.transpose(0, 1, 3, 5, 2, 4))
+
+    def inverse(self, y: np.ndarray) -> np.ndarray:
+        """Inverse of `forward`."""
+        frames, height, width = self.shape
+        nt, bt, cell, _, nh, nw = self.planes_shape
+        x = np.ascontiguousarray(y.transpose(0, 1, 4, 2, 5, 3))
+        x = self.columns.inverse(x.reshape(nt * bt * nh * cell, nw, cell, 1))
+        x = self.rows.inverse(x.reshape(nt * bt, nh, cell, width))
+        x = self.time.inverse(x.reshape(1, nt, bt, height * width))
+        return x.reshape(self.shape)

@@ -1,0 +1,82 @@
+"""The transforms invert exactly, keep energy and sort frequencies."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from caesar_freq.transform.axis import KINDS, near_equal_sizes
+from caesar_freq.transform.blocks import Transform
+from caesar_freq.transform.latent import from_cells, latents, to_cells
+
+SHAPES = st.tuples(st.integers(1, 20), st.integers(1, 40), st.integers(1, 40))
+
+
+@given(
+    SHAPES,
+    st.sampled_from(sorted(KINDS)),
+    st.sampled_from([8, 16, 32]),
+    st.sampled_from([1, 2, 6, 16, 64]),
+)
+@settings(max_examples=60, deadline=None)
+def test_inverse_restores_any_shape(shape, kind, cell, time_block):
+    x = np.random.default_rng(0).standard_normal(shape)
+    transform = Transform(shape, time_block, cell, kind)
+    y = transform.forward(x)
+    assert y.shape == transform.planes_shape
+    assert not y[~transform.mask].any()
+    np.testing.assert_allclose(transform.inverse(y), x, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["dct", "lot"])
+def test_coefficient_error_is_value_error(kind):
+    rng = np.random.default_rng(1)
+    shape = (17, 37, 49)
+    transform = Transform(shape, 16, 16, kind)
+    x = rng.standard_normal(shape)
+    error = rng.standard_normal(transform.planes_shape) * transform.mask
+    moved = transform.inverse(transform.forward(x) + error) - x
+    assert np.isclose(np.sum(moved**2), np.sum(error**2), rtol=1e-12)
+    assert transform.mask.sum() == x.size
+
+
+def test_haar_is_orthonormal_on_even_sizes():
+    x = np.random.default_rng(2).standard_normal((4, 32, 48))
+    y = Transform(x.shape, 16, 16, "haar").forward(x)
+    assert np.isclose(np.sum(y**2), np.sum(x**2), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_slots_rise_in_frequency(kind):
+    n = np.arange(64)
+    transform = Transform((1, 1, 64), 1, 16, kind)
+    strongest = []
+    for cycles in (1, 9, 17, 25, 31):
+        wave = np.cos(2 * np.pi * cycles * (n + 0.3) / 64)[None, None]
+        energy = (transform.forward(wave) ** 2).sum(axis=(0, 1, 2, 4, 5))
+        strongest.append(int(np.argmax(energy)))
+    assert strongest == sorted(strongest)
+    assert strongest[0] <= 2 and strongest[-1] >= 12
+
+
+def test_near_equal_sizes_cover_the_axis():
+    assert near_equal_sizes(37, 16) == [13, 12, 12]
+    assert near_equal_sizes(1, 16) == [1]
+
+
+@pytest.mark.parametrize("use_dwt", [True, False])
+def test_latents_are_the_low_end_of_the_cells(use_dwt):
+    x = np.random.default_rng(3).standard_normal((2, 3, 37, 49)).astype(np.float32)
+    cells = to_cells(x, "haar", use_dwt)
+    assert cells.shape == (2, 3, 256, 3, 4)
+    np.testing.assert_array_equal(latents(x, "haar", use_dwt, 32), cells[:, :, :32])
+    np.testing.assert_allclose(from_cells(cells, 37, 49, "haar", use_dwt), x, atol=1e-5)
+
+
+def test_latents_keep_a_smooth_frame():
+    y, x = np.mgrid[0:256, 0:256] / 256
+    frame = (np.sin(2 * np.pi * x) * np.cos(2 * np.pi * y)).astype(np.float32)
+    cells = to_cells(frame)
+    assert cells.shape == (256, 16, 16)
+    kept = np.sum(cells[:32].astype(np.float64) ** 2) / np.sum(cells.astype(np.float64) ** 2)
+    assert kept > 0.999
