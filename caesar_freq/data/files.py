@@ -1,0 +1,146 @@
+"""Read and write arrays and variables: ``.npy``, ``.npz`` and NetCDF (``.nc``).
+
+``read`` gives a list of `Field` whatever the format, ``write`` takes one. Formats without names
+keep what they can: an ``.npy`` file has neither name nor dimensions, an ``.npz`` file only names.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from caesar_freq.atomic import atomic_path
+from caesar_freq.data.field import Field, check_values
+from caesar_freq.errors import InputError
+
+SUFFIXES = (".npy", ".npz", ".nc")
+DEFAULT_KEY = "data"
+
+
+def read(path: str | Path, names: Sequence[str] | None = None) -> list[Field]:
+    """Read one or several variables.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.npy``, ``.npz`` or ``.nc`` (NetCDF 3 or 4).
+    names : sequence of str, optional
+        Keys (npz) or variables (nc) to read, in this order. By default the key ``data`` (npz), or
+        the only float variable that is not a coordinate (nc).
+
+    Returns
+    -------
+    list of Field
+        One per name.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged or of another format, a name does not exist (the message
+        lists what does) or is needed, or an array is not 1-D to 5-D float data.
+    """
+    path = Path(path)
+    suffix = _suffix(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist or is not a file; check the path")
+    if suffix == ".nc":
+        # netCDF4 is slow to import and of no use to npz users.
+        from caesar_freq.data import netcdf
+
+        return netcdf.read(path, names)
+    if suffix == ".npy":
+        if names and list(names) != [DEFAULT_KEY]:
+            raise InputError(f"{path} is an .npy file and holds one unnamed array; drop {names!r}")
+        return [Field(DEFAULT_KEY, check_values(_load_npy(path), "the array", path))]
+    arrays = load_npz(path, names or [DEFAULT_KEY])
+    return [
+        Field(key, check_values(values, f"array {key!r}", path)) for key, values in arrays.items()
+    ]
+
+
+def write(path: str | Path, fields: Sequence[Field]) -> None:
+    """Write fields to `path`; the suffix chooses the format. Complete or absent, never half.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.npy`` (one field only), ``.npz`` (one key per field) or ``.nc``. In NetCDF, NaN is
+        written as the ``_FillValue`` of the field's attributes where it has one.
+    fields : sequence of Field
+        Fields without `dims` get plain dimension names in NetCDF.
+
+    Raises
+    ------
+    InputError
+        If the suffix is unknown, `path` cannot be written, or the fields do not fit one file.
+    """
+    path = Path(path)
+    suffix = _suffix(path)
+    if suffix == ".npy" and len(fields) != 1:
+        raise InputError(
+            f"{path} can hold one array but {len(fields)} were given; write to .npz or .nc"
+        )
+    with atomic_path(path) as temporary:
+        if suffix == ".nc":
+            from caesar_freq.data import netcdf
+
+            netcdf.write(temporary, fields)
+        elif suffix == ".npy":
+            np.save(temporary, fields[0].values)
+        else:
+            np.savez(temporary, **{field.name: field.values for field in fields})
+
+
+def load_npz(path: str | Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of an npz file by key, as stored.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged, or lacks a key (the message lists its keys).
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path} does not exist or is not a file; check the path")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise InputError(f"{path} is not an .npz archive; rename it to .npy")
+            missing = [key for key in keys if key not in archive.files]
+            if missing:
+                raise InputError(
+                    f"{path} has no key {missing[0]!r}; its keys are: "
+                    f"{', '.join(archive.files) or '(none)'}; name the one to use"
+                )
+            return {key: archive[key] for key in keys}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, SyntaxError) as error:
+        raise InputError(_unreadable(path, ".npz", error)) from error
+
+
+def _load_npy(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, SyntaxError) as error:
+        raise InputError(_unreadable(path, ".npy", error)) from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise InputError(f"{path} is an .npz archive; rename it to .npz")
+    return array
+
+
+def _unreadable(path: str | Path, suffix: str, error: Exception) -> str:
+    if "Object arrays" in str(error):
+        return f"{path} holds Python objects, not numbers; save it again as a float32 array"
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f"{path} is damaged or not an {suffix} file ({reason}); make it again"
+
+
+def _suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(
+            f"{path} has no known array format; use a file name ending in {', '.join(SUFFIXES)}"
+        )
+    return suffix

@@ -1,0 +1,217 @@
+"""Variables of NetCDF files, with everything needed to write them back unchanged.
+
+Coordinates, bounds and grid mappings are carried as stored (no decoding of times or units), so
+that they come back bit for bit; only the data themselves are decoded: packed integers become
+floats and fill values NaN, as xarray does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+
+from caesar_freq.data.field import FILL_ATTRS, Coordinate, Field, check_values
+from caesar_freq.errors import InputError
+
+# Attributes in packed units: meaningless once the data are floats.
+_PACKING = ("scale_factor", "add_offset", "_Unsigned", "valid_range", "valid_min", "valid_max")
+# Attributes that name further variables belonging to a field (CF conventions, chapters 5 and 7).
+_REFERENCES = ("coordinates", "grid_mapping", "bounds", "climatology")
+# Dimension names given to arrays that have none, last axis last.
+_PLAIN_DIMS = ("variable", "section", "time", "height", "width")
+
+
+def read(path: Path, names: Sequence[str] | None) -> list[Field]:
+    """See `caesar_freq.data.files.read`."""
+    try:
+        dataset = netCDF4.Dataset(path)
+    except OSError as error:
+        raise InputError(f"{path} is damaged or not a NetCDF file; make it again") from error
+    with dataset:
+        dataset.set_auto_maskandscale(False)
+        dataset.set_auto_chartostring(False)
+        names = list(names or [_only_float_variable(dataset, path)])
+        for name in names:
+            if name not in dataset.variables:
+                raise InputError(
+                    f"{path} has no variable {name!r}; its variables are: "
+                    f"{', '.join(dataset.variables) or '(none)'}"
+                )
+        return [_read_field(dataset, name, path) for name in names]
+
+
+def write(path: Path, fields: Sequence[Field]) -> None:
+    """See `caesar_freq.data.files.write`; writes in place, so give it a temporary path."""
+    with netCDF4.Dataset(path, "w", format="NETCDF4") as dataset:
+        dataset.setncatts(dict(fields[0].file_attrs))
+        for field in fields:
+            dims = field.dims or _PLAIN_DIMS[-field.values.ndim :]
+            for name, coord in field.coords.items():
+                if name not in dataset.variables:
+                    _write_variable(dataset, name, coord.dims, coord.values, coord.attrs)
+            values, attrs = _with_fill(field)
+            _write_variable(dataset, field.name, dims, values, attrs)
+
+
+def _only_float_variable(dataset: netCDF4.Dataset, path: Path) -> str:
+    """Name of the one variable that can only be meant."""
+    auxiliary = set(dataset.dimensions)
+    for variable in dataset.variables.values():
+        auxiliary |= set(_referenced(_attrs(variable)))
+    choices = [
+        name
+        for name, variable in dataset.variables.items()
+        if name not in auxiliary and variable.ndim > 0 and _is_float(variable)
+    ]
+    # A data variable has more dimensions than the 1-D helpers some files do not declare as such.
+    ranks = [dataset.variables[name].ndim for name in choices]
+    best = [name for name, rank in zip(choices, ranks, strict=True) if rank == max(ranks)]
+    if len(best) == 1:
+        return best[0]
+    if not best:
+        raise InputError(
+            f"{path} has no float variable; its variables are: "
+            f"{', '.join(dataset.variables) or '(none)'}; integers need a scale_factor attribute "
+            "or a conversion to float32"
+        )
+    raise InputError(
+        f"{path} has several float variables ({', '.join(choices)}); name the one(s) to use"
+    )
+
+
+def _is_float(variable: netCDF4.Variable) -> bool:
+    if not isinstance(variable.dtype, np.dtype):  # text, compound, enum, variable length
+        return False
+    packed = variable.dtype.kind in "iu" and _is_packed(_attrs(variable))
+    return variable.dtype.kind == "f" or packed
+
+
+def _is_packed(attrs: Mapping[str, Any]) -> bool:
+    return "scale_factor" in attrs or "add_offset" in attrs
+
+
+def _attrs(variable: netCDF4.Variable) -> dict[str, Any]:
+    return {name: variable.getncattr(name) for name in variable.ncattrs()}
+
+
+def _read_field(dataset: netCDF4.Dataset, name: str, path: Path) -> Field:
+    variable = dataset.variables[name]
+    attrs = _attrs(variable)
+    if not isinstance(variable.dtype, np.dtype) or variable.dtype.kind not in "iuf":
+        raise InputError(f"variable {name!r} in {path} does not hold numbers; name another one")
+    raw = np.asarray(variable[...])
+    if raw.dtype.kind == "f" or _is_packed(attrs):
+        raw, attrs = _decode(raw, attrs)
+    return Field(
+        name,
+        check_values(raw, f"variable {name!r}", path),
+        tuple(variable.dimensions),
+        attrs,
+        _read_coords(dataset, name),
+        {key: dataset.getncattr(key) for key in dataset.ncattrs()},
+    )
+
+
+def _decode(raw: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
+    """Unpack to float and turn fill values into NaN; attributes of the packing are dropped."""
+    if raw.dtype.kind == "i" and attrs.get("_Unsigned") == "true":
+        raw = raw.view(raw.dtype.str.replace("i", "u"))
+    missing = np.zeros(raw.shape, dtype=bool)
+    for key in FILL_ATTRS:
+        for fill in np.ravel(attrs.get(key, [])):
+            # Compared in the stored type: float32(1e20) is not float64(1e20).
+            missing |= raw == np.asarray(fill).astype(raw.dtype)
+    packed = _is_packed(attrs)
+    values = raw
+    if packed:
+        scale = float(np.ravel(attrs.get("scale_factor", 1))[0])
+        offset = float(np.ravel(attrs.get("add_offset", 0))[0])
+        values = (raw * scale + offset).astype(_unpacked_dtype(raw.dtype, scale, offset))
+        attrs = {key: value for key, value in attrs.items() if key not in (*_PACKING, *FILL_ATTRS)}
+    return (
+        np.where(missing, values.dtype.type(np.nan), values) if missing.any() else values
+    ), attrs
+
+
+def _unpacked_dtype(stored: np.dtype, scale: float, offset: float) -> np.dtype:
+    """float32 where it resolves an eighth of the packing quantum for every code, else float64."""
+    if stored.kind == "f":
+        return stored
+    largest = abs(offset) + abs(scale) * np.iinfo(stored).max
+    fine = np.spacing(np.float32(largest)) <= abs(scale) / 8
+    return np.dtype(np.float32 if fine else np.float64)
+
+
+def _referenced(attrs: Mapping[str, Any]) -> Iterable[str]:
+    """Names of variables mentioned by reference attributes; 'name: x y' forms included."""
+    for key in _REFERENCES:
+        if isinstance(attrs.get(key), str):
+            yield from attrs[key].replace(":", " ").split()
+
+
+def _read_coords(dataset: netCDF4.Dataset, name: str) -> dict[str, Coordinate]:
+    """All variables that `name` refers to by its dimensions or attributes, and they in turn."""
+    coords: dict[str, Coordinate] = {}
+    queue = [name]
+    while queue:
+        variable = dataset.variables[queue.pop()]
+        for other in (*variable.dimensions, *_referenced(_attrs(variable))):
+            if other == name or other in coords or other not in dataset.variables:
+                continue
+            source = dataset.variables[other]
+            values = np.asarray(source[...])
+            # NetCDF-4 strings come as objects, big-endian numbers as they are
+            native = str if values.dtype.kind == "O" else values.dtype.newbyteorder("=")
+            values = values.astype(native)
+            if values.dtype.kind in "iufUS":
+                coords[other] = Coordinate(tuple(source.dimensions), values, _attrs(source))
+                queue.append(other)
+    return coords
+
+
+def _with_fill(field: Field) -> tuple[np.ndarray, dict[str, Any]]:
+    """Values and attributes to store: NaN goes back to the fill value the file had.
+
+    Where a real value happens to equal the fill value, NaN itself becomes the fill value: a
+    reader must never take a number for a hole.
+    """
+    attrs = dict(field.attrs)
+    fills = np.concatenate([np.ravel(attrs[key]) for key in FILL_ATTRS if key in attrs] or [[]])
+    if not fills.size:
+        return field.values, attrs
+    fills = fills.astype(field.values.dtype)
+    if np.isin(field.values, fills[~np.isnan(fills)]).any():
+        attrs = {key: value for key, value in attrs.items() if key not in FILL_ATTRS}
+        return field.values, {**attrs, "_FillValue": field.values.dtype.type(np.nan)}
+    return np.where(np.isnan(field.values), fills[0], field.values), attrs
+
+
+def _write_variable(
+    dataset: netCDF4.Dataset,
+    name: str,
+    dims: Sequence[str],
+    values: np.ndarray,
+    attrs: Mapping[str, Any],
+) -> None:
+    for dim, size in zip(dims, values.shape, strict=True):
+        known = dataset.dimensions.get(dim)
+        if known is None:
+            dataset.createDimension(dim, size)
+        elif known.size != size:
+            raise InputError(
+                f"variable {name!r} has {size} points along {dim!r} but another one has "
+                f"{known.size}; write them to separate files"
+            )
+    attrs = dict(attrs)
+    fill = attrs.pop("_FillValue", None)
+    dtype = str if values.dtype.kind == "U" else values.dtype
+    # False means: no _FillValue attribute, as in the file it came from
+    variable = dataset.createVariable(name, dtype, tuple(dims), fill_value=fill)
+    variable.set_auto_maskandscale(False)
+    variable.set_auto_chartostring(False)
+    variable.setncatts(attrs)
+    variable[...] = values.astype(object) if dtype is str else values
