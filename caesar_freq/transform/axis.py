@@ -58,16 +58,17 @@ class BlockDCT:
     length : int
         Samples along the axis, at least 1.
     block : int
-        Largest block size; also the number of frequency slots of every block.
+        Largest block size wanted. Every block has `slots` frequency slots, the size of the
+        largest block there is, so short axes cost no memory.
     lapped : bool
         Rotate samples across inner block borders first (lapped orthogonal transform).
     """
 
     def __init__(self, length: int, block: int, lapped: bool = False) -> None:
-        self.length, self.block = length, block
+        self.length = length
         self.sizes = near_equal_sizes(length, block)
-        self.count = len(self.sizes)
-        self.mask = np.arange(block)[None, :] < np.array(self.sizes)[:, None]
+        self.count, self.slots = len(self.sizes), self.sizes[0]
+        self.mask = np.arange(self.slots)[None, :] < np.array(self.sizes)[:, None]
         self._runs = self._equal_runs()
         self._borders = self._lap_borders() if lapped else {}
 
@@ -102,7 +103,7 @@ class BlockDCT:
         """``[outer, length, inner]`` samples to ``[outer, blocks, slots, inner]`` coefficients."""
         x = self._rotate(x, inverse=False)
         outer, _, inner = x.shape
-        y = np.zeros((outer, self.count, self.block, inner), x.dtype)
+        y = np.zeros((outer, self.count, self.slots, inner), x.dtype)
         for block, number, sample, size in self._runs:
             part = x[:, sample : sample + number * size].reshape(outer, number, size, inner)
             y[:, block : block + number, :size] = _apply(dct_matrix(size), part)
@@ -121,15 +122,15 @@ class BlockDCT:
 class WaveletDCT:
     """One-level wavelet split, then the DCT of each half; the high half's slots run downwards.
 
-    The high subband is frequency-reversed by decimation, so slot ``block-1-k`` holds its
+    The high subband is frequency-reversed by decimation, so slot ``slots-1-k`` holds its
     frequency ``k`` and slots rise in frequency across the whole block.
     """
 
     def __init__(self, length: int, block: int, wavelet: str) -> None:
-        self.length, self.block = length, block
+        self.length = length
         self.wavelet = WAVELETS[wavelet]
         self._half = BlockDCT(-(-length // 2), block // 2)
-        self.count = self._half.count
+        self.count, self.slots = self._half.count, 2 * self._half.slots
         self.mask = np.concatenate([self._half.mask, self._half.mask[:, ::-1]], axis=1)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -141,7 +142,7 @@ class WaveletDCT:
 
     def inverse(self, y: np.ndarray) -> np.ndarray:
         """Inverse of `forward`."""
-        half = self.block // 2
+        half = self._half.slots
         low = self._half.inverse(y[:, :, :half])
         high = self._half.inverse(y[:, :, half:][:, :, ::-1])
         x = pywt.idwt(low, high, self.wavelet, mode="periodization", axis=1)

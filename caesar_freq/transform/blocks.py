@@ -15,8 +15,9 @@ class Transform:
     """Time DCT and spatial cell transform of a volume ``[T, H, W]``.
 
     Coefficients are regrouped by frequency: one plane ``[cell rows, cell columns]`` for each
-    frequency, ``[time blocks, bt, B, B, rows, columns]`` in all. Slots that a shorter block does
-    not use hold 0 and are False in the masks.
+    frequency, ``[time blocks, bt, Bh, Bw, rows, columns]`` in all, where bt, Bh and Bw are the
+    largest block sizes there are. Slots that a shorter block does not use hold 0 and are False in
+    `mask`.
 
     Parameters
     ----------
@@ -44,9 +45,9 @@ class Transform:
         self.columns = make_axis(width, cell, kind)
         self.planes_shape = (
             self.time.count,
-            time_block,
-            cell,
-            cell,
+            self.time.slots,
+            self.rows.slots,
+            self.columns.slots,
             self.rows.count,
             self.columns.count,
         )
@@ -62,19 +63,19 @@ class Transform:
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Transform `x` ``[T, H, W]`` to planes, same floating dtype."""
         frames, height, width = self.shape
-        nt, bt, cell, _, nh, nw = self.planes_shape
+        nt, bt, bh, bw, nh, nw = self.planes_shape
         y = self.time.forward(np.ascontiguousarray(x).reshape(1, frames, height * width))
         y = self.rows.forward(y.reshape(nt * bt, height, width))
-        y = self.columns.forward(y.reshape(nt * bt * nh * cell, width, 1))
-        y = y.reshape(nt, bt, nh, cell, nw, cell)
+        y = self.columns.forward(y.reshape(nt * bt * nh * bh, width, 1))
+        y = y.reshape(nt, bt, nh, bh, nw, bw)
         return np.ascontiguousarray(y.transpose(0, 1, 3, 5, 2, 4))
 
     def inverse(self, y: np.ndarray) -> np.ndarray:
         """Inverse of `forward`."""
         frames, height, width = self.shape
-        nt, bt, cell, _, nh, nw = self.planes_shape
+        nt, bt, bh, bw, nh, nw = self.planes_shape
         x = np.ascontiguousarray(y.transpose(0, 1, 4, 2, 5, 3))
-        x = self.columns.inverse(x.reshape(nt * bt * nh * cell, nw, cell, 1))
-        x = self.rows.inverse(x.reshape(nt * bt, nh, cell, width))
+        x = self.columns.inverse(x.reshape(nt * bt * nh * bh, nw, bw, 1))
+        x = self.rows.inverse(x.reshape(nt * bt, nh, bh, width))
         x = self.time.inverse(x.reshape(1, nt, bt, height * width))
         return x.reshape(self.shape)
