@@ -1,0 +1,1 @@
+"""Quantiser, bounds, stream format and the choice of block modes."""

@@ -60,6 +60,11 @@ class Transform:
         columns = self.columns.mask.T[None, None, None, :, None, :]
         return time & rows & columns
 
+    @property
+    def n_coefficients(self) -> int:
+        """Number of slots in use."""
+        return int(self.time.mask.sum() * self.rows.mask.sum() * self.columns.mask.sum())
+
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Transform `x` ``[T, H, W]`` to planes, same floating dtype."""
         frames, height, width = self.shape

@@ -1,0 +1,106 @@
+"""Uniform quantiser with a dead zone, integer prediction between time blocks, centroids.
+
+``q = round(y / step - mu)`` where ``mu`` predicts the temporal-mean plane (temporal frequency 0)
+of a time block from the quantised one before it: ``mu = (alpha * previous + 32) >> 6`` with one
+``alpha`` for each of six classes of spatial frequency. The prediction is made of integers, so all
+devices make the same one.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+N_CLASSES = 6
+#: Coefficients beyond this many steps are not coded; the block is stored losslessly instead.
+MAX_LEVEL = 1 << 29
+
+
+def frequency_classes(bh: int, bw: int) -> np.ndarray:
+    """Prediction class 0..5 of every spatial frequency, int64 ``[bh, bw]``."""
+    radius = np.arange(bh)[:, None] * 16 // bh + np.arange(bw)[None, :] * 16 // bw
+    return np.digitize(radius, [1, 2, 4, 8, 16]).astype(np.int64)
+
+
+def fit_alphas(planes: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Least-squares prediction factors in 1/64, int64 ``[6]``, 0 where they hardly help.
+
+    Parameters
+    ----------
+    planes : float [nt, bt, bh, bw, nh, nw]
+    """
+    alphas = np.zeros(N_CLASSES, np.int64)
+    if planes.shape[0] < 2:
+        return alphas
+    before, after = planes[:-1, 0], planes[1:, 0]
+    for c in range(N_CLASSES):
+        x = before[:, classes == c].astype(np.float64).ravel()
+        y = after[:, classes == c].astype(np.float64).ravel()
+        energy = float(x @ x)
+        if energy > 0:
+            alphas[c] = int(np.clip(np.rint(64 * float(x @ y) / energy), 0, 64))
+    alphas[alphas < 6] = 0
+    return alphas
+
+
+@nb.njit(nogil=True, cache=True)
+def quantise(planes, step, dead_zone, alphas, classes):
+    """Quantise `planes`; returns levels int32 of the same shape and whether all fit `MAX_LEVEL`."""
+    nt, bt, bh, bw, nh, nw = planes.shape
+    q = np.empty(planes.shape, np.int32)
+    previous = np.zeros((bh, bw, nh, nw), np.int64)
+    fits = True
+    for t in range(nt):
+        for i in range(bt):
+            for j in range(bh):
+                for k in range(bw):
+                    alpha = alphas[classes[j, k]] if i == 0 and t > 0 else 0
+                    for y in range(nh):
+                        for x in range(nw):
+                            mu = (alpha * previous[j, k, y, x] + 32) >> 6
+                            value = planes[t, i, j, k, y, x] / step - mu
+                            if not abs(value) < MAX_LEVEL:
+                                fits = False
+                                value = 0.0
+                            level = np.int32(0)
+                            if abs(value) >= dead_zone:
+                                level = np.int32(np.rint(value))
+                            q[t, i, j, k, y, x] = level
+                            if i == 0:
+                                previous[j, k, y, x] = level + mu
+    return q, fits
+
+
+@nb.njit(nogil=True, cache=True)
+def dequantise(q, bins, step, alphas, classes, centroid, planes):
+    """Fill float `planes` with the reconstruction of levels `q` (bins: see `coder.run_block`)."""
+    nt, bt, bh, bw, nh, nw = q.shape
+    previous = np.zeros((bh, bw, nh, nw), np.int64)
+    for t in range(nt):
+        for i in range(bt):
+            for j in range(bh):
+                for k in range(bw):
+                    alpha = alphas[classes[j, k]] if i == 0 and t > 0 else 0
+                    for y in range(nh):
+                        for x in range(nw):
+                            level = np.int64(q[t, i, j, k, y, x])
+                            mu = (alpha * previous[j, k, y, x] + 32) >> 6
+                            value = np.float64(level + mu)
+                            m = abs(level)
+                            if 0 < m < 4:
+                                shift = centroid[bins[t, i, j, k, y, x] >> 2, m - 1] / 64.0
+                                value += shift if level > 0 else -shift
+                            planes[t, i, j, k, y, x] = value * step
+                            if i == 0:
+                                previous[j, k, y, x] = level + mu
+
+
+@nb.njit(nogil=True, cache=True)
+def squared_error(planes, decoded):
+    """Sum of squared differences in float64."""
+    a, b = planes.ravel(), decoded.ravel()
+    total = 0.0
+    for i in range(a.size):
+        d = np.float64(a[i]) - np.float64(b[i])
+        total += d * d
+    return total
