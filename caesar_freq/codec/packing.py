@@ -28,6 +28,11 @@ class Reader:
         self._data = memoryview(data)
         self._at = 0
 
+    @property
+    def left(self) -> int:
+        """Bytes not read yet."""
+        return len(self._data) - self._at
+
     def take(self, count: int) -> bytes:
         """The next `count` bytes."""
         if count < 0 or self._at + count > len(self._data):
@@ -53,4 +58,4 @@ class Reader:
 
     def rest(self) -> bytes:
         """All that is left."""
-        return self.take(len(self._data) - self._at)
+        return self.take(self.left)

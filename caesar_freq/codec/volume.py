@@ -51,18 +51,16 @@ class VolumeCode:
     ----------
     data : bytes
         Everything `decode_volume` needs besides transform, step and model.
-    bins : uint8 array
-        Scale bins of the coefficients, for `dequantise`.
+    levels, bins : int32 and uint8 arrays
+        Quantised levels and their scale bins, for `reconstruct`.
     end_of_block_bytes : int
         Part of `data` that says where each cell ends.
-    block_bits : float array [nt]
-        Ideal code length of each time block in bits.
     """
 
     data: bytes
+    levels: np.ndarray
     bins: np.ndarray
     end_of_block_bytes: int
-    block_bits: np.ndarray
 
 
 class _Blocks:
@@ -143,23 +141,18 @@ def encode_levels(
     used = [shells_used(q[t]) for t in range(nt)]
     capacity = MAX_OPERATIONS * transform.n_coefficients
     starts, counts = np.empty(capacity, np.uint16), np.empty(capacity, np.uint16)
-    n_ops, ends = 0, []
+    n_ops = 0
     for t in range(nt):
         n_ops, _, _ = blocks.run(ENCODE, t, q[t], bins[t], used[t], starts, counts, n_ops)
-        ends.append(n_ops)
     words = np.empty(n_ops // 2 + 2, np.uint32)
     state, n_words = write(starts, counts, n_ops, words)
     end_of_block = encode_ints(_end_residuals(used), -blocks.n_shells, blocks.n_shells)
     head = bytes([1, *alphas.tolist()]) if alphas.any() else b"\0"
     head += varint(len(end_of_block))
     stream = np.uint64(state).astype("<u8").tobytes() + words[:n_words].astype("<u4").tobytes()
-    bits = np.array([
-        float(np.sum(16 - np.log2(counts[a:b].astype(np.float64) + 1)))
-        for a, b in zip([0, *ends], ends)
-    ])  # fmt: skip
     if n_ops == 0:
         stream = b""
-    return VolumeCode(head + end_of_block + stream, bins, len(head) + len(end_of_block), bits)
+    return VolumeCode(head + end_of_block + stream, q, bins, len(head) + len(end_of_block))
 
 
 def decode_volume(
@@ -234,18 +227,17 @@ class VolumeEncoder:
         """Quantise and code."""
         return encode_levels(self.levels(step, dead_zone), self.alphas, self.transform, self.model)
 
-    def coefficient_error(self, q: np.ndarray, bins: np.ndarray, step: float) -> float:
-        """Sum of squared coefficient errors of levels `q`: by Parseval that of the values."""
+    def coefficient_error(self, code: VolumeCode, step: float) -> float:
+        """Sum of squared coefficient errors of `code`: by Parseval that of the values."""
         planes = np.empty_like(self.planes)
-        dequantise(q, bins, step, self.alphas, self.classes, self.model.centroid, planes)
+        dequantise(code.levels, code.bins, step, self.alphas, self.classes, self.model.centroid, planes)
         return squared_error(self.planes, planes)
 
     def simulate(self, step: float, dead_zone: float) -> np.ndarray:
         """What a decoder would return, ``[T, H, W]``, without entropy coding."""
-        q = self.levels(step, dead_zone)
-        code = encode_levels(q, self.alphas, self.transform, self.model)
+        code = self.encode(step, dead_zone)
         return reconstruct(
-            q, code.bins, step, self.alphas, self.transform, self.model, self.planes.dtype
+            code.levels, code.bins, step, self.alphas, self.transform, self.model, self.planes.dtype
         )[0]
 
 

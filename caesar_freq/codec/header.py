@@ -1,0 +1,181 @@
+"""The head of a ``.cfq`` stream: everything but the chunks themselves.
+
+::
+
+    magic "CFQ", version, varint length of the body, body, CRC-32C of all before, chunks
+
+All numbers are little-endian. The body holds, in this order: dtype and dimensions, shape, error
+mode and bound, float precision of the transform, the variables (`Variable`), fill value, model,
+generator, metadata and the chunk table (length and CRC-32C of each chunk; offsets follow by
+summing, so any chunk can be read alone).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+import google_crc32c
+import numpy as np
+
+from caesar_freq.codec.chunks import count, five_dimensional
+from caesar_freq.codec.packing import Reader, varint
+from caesar_freq.errors import CorruptStreamError
+from caesar_freq.transform.axis import KINDS
+from caesar_freq.transform.blocks import CELLS, MAX_TIME_BLOCK
+
+MAGIC = b"CFQ"
+VERSION = 1
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+MODES = ("abs", "rel", "nrmse", "psnr", "lossless")
+_KIND_NAMES = {number: name for name, number in KINDS.items()}
+#: Largest array that a header may announce, in values.
+MAX_VALUES = 1 << 40
+
+
+@dataclass
+class Variable:
+    """Normalisation, step and transform that the chunks of a variable share.
+
+    The step is ``2 ** (step_index / 512)`` of the range.
+    """
+
+    offset: float
+    range: float
+    step_index: int = 0
+    kind: str = "dct"
+    cell: int = 16
+    time_block: int = 16
+
+    @property
+    def step(self) -> float:
+        """Normalised quantisation step."""
+        return 2.0 ** (self.step_index / 512)
+
+    def pack(self) -> bytes:
+        """Serialise."""
+        layout = KINDS[self.kind] | CELLS.index(self.cell) << 2
+        return struct.pack(
+            "<ddiBB", self.offset, self.range, self.step_index, layout, self.time_block
+        )
+
+    @classmethod
+    def unpack(cls, reader: Reader) -> Variable:
+        """Inverse of `pack`."""
+        offset, spread, step, layout, time_block = struct.unpack("<ddiBB", reader.take(22))
+        if layout & 3 not in _KIND_NAMES or layout >> 2 >= len(CELLS) or abs(step) > 1 << 20:
+            raise CorruptStreamError("the header names an unknown transform; is the file newer?")
+        if not 1 <= time_block <= MAX_TIME_BLOCK:
+            raise CorruptStreamError("the header names an impossible time block")
+        return cls(offset, spread, step, _KIND_NAMES[layout & 3], CELLS[layout >> 2], time_block)
+
+
+@dataclass
+class Header:
+    """Parsed head of a stream; see the fields' names."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    mode: str
+    bound: float
+    double: bool
+    variables: list[Variable]
+    fill_value: float | None = None
+    fingerprint: str = ""
+    model: bytes = b""
+    generator_sha256: str = ""
+    generator_source: str = ""
+    metadata: bytes = b""
+    chunks: list[tuple[int, int]] = field(default_factory=list)
+
+    def pack(self) -> bytes:
+        """Serialise with magic, version and checksum."""
+        flags = (
+            bool(self.double)
+            | (self.fill_value is not None) << 1
+            | bool(self.model) << 2
+            | bool(self.generator_sha256) << 3
+            | bool(self.metadata) << 4
+            | bool(self.variables) << 5
+        )
+        body = bytes([DTYPES.index(self.dtype), len(self.shape)])
+        body += b"".join(varint(n) for n in self.shape)
+        body += struct.pack("<BdB", MODES.index(self.mode), self.bound, flags)
+        if self.variables:
+            body += b"".join(v.pack() for v in self.variables)
+            body += bytes.fromhex(self.fingerprint)[:8]
+        if self.fill_value is not None:
+            body += struct.pack("<d", self.fill_value)
+        if self.model:
+            body += varint(len(self.model)) + self.model
+        if self.generator_sha256:
+            source = self.generator_source.encode()
+            body += bytes.fromhex(self.generator_sha256) + varint(len(source)) + source
+        if self.metadata:
+            body += varint(len(self.metadata)) + self.metadata
+        for length, checksum in self.chunks:
+            body += varint(length) + struct.pack("<I", checksum)
+        head = MAGIC + bytes([VERSION]) + varint(len(body)) + body
+        return head + struct.pack("<I", google_crc32c.value(head))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> tuple[Header, int]:
+        """Parse a stream's head; returns it and its length in bytes.
+
+        Raises
+        ------
+        CorruptStreamError
+            If `data` is not ours, of a later version, truncated or altered.
+        """
+        if not data.startswith(MAGIC):
+            raise CorruptStreamError("this is not a CAESAR-Freq file (its first bytes are not CFQ)")
+        reader = Reader(data)
+        reader.take(len(MAGIC))
+        version = reader.byte()
+        if version != VERSION:
+            raise CorruptStreamError(
+                f"the file has format version {version}, this program reads {VERSION}; "
+                "install the release that wrote it"
+            )
+        body = reader.take(reader.varint())
+        end = len(data) - len(reader.rest())
+        if len(data) < end + 4 or struct.unpack("<I", data[end : end + 4])[0] != (
+            google_crc32c.value(bytes(data[:end]))
+        ):
+            raise CorruptStreamError("the header is truncated or altered (checksum mismatch)")
+        return cls._parse(Reader(body)), end + 4
+
+    @classmethod
+    def _parse(cls, reader: Reader) -> Header:
+        dtype, ndim = reader.byte(), reader.byte()
+        if dtype >= len(DTYPES) or not 1 <= ndim <= 5:
+            raise CorruptStreamError("the header announces an unknown data type or shape")
+        shape = tuple(reader.varint() for _ in range(ndim))
+        if min(shape) < 1 or int(np.prod(shape, dtype=object)) > MAX_VALUES:
+            raise CorruptStreamError(f"the header announces an impossible shape {shape}")
+        mode, bound, flags = struct.unpack("<BdB", reader.take(10))
+        if mode >= len(MODES):
+            raise CorruptStreamError("the header announces an unknown error mode")
+        header = cls(shape, DTYPES[dtype], MODES[mode], bound, bool(flags & 1), [])
+        if flags & 32:
+            count = five_dimensional(shape)[0]
+            header.variables = [Variable.unpack(reader) for _ in range(count)]
+            header.fingerprint = reader.take(8).hex()
+        if flags & 2:
+            header.fill_value = struct.unpack("<d", reader.take(8))[0]
+        if flags & 4:
+            header.model = reader.take(reader.varint())
+        if flags & 8:
+            header.generator_sha256 = reader.take(32).hex()
+            header.generator_source = reader.take(reader.varint()).decode(errors="replace")
+        if flags & 16:
+            header.metadata = reader.take(reader.varint())
+        n_chunks = count(five_dimensional(shape))
+        if n_chunks * 5 > reader.left:
+            raise CorruptStreamError("the header's chunk table is incomplete")
+        for _ in range(n_chunks):
+            length = reader.varint()
+            header.chunks.append((length, struct.unpack("<I", reader.take(4))[0]))
+        if reader.left:
+            raise CorruptStreamError("the header holds more than its fields")
+        return header

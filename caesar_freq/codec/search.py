@@ -1,0 +1,100 @@
+"""Search of the largest quantisation step that meets an NRMSE target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numba as nb
+import numpy as np
+
+#: Steps are ``2 ** (index / 512)``.
+STEPS_PER_OCTAVE = 512
+_CLOSE = 0.998
+_MAX_ROUNDS = 9
+
+
+def step_index(step: float) -> int:
+    """Index of the largest step not above `step`."""
+    return math.floor(math.log2(step) * STEPS_PER_OCTAVE)
+
+
+@nb.njit(nogil=True, cache=True)
+def _rounding_error(values, step, dead_zone):
+    total = 0.0
+    for i in range(values.size):
+        x = abs(values[i]) / step
+        e = x - np.rint(x) if x >= dead_zone else x
+        total += e * e
+    return total * step * step
+
+
+def first_guess(planes: list[np.ndarray], n_values: int, target: float, dead_zone: float) -> int:
+    """Step index at which plain rounding of coefficient `planes` gives an RMSE of `target`."""
+    values = [p.ravel()[:: max(1, p.size * len(planes) >> 21)] for p in planes]
+    scale = sum(p.size for p in planes) / sum(v.size for v in values) / n_values
+    low, high = step_index(target), step_index(target * 64)
+    while high - low > 8:
+        middle = (low + high) // 2
+        step = 2.0 ** (middle / STEPS_PER_OCTAVE)
+        error = scale * sum(_rounding_error(v, step, dead_zone) for v in values)
+        if error <= target * target:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def largest_step(evaluate: Callable[[int], float], target: float, start: int) -> int | None:
+    """Largest step index found whose error is at most `target`; None if there is none.
+
+    Parameters
+    ----------
+    evaluate : callable
+        Error at a step index, by really coding and decoding.
+    target : float
+        Allowed error, in the units of `evaluate`.
+    start : int
+        First index to try; a good guess saves rounds.
+    """
+    tried: dict[int, float] = {}
+    index, slope = start, 1.0
+    for _ in range(_MAX_ROUNDS):
+        tried[index] = evaluate(index)
+        if _CLOSE * target <= tried[index] <= target:
+            break
+        good = [i for i, e in tried.items() if e <= target]
+        bad = [i for i, e in tried.items() if not e <= target]
+        low, high = max(good, default=None), min(bad, default=None)
+        if low is not None and high is not None and high - low <= 1:
+            break
+        slope = _slope(tried, slope)
+        index = _next_index(index, tried[index], target, slope, low, high)
+        if index in tried:
+            break
+    good = [i for i, e in tried.items() if e <= target]
+    return max(good, default=None)
+
+
+def _slope(tried: dict[int, float], slope: float) -> float:
+    """Local exponent of error against step from the last two rounds."""
+    if len(tried) < 2:
+        return slope
+    (i, a), (j, b) = list(tried.items())[-2:]
+    if not (a > 0 and b > 0 and math.isfinite(a) and math.isfinite(b)) or a == b:
+        return slope
+    return min(1.5, max(0.2, math.log2(b / a) * STEPS_PER_OCTAVE / (j - i)))
+
+
+def _next_index(index, error, target, slope, low, high) -> int:
+    if error > 0 and math.isfinite(error):
+        move = math.log2(target * 0.9992 / error) * STEPS_PER_OCTAVE / slope
+        # an error far off says little about the right step: go there in bounded leaps
+        guess = index + int(min(8192, max(-8192, math.floor(move))))
+    else:
+        guess = index + STEPS_PER_OCTAVE * (4 if error == 0 else -4)
+    if low is not None and guess <= low:
+        guess = low + 1 if high is None else (low + high) // 2
+    if high is not None and guess >= high:
+        guess = high - 1 if low is None else (low + high) // 2
+    return guess
