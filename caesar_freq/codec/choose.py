@@ -44,7 +44,9 @@ def estimated_bits(planes: np.ndarray, step: float) -> float:
     return float(np.log2(1 + scaled * scaled).sum() / 2)
 
 
-def _cost(x: np.ndarray, transform: Transform, model: FrequencyModel, step: float, dead_zone: float):
+def _cost(
+    x: np.ndarray, transform: Transform, model: FrequencyModel, step: float, dead_zone: float
+):
     encoder = VolumeEncoder(x, transform, model)
     try:
         code = encoder.encode(step, dead_zone)
@@ -84,7 +86,7 @@ def choose_transform(
         kind, cell, time_block = candidate
         return Transform(part.shape, time_block, cell, kind)
 
-    ranked = sorted(
-        candidates, key=lambda c: estimated_bits(transform(c).forward(part), step)
-    )[:_FINALISTS]
+    ranked = sorted(candidates, key=lambda c: estimated_bits(transform(c).forward(part), step))[
+        :_FINALISTS
+    ]
     return min(ranked, key=lambda c: _cost(part, transform(c), model, step, dead_zone))

@@ -6,8 +6,7 @@ them all. What a coder returns as decoded is computed by the very functions the 
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -42,12 +41,10 @@ class Predictor(Protocol):
 
 @dataclass
 class Coded:
-    """A coded volume: `data`, its decoded values and what it is made of."""
+    """A coded volume and its values as a decoder will see them."""
 
     data: bytes
     decoded: np.ndarray
-    streams: Counter = field(default_factory=Counter)
-    modes: Counter = field(default_factory=Counter)
 
 
 def _transform(shape: tuple[int, ...], variable: Variable, time_block: int | None = None):
@@ -79,12 +76,7 @@ class PlainCoder:
             code.levels, code.bins, step, encoder.alphas, encoder.transform, encoder.model,
             encoder.planes.dtype,
         )  # fmt: skip
-        streams = Counter(
-            end_of_block=code.end_of_block_bytes,
-            coefficients=len(code.data) - code.end_of_block_bytes,
-        )
-        frames = encoder.transform.shape[0]
-        return Coded(code.data, decoded, streams, Counter(plain=frames))
+        return Coded(code.data, decoded)
 
 
 class GeneratedCoder:
@@ -111,8 +103,7 @@ class GeneratedCoder:
         decoded[self.keys] = keys.decoded
         decoded[self.missing] = predicted + residual.decoded
         data = varint(len(keys.data)) + keys.data + residual.data
-        streams = Counter(keyframes=len(keys.data), residuals=len(data) - len(keys.data))
-        return Coded(data, decoded, streams, Counter({self.predictor.kind: len(self.x)}))
+        return Coded(data, decoded)
 
 
 def predict(predictor: Predictor, keyframes: np.ndarray, step: float) -> np.ndarray:
@@ -150,8 +141,7 @@ class SegmentedCoder:
         data = varint(len(coded))
         for part, (mode, frames) in zip(coded, self.plan):
             data += bytes([mode]) + varint(frames) + varint(len(part.data)) + part.data
-        streams, modes = (sum((getattr(c, n) for c in coded), Counter()) for n in ("streams", "modes"))
-        return Coded(data, np.concatenate([c.decoded for c in coded]), streams, modes)
+        return Coded(data, np.concatenate([c.decoded for c in coded]))
 
 
 def decode_plain(data, shape, variable: Variable, step, model, dtype, time_block=None):

@@ -82,7 +82,9 @@ class FrequencyModel:
                   abs(self.w3.astype(int)).sum())  # fmt: skip
         biases = (abs(self.b1).max(), abs(self.b2).max(), abs(self.b3).max())
         if any(127 * int(w) + int(b) >= 1 << 24 for w, b in zip(layers, biases)):
-            raise ModelError("frequency model: sums of the network reach 2**24, not exact in float32")
+            raise ModelError(
+                "frequency model: sums of the network reach 2**24, not exact in float32"
+            )
         limits = np.array([1 << 16, (1 << 16) + 1, 1 << 24, 1 << 24])
         if not (np.all(self.pmf < limits) and np.all(self.pmf[:, [0, 2, 3]] > 0)):
             raise ModelError("frequency model: pmf parameters are out of range")

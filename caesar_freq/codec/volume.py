@@ -230,7 +230,9 @@ class VolumeEncoder:
     def coefficient_error(self, code: VolumeCode, step: float) -> float:
         """Sum of squared coefficient errors of `code`: by Parseval that of the values."""
         planes = np.empty_like(self.planes)
-        dequantise(code.levels, code.bins, step, self.alphas, self.classes, self.model.centroid, planes)
+        dequantise(
+            code.levels, code.bins, step, self.alphas, self.classes, self.model.centroid, planes
+        )
         return squared_error(self.planes, planes)
 
     def simulate(self, step: float, dead_zone: float) -> np.ndarray:

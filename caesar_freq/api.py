@@ -1,0 +1,293 @@
+"""The Python interface: ``encode``, ``decode``, ``info`` and the class ``CAESARFreq``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from caesar_freq.codec.census import chunk_census
+from caesar_freq.codec.choose import SPATIAL
+from caesar_freq.codec.chunks import boxes, five_dimensional
+from caesar_freq.codec.coders import Predictor
+from caesar_freq.codec.header import Header
+from caesar_freq.codec.model import FrequencyModel, load_frequency_model
+from caesar_freq.codec.packing import Reader, varint
+from caesar_freq.codec.stream import Options, decode_array, encode_array
+from caesar_freq.errors import ModelError
+
+_SET_MAGIC = b"CFS1"
+
+
+def encode(
+    array: np.ndarray,
+    mode: str = "rel",
+    bound: float = 1e-3,
+    *,
+    model: str | Path | FrequencyModel = "base",
+    generator: Predictor | Iterable[Predictor] | None = None,
+    strategy: str | None = None,
+    fill_value: float | None = None,
+    metadata: bytes = b"",
+    threads: int | None = None,
+    embed_model: bool | None = None,
+    spatial: tuple[tuple[str, int], ...] = SPATIAL,
+) -> bytes:
+    """Compress an array so that the error bound holds at every finite value after `decode`.
+
+    Parameters
+    ----------
+    array : float32 or float64, 1-D to 5-D
+        Axes are the last of variable, section, time, height, width (4-D: without section). NaN,
+        infinities and `fill_value` are restored bit by bit.
+    mode : {"rel", "abs", "nrmse", "psnr", "lossless"}
+        ``abs``: largest absolute error; ``rel``: the same in units of each variable's range
+        (max - min of its finite values); ``nrmse``: RMSE over the range of each variable;
+        ``psnr``: ``-20 log10(nrmse)`` in dB.
+    bound : float
+        In the unit of `mode`; 0 means lossless.
+    model : "base", path or FrequencyModel
+        Entropy model. One that is not packaged is put into the stream (about 1.4 KB) unless
+        `embed_model` is False.
+    generator : predictor or predictors, optional
+        Teacher or student (`models.predictor.load_predictor`).
+    strategy : {"frequency", "student", "teacher", "auto"}, optional
+        ``auto`` (default with a generator) lets each block of frames take the mode with the
+        fewest bytes; the others force theirs. Default without a generator: ``frequency``.
+    fill_value : float, optional
+        Value that marks missing data.
+    metadata : bytes, optional
+        Kept as it is, for instance names and coordinates.
+    threads : int, optional
+        Default: all cores. Does not change the result.
+    embed_model : bool, optional
+        Default: embed unless it is the packaged model.
+    spatial : tuple of (kind, cell), optional
+        Restricts the spatial transforms, e.g. ``(("haar", 16),)``; default: all.
+
+    Returns
+    -------
+    bytes
+        A ``.cfq`` stream. Its length is the compressed size.
+
+    Raises
+    ------
+    InputError
+        If array or options cannot be compressed.
+    ModelError
+        If a model file is missing or of another kind.
+    """
+    predictors = _predictors(generator)
+    if strategy is None:
+        strategy = "auto" if predictors else "frequency"
+    if strategy in ("student", "teacher") and strategy not in [p.kind for p in predictors]:
+        raise ModelError(f"strategy {strategy!r} needs a {strategy} model as generator")
+    options = Options(
+        mode, bound, strategy, fill_value, metadata, threads, embed_model, tuple(spatial)
+    )
+    return encode_array(array, options, load_frequency_model(model), predictors)
+
+
+def decode(
+    data: bytes,
+    *,
+    generator: Predictor | Iterable[Predictor] | None = None,
+    model: str | Path | FrequencyModel | None = None,
+    threads: int | None = None,
+) -> np.ndarray:
+    """Inverse of `encode`: the array in its shape and dtype (native byte order).
+
+    Parameters
+    ----------
+    data : bytes
+    generator : predictor or predictors
+        Needed for streams with generated frames; `info` names the file.
+    model : "base", path or FrequencyModel, optional
+        Needed only for streams written with ``embed_model=False``.
+    threads : int, optional
+
+    Raises
+    ------
+    CorruptStreamError
+        If the stream is not ours, truncated or altered.
+    ModelError
+        If it needs a model that is not given.
+    """
+    given = None if model is None else load_frequency_model(model)
+    return decode_array(bytes(data), _predictors(generator), threads, given)
+
+
+def info(data: bytes) -> dict:
+    """What a stream holds, without decoding it.
+
+    Returns
+    -------
+    dict
+        ``version, shape, dtype, mode, bound, fill_value, original_bytes, compressed_bytes, cr,
+        bits_per_value, n_chunks, transforms, modes_used`` (frames by mode)``, bytes_by_stream,
+        model_fingerprint, model_embedded, generator_sha256, generator_source, metadata``.
+
+    Raises
+    ------
+    CorruptStreamError
+        If the head of the stream is not ours, truncated or altered.
+    """
+    header, at = Header.unpack(data)
+    original = int(np.prod(header.shape, dtype=object)) * header.dtype.itemsize
+    return {
+        "version": data[3],
+        "shape": list(header.shape),
+        "dtype": header.dtype.name,
+        "mode": header.mode,
+        "bound": header.bound,
+        "fill_value": header.fill_value,
+        "original_bytes": original,
+        "compressed_bytes": len(data),
+        "cr": original / len(data),
+        "bits_per_value": 8 * len(data) * header.dtype.itemsize / original,
+        "n_chunks": len(header.chunks),
+        "transforms": [
+            {"kind": v.kind, "cell": v.cell, "time_block": v.time_block, "step": v.step * v.range}
+            for v in header.variables
+        ],
+        **_census(data, header, at),
+        "model_fingerprint": header.fingerprint,
+        "model_embedded": bool(header.model),
+        "generator_sha256": header.generator_sha256,
+        "generator_source": header.generator_source,
+        "metadata": header.metadata,
+    }
+
+
+def _census(data: bytes, header: Header, at: int) -> dict:
+    """Frames by mode and bytes by stream, from the heads of the chunks."""
+    streams, modes = Counter(), Counter()
+    streams["model"], streams["metadata"] = len(header.model), len(header.metadata)
+    streams["header"] = at - len(header.model) - len(header.metadata)
+    places = boxes(five_dimensional(header.shape))
+    for (length, _), box in zip(header.chunks, places, strict=True):
+        chunk_streams, chunk_modes = chunk_census(data[at : at + length], box.shape[0])
+        streams += chunk_streams
+        modes += chunk_modes
+        at += length
+    return {"modes_used": dict(modes), "bytes_by_stream": dict(streams)}
+
+
+def _predictors(generator) -> list[Predictor]:
+    if generator is None:
+        return []
+    return list(generator) if isinstance(generator, (list, tuple)) else [generator]
+
+
+class CAESARFreq:
+    """Compressor for a whole data set with the documented interface; error bound is NRMSE.
+
+    Parameters
+    ----------
+    model_path : "base" or path
+        Frequency model (``best_model.pth``, ``.cfm``) or ``combined_model.pth``, which also holds
+        teacher and student.
+    use_diffusion : bool
+        Let blocks of frames use the 32-step teacher where that saves bytes.
+    use_single_step : bool
+        The same with the one-step student.
+    device : {"cpu", "cuda", "auto"}
+        Where teacher and student run.
+    wavelet : {"haar", "cdf97"}
+    use_dwt : bool
+        Restrict the spatial transform to one DWT level of `wavelet` and 8x8 DCTs. By default the
+        encoder chooses among all transforms by bytes.
+    """
+
+    def __init__(
+        self,
+        model_path: str | Path = "base",
+        use_diffusion: bool = False,
+        use_single_step: bool = False,
+        device: str = "cpu",
+        wavelet: str = "haar",
+        use_dwt: bool = False,
+    ) -> None:
+        self.model = load_frequency_model(model_path)
+        self.spatial = ((wavelet, 16),) if use_dwt else SPATIAL
+        kinds = ["student"] * use_single_step + ["teacher"] * use_diffusion
+        if kinds and model_path == "base":
+            raise ModelError("the base model has no teacher or student; give a combined_model.pth")
+        self.predictors = []
+        if kinds:
+            from caesar_freq.models.predictor import load_predictor  # torch only when needed
+
+            self.predictors = [load_predictor(model_path, kind, device) for kind in kinds]
+
+    def compress(self, data: np.ndarray | Iterable, eb: float = 1e-3) -> tuple[CompressedSet, int]:
+        """Compress an array, or every array of a dataloader, to an NRMSE of at most `eb` each.
+
+        Parameters
+        ----------
+        data : array or iterable of arrays, tensors or dicts with the key "input"
+            1-D to 5-D, float32 or float64.
+
+        Returns
+        -------
+        compressed : CompressedSet
+        total_bytes : int
+            ``len(bytes(compressed))``, all that `decompress` needs besides teacher and student.
+        """
+        single = isinstance(data, np.ndarray)
+        arrays = [data] if single else [_as_array(item) for item in data]
+        streams = [
+            encode(a, "nrmse", eb, model=self.model, generator=self.predictors or None,
+                   spatial=self.spatial)
+            for a in arrays
+        ]  # fmt: skip
+        compressed = CompressedSet(streams, single)
+        return compressed, len(bytes(compressed))
+
+    def decompress(self, compressed: CompressedSet | bytes) -> np.ndarray | list[np.ndarray]:
+        """Inverse of `compress`: an array if one was given, else the list of arrays."""
+        if not isinstance(compressed, CompressedSet):
+            compressed = CompressedSet.from_bytes(compressed)
+        arrays = [
+            decode(s, generator=self.predictors, model=self.model) for s in compressed.streams
+        ]
+        return arrays[0] if compressed.single else arrays
+
+
+@dataclass(frozen=True)
+class CompressedSet:
+    """Streams of one `CAESARFreq.compress` call; ``bytes()`` of it is what to store."""
+
+    streams: list[bytes]
+    single: bool = False
+
+    def __bytes__(self) -> bytes:
+        if self.single:
+            return self.streams[0]
+        lengths = b"".join(varint(len(s)) for s in self.streams)
+        return _SET_MAGIC + varint(len(self.streams)) + lengths + b"".join(self.streams)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CompressedSet:
+        """Inverse of ``bytes()``.
+
+        Raises
+        ------
+        CorruptStreamError
+            If `data` is truncated.
+        """
+        if not data.startswith(_SET_MAGIC):
+            return cls([bytes(data)], single=True)
+        reader = Reader(data)
+        reader.take(len(_SET_MAGIC))
+        lengths = [reader.varint() for _ in range(reader.varint())]
+        return cls([reader.take(length) for length in lengths])
+
+
+def _as_array(item) -> np.ndarray:
+    """An array from what a dataloader yields."""
+    if isinstance(item, dict):
+        item = item["input"]
+    return np.asarray(item)

@@ -1,0 +1,62 @@
+"""What the bytes of a chunk are spent on, read from the bytes themselves."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from caesar_freq.codec.chunk import CONSTANT, HAS_CORRECTIONS, HAS_MASK, LOSSLESS, VOLUME
+from caesar_freq.codec.coders import MODE_NAMES, PLAIN
+from caesar_freq.codec.packing import Reader
+from caesar_freq.codec.quantise import N_CLASSES
+
+_WHOLE = {CONSTANT: "constant", LOSSLESS: "lossless"}
+
+
+def chunk_census(body: bytes, frames: int) -> tuple[Counter, Counter]:
+    """Bytes by stream, and frames by mode, of a chunk of `frames` frames.
+
+    Raises
+    ------
+    CorruptStreamError
+        If the chunk ends too early.
+    """
+    reader = Reader(body)
+    streams: Counter = Counter(header=1)
+    flags = reader.byte()
+    if flags == LOSSLESS:
+        return Counter(header=1, lossless=reader.left), Counter(lossless=frames)
+    for flag, name in ((HAS_MASK, "mask"), (HAS_CORRECTIONS, "outliers")):
+        if flags & flag:
+            before = reader.left
+            reader.take(reader.varint())
+            streams[name] += before - reader.left
+    kind = flags & ~(HAS_MASK | HAS_CORRECTIONS)
+    if kind in _WHOLE:
+        streams[_WHOLE[kind]] += reader.left
+        return streams, Counter({_WHOLE[kind]: frames})
+    if kind == VOLUME:
+        return streams + _volume(reader.rest()), Counter(plain=frames)
+    modes: Counter = Counter()
+    before = reader.left
+    for _ in range(reader.varint()):
+        mode, length = reader.byte(), reader.varint()
+        data = reader.take(reader.varint())
+        streams["header"] += before - reader.left - len(data)
+        streams += _volume(data) if mode == PLAIN else _generated(data)
+        modes[MODE_NAMES.get(mode, "unknown")] += length
+        before = reader.left
+    return streams, modes
+
+
+def _volume(data: bytes) -> Counter:
+    reader = Reader(data)
+    if reader.byte():
+        reader.take(N_CLASSES)
+    reader.take(reader.varint())
+    return Counter(end_of_block=len(data) - reader.left, coefficients=reader.left)
+
+
+def _generated(data: bytes) -> Counter:
+    reader = Reader(data)
+    reader.take(reader.varint())
+    return Counter(keyframes=len(data) - reader.left, residuals=reader.left)

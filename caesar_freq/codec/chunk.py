@@ -1,0 +1,159 @@
+"""One chunk: what it holds, how it is written, and its checks after decoding.
+
+Body of a chunk: a byte (`CONSTANT`, `LOSSLESS`, `VOLUME` or `SEGMENTS`, with `HAS_MASK` and
+`HAS_CORRECTIONS`), then, each after its varint length, the mask and the corrections if there are
+any, then the rest.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+from caesar_freq.codec.chunks import Box
+from caesar_freq.codec.coders import Coded, decode_plain, decode_segments
+from caesar_freq.codec.header import Header, Variable
+from caesar_freq.codec.lossless import decode_lossless, encode_lossless
+from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.packing import Reader, varint
+from caesar_freq.codec.pointwise import correct, decode_corrections, working_bound
+from caesar_freq.codec.special import encode_special, restore_special, special_mask
+from caesar_freq.data.filling import fill_masked
+from caesar_freq.errors import CorruptStreamError
+
+CONSTANT, LOSSLESS, VOLUME, SEGMENTS = 0, 1, 2, 3
+HAS_MASK, HAS_CORRECTIONS = 0x80, 0x40
+#: Above this part of the raw size it is worth asking whether lossless coding is smaller.
+_ASK_LOSSLESS = 0.3
+
+
+@dataclass
+class Written:
+    """A chunk's body and the squared error of its decoded values."""
+
+    body: bytes
+    squared_error: float = 0.0
+
+
+def pointwise_bound(header: Header, variable: Variable) -> float:
+    """Largest allowed absolute error, or 0 in modes without a pointwise bound."""
+    if header.mode == "abs":
+        return header.bound
+    return header.bound * variable.range if header.mode == "rel" else 0.0
+
+
+def restore_values(decoded: np.ndarray, variable: Variable) -> np.ndarray:
+    """Normalised values back in the variable's units, float64."""
+    return decoded.astype(np.float64) * variable.range + variable.offset
+
+
+class Chunk:
+    """The values of a chunk and everything derived from them once.
+
+    Parameters
+    ----------
+    values : float32 or float64 [T, H, W]
+        In native byte order.
+    box : Box
+    fill_value : float or None
+        A value that means "missing", besides NaN and infinities.
+    """
+
+    def __init__(self, values: np.ndarray, box: Box, fill_value: float | None) -> None:
+        self.values, self.box = values, box
+        self.mask = special_mask(values, fill_value)
+        self.special = encode_special(values, self.mask) if self.mask.any() else b""
+        self.good = values[~self.mask]
+
+    def normalised(self, variable: Variable, double: bool) -> np.ndarray:
+        """``(value - offset) / range`` with masked cells filled smoothly."""
+        dtype = np.float64 if double else np.float32
+        x = np.where(self.mask, variable.offset, self.values).astype(np.float64)
+        x = ((x - variable.offset) / variable.range).astype(dtype)
+        return fill_masked(x, self.mask) if self.mask.any() else x
+
+    @property
+    def constant(self) -> bool:
+        """Whether all values that are not masked are equal."""
+        return self.good.size == 0 or bool(np.all(self.good == self.good[0]))
+
+    def write_constant(self) -> Written:
+        """Body of a constant chunk."""
+        value = float(self.good[0]) if self.good.size else 0.0
+        return Written(self._body(CONSTANT, struct.pack("<d", value)))
+
+    def write_lossless(self) -> Written:
+        """Body that restores every bit."""
+        return Written(bytes([LOSSLESS]) + encode_lossless(self.values))
+
+    def write_coded(self, coded: Coded, kind: int, header: Header, variable: Variable) -> Written:
+        """Body of a coded volume with the corrections it needs, or lossless if that is smaller."""
+        restored = restore_values(coded.decoded, variable)
+        bound, corrections = pointwise_bound(header, variable), None
+        if bound:
+            generated = kind == SEGMENTS
+            working = working_bound(bound, variable.range, header.double, generated)
+            fixed = correct(self.values, restored, bound, working, self.mask)
+            if fixed is None:
+                return self.write_lossless()
+            corrections, restored = fixed
+        rounded = restored.astype(self.values.dtype).astype(np.float64)[~self.mask]
+        error = float(np.sum((rounded - self.good.astype(np.float64)) ** 2))
+        body = self._body(kind, coded.data, corrections)
+        if len(body) > _ASK_LOSSLESS * self.values.nbytes:
+            lossless = self.write_lossless()
+            if len(lossless.body) <= len(body):
+                return lossless
+        return Written(body, error)
+
+    def _body(self, kind: int, data: bytes, corrections: bytes | None = None) -> bytes:
+        parts = []
+        for flag, part in ((HAS_MASK, self.special or None), (HAS_CORRECTIONS, corrections)):
+            if part is not None:
+                kind |= flag
+                parts.append(varint(len(part)) + part)
+        return bytes([kind]) + b"".join(parts) + data
+
+
+def read_chunk(
+    body: bytes, box: Box, header: Header, model: FrequencyModel | None, predictors: dict
+) -> np.ndarray:
+    """Decode a chunk's body to values ``[T, H, W]`` in the stream's dtype.
+
+    Raises
+    ------
+    CorruptStreamError
+        If the body is not a whole chunk of this stream.
+    ModelError
+        If it needs a predictor that is not given.
+    """
+    reader = Reader(body)
+    kind = reader.byte()
+    if kind == LOSSLESS:
+        return decode_lossless(reader.rest(), box.shape, header.dtype)
+    special = reader.take(reader.varint()) if kind & HAS_MASK else b""
+    corrections = reader.take(reader.varint()) if kind & HAS_CORRECTIONS else None
+    data, kind = reader.rest(), kind & ~(HAS_MASK | HAS_CORRECTIONS)
+    if kind == CONSTANT:
+        if len(data) != 8:
+            raise CorruptStreamError("a constant chunk has no value")
+        restored = np.full(box.shape, struct.unpack("<d", data)[0])
+    elif kind in (VOLUME, SEGMENTS) and header.variables and model is not None:
+        variable = header.variables[box.variable]
+        arguments = (box.shape, variable, variable.step, model)
+        dtype = np.float64 if header.double else np.float32
+        if kind == VOLUME:
+            decoded = decode_plain(data, *arguments, dtype)
+        else:
+            decoded = decode_segments(data, *arguments, dtype, predictors)
+        restored = restore_values(decoded, variable)
+        if corrections is not None:
+            bound = pointwise_bound(header, variable)
+            working = working_bound(bound, variable.range, header.double, kind == SEGMENTS)
+            restored = decode_corrections(corrections, restored, working)
+    else:
+        raise CorruptStreamError(f"a chunk is of unknown kind {kind}")
+    values = restored.astype(header.dtype)
+    return restore_special(values, special) if special else values

@@ -1,0 +1,208 @@
+"""Encoder of one variable: statistics, transform, step, block modes, chunk bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from caesar_freq.codec.chunk import SEGMENTS, VOLUME, Chunk, Written, pointwise_bound
+from caesar_freq.codec.choose import SPATIAL, choose_transform, lagrangian
+from caesar_freq.codec.coders import (
+    PLAIN,
+    STUDENT,
+    TEACHER,
+    GeneratedCoder,
+    PlainCoder,
+    Predictor,
+    SegmentedCoder,
+)
+from caesar_freq.codec.header import Header, Variable
+from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.pointwise import STEP_RATIO
+from caesar_freq.codec.search import first_guess, largest_step, step_index
+from caesar_freq.codec.volume import LevelOverflow
+
+#: Modes that the strategy of a caller allows; every other strategy than "auto" forces its mode.
+STRATEGIES = {
+    "frequency": (),
+    "student": (STUDENT,),
+    "teacher": (TEACHER,),
+    "auto": (STUDENT, TEACHER),
+}
+#: NRMSE to aim at is this much below the target: float rounding on another device.
+_NRMSE_MARGIN = 1e-5
+#: A range outside these limits leaves no room for steps in float64; such data is kept losslessly.
+_RANGE_LIMITS = (1e-280, 1e300)
+
+
+@dataclass
+class Encoder:
+    """What all variables of a call share.
+
+    Attributes
+    ----------
+    header : Header
+        Mode, bound and precision are used; variables are added by the caller.
+    model : FrequencyModel
+    predictors : dict of mode number to Predictor
+        Those available.
+    strategy : {"frequency", "student", "teacher", "auto"}
+    spatial : tuple of (kind, cell)
+        Spatial transforms to choose from.
+    pool : ThreadPoolExecutor
+        Chunks are coded side by side; the result does not depend on the number of threads.
+    """
+
+    header: Header
+    model: FrequencyModel
+    pool: ThreadPoolExecutor
+    predictors: dict[int, Predictor] = field(default_factory=dict)
+    strategy: str = "frequency"
+    spatial: tuple[tuple[str, int], ...] = SPATIAL
+
+    def encode_variable(self, chunks: list[Chunk]) -> tuple[Variable, list[Written]]:
+        """Code the chunks of one variable under the header's bound."""
+        variable = self._statistics(chunks)
+        if not _RANGE_LIMITS[0] < variable.range < _RANGE_LIMITS[1]:
+            # a range of 0: every chunk is constant
+            return variable, self._map(
+                lambda c: c.write_constant() if c.constant else c.write_lossless(), chunks
+            )
+        target = self.target(variable)
+        if not target > 0:
+            return variable, self._map(Chunk.write_lossless, chunks)
+        dead_zone = self.model.dead_zone_at(target)
+        coded = [c for c in chunks if not c.constant]
+        volumes = dict(zip(map(id, coded), self._map(
+            lambda c: c.normalised(variable, self.header.double), coded)))  # fmt: skip
+        largest = max(coded, key=lambda c: c.values.size)
+        chosen = choose_transform(
+            volumes[id(largest)], 3 * target, dead_zone, self.model, self.spatial
+        )
+        variable = replace(variable, kind=chosen[0], cell=chosen[1], time_block=chosen[2])
+        plain = {id(c): (PlainCoder(volumes[id(c)], variable, self.model), VOLUME) for c in coded}
+        best = self._best(chunks, plain, variable, target, dead_zone)
+        allowed = [m for m in STRATEGIES[self.strategy] if m in self.predictors]
+        if allowed:
+            segmented = self._segmented(plain, volumes, best[0], dead_zone, allowed)
+            if segmented:
+                other = self._best(chunks, {**plain, **segmented}, best[0], target, dead_zone)
+                if self.strategy != "auto" or _size(other) < _size(best):
+                    best = other
+        return best
+
+    def target(self, variable: Variable) -> float:
+        """Root-mean-square error to aim at, normalised by the range."""
+        header = self.header
+        if header.mode == "psnr":
+            return 10 ** (-header.bound / 20)
+        if header.mode == "nrmse":
+            return header.bound
+        return pointwise_bound(header, variable) / variable.range / 2
+
+    def _statistics(self, chunks: list[Chunk]) -> Variable:
+        """Offset (mean) and range of the values that are not masked."""
+        lows = [float(c.good.min()) for c in chunks if c.good.size]
+        highs = [float(c.good.max()) for c in chunks if c.good.size]
+        if not lows:
+            return Variable(0.0, 0.0)
+        low, spread = min(lows), max(highs) - min(lows)
+        # summed relative to the smallest value, so that huge values cannot overflow
+        total = sum(float(np.sum(c.good.astype(np.float64) / 2 - low / 2)) for c in chunks)
+        mean = low + 2 * (total / sum(c.good.size for c in chunks))
+        return Variable(mean if np.isfinite(mean) else 0.0, spread)
+
+    def _best(self, chunks, coders, variable, target, dead_zone) -> tuple[Variable, list[Written]]:
+        """Bodies of all chunks at the largest step that keeps the bound."""
+
+        def write(index: int) -> list[Written]:
+            at = replace(variable, step_index=index)
+            return self._map(lambda c: self._write(c, coders, at, dead_zone), chunks)
+
+        if self.header.mode in ("abs", "rel"):
+            index = step_index(2 * target * STEP_RATIO)
+            return replace(variable, step_index=index), write(index)
+        results: dict[int, list[Written]] = {}
+        count = sum(c.good.size for c in chunks)
+
+        def error(index: int) -> float:
+            written = results[index] = write(index)
+            squares = sum(w.squared_error for w in written)
+            for old in list(results)[:-2]:
+                results[old] = None
+            return float(np.sqrt(squares / count)) / variable.range
+
+        planes = [coder.encoder.planes for coder, kind in coders.values() if kind == VOLUME]
+        start = variable.step_index
+        if planes and not start:
+            n_values = sum(coder.encoder.size for coder, kind in coders.values() if kind == VOLUME)
+            start = first_guess(planes, n_values, target, dead_zone)
+        index = largest_step(error, target * (1 - _NRMSE_MARGIN), start)
+        if index is None:
+            return variable, self._map(Chunk.write_lossless, chunks)
+        return replace(variable, step_index=index), results[index] or write(index)
+
+    def _write(self, chunk: Chunk, coders, variable: Variable, dead_zone: float) -> Written:
+        if chunk.constant:
+            return chunk.write_constant()
+        coder, kind = coders[id(chunk)]
+        try:
+            coded = coder.code(variable.step, dead_zone)
+        except LevelOverflow:
+            return chunk.write_lossless()
+        return chunk.write_coded(coded, kind, self.header, variable)
+
+    def _segmented(self, plain, volumes, variable, dead_zone, allowed) -> dict:
+        """Coders of the chunks in which generated blocks pay, or all of them if forced."""
+        found = {}
+        for key, x in volumes.items():
+            plan = self._plan(x, variable, dead_zone, allowed)
+            if any(mode != PLAIN for mode, _ in plan):
+                coder = SegmentedCoder(x, variable, self.model, plan, self.predictors)
+                found[key] = (coder, SEGMENTS)
+        return found
+
+    def _plan(self, x, variable, dead_zone, allowed) -> list[tuple[int, int]]:
+        """Mode of every block of frames, runs of plain ones joined."""
+        length = self.predictors[allowed[0]].n_frame
+        plan: list[tuple[int, int]] = []
+        for start in range(0, x.shape[0], length):
+            block = x[start : start + length]
+            mode = PLAIN
+            if len(block) == length:
+                costs = self._costs(block, variable, dead_zone, allowed)
+                mode = min(costs, key=costs.get)
+            if mode == PLAIN and plan and plan[-1][0] == PLAIN:
+                plan[-1] = (PLAIN, plan[-1][1] + len(block))
+            else:
+                plan.append((mode, len(block)))
+        return plan
+
+    def _costs(self, block, variable, dead_zone, allowed) -> dict[int, float]:
+        """Real bits plus weighted squared error of a block in every mode."""
+        coders: dict[int, Callable] = {
+            mode: GeneratedCoder(block, variable, self.model, self.predictors[mode])
+            for mode in allowed
+        }
+        if self.strategy == "auto":
+            coders = {PLAIN: PlainCoder(block, variable, self.model), **coders}
+        costs = {}
+        for mode, coder in coders.items():
+            try:
+                coded = coder.code(variable.step, dead_zone)
+            except LevelOverflow:
+                costs[mode] = np.inf
+                continue
+            error = float(np.sum((coded.decoded.astype(np.float64) - block) ** 2))
+            costs[mode] = 8 * len(coded.data) + lagrangian(variable.step) * error
+        return costs
+
+    def _map(self, function: Callable, chunks: list) -> list:
+        return list(self.pool.map(function, chunks))
+
+
+def _size(result: tuple[Variable, list[Written]]) -> int:
+    return sum(len(written.body) for written in result[1])
