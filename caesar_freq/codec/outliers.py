@@ -1,0 +1,118 @@
+"""Positions and sizes of pointwise corrections."""
+
+from __future__ import annotations
+
+import constriction
+import numpy as np
+
+from caesar_freq.codec.entropy_side import open_words, pack_words
+from caesar_freq.codec.packing import Reader, varint
+from caesar_freq.errors import CorruptStreamError
+
+_CHUNK = 16  # raw bits that one Uniform call can take comfortably
+
+
+def _classes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Elias-gamma split of values >= 1: bit length - 1, and the bits below the leading one."""
+    lengths = np.frexp(values.astype(np.float64))[1] - 1
+    return lengths.astype(np.int64), values - (np.int64(1) << lengths)
+
+
+def _table(histogram: np.ndarray):
+    """Model from transmitted byte counts; at least one symbol always remains possible."""
+    return constriction.stream.model.Categorical(
+        histogram.astype(np.float64) / float(histogram.sum()), perfect=False
+    )
+
+
+def _byte_counts(symbols: np.ndarray) -> np.ndarray:
+    """Histogram scaled to 1..255 where it is not 0; a single kind leaves room for a second."""
+    counts = np.bincount(symbols, minlength=2)
+    scaled = np.where(counts > 0, np.maximum(1, np.rint(counts * (255 / counts.max()))), 0)
+    if (scaled > 0).sum() == 1:
+        scaled[np.flatnonzero(scaled == 0)[0]] = 1
+    return scaled.astype(np.int64)
+
+
+def _encode_gamma(coder, values: np.ndarray) -> bytes:
+    """Push values >= 1 (classes on top of their raw bits); returns the table to transmit."""
+    lengths, raw = _classes(values)
+    for bits in range(int(lengths.max()), 0, -1):
+        part = raw[lengths == bits]
+        for shift in range(0, bits, _CHUNK):
+            width = min(_CHUNK, bits - shift)
+            symbols = (part >> shift & ((1 << width) - 1)).astype(np.int32)
+            coder.encode_reverse(symbols, constriction.stream.model.Uniform(1 << width))
+    counts = _byte_counts(lengths)
+    coder.encode_reverse(lengths.astype(np.int32), _table(counts))
+    return bytes([len(counts), *counts.tolist()])
+
+
+def _decode_gamma(coder, reader: Reader, n: int) -> np.ndarray:
+    counts = np.frombuffer(reader.take(reader.byte()), np.uint8)
+    if len(counts) > 48 or (counts > 0).sum() < 2:
+        raise CorruptStreamError("a table of the corrections is damaged")
+    lengths = coder.decode(_table(counts), n).astype(np.int64)
+    values = np.int64(1) << lengths
+    for bits in range(1, int(lengths.max()) + 1):
+        chosen = np.flatnonzero(lengths == bits)
+        if len(chosen) == 0:
+            continue
+        for shift in reversed(range(0, bits, _CHUNK)):
+            uniform = constriction.stream.model.Uniform(1 << min(_CHUNK, bits - shift))
+            values[chosen] |= coder.decode(uniform, len(chosen)).astype(np.int64) << shift
+    return values
+
+
+def encode_outliers(positions: np.ndarray, multiples: np.ndarray, n_values: int) -> bytes:
+    """Code corrections; none at all takes one byte.
+
+    Parameters
+    ----------
+    positions : int64 [n]
+        Strictly increasing flat indices below `n_values`.
+    multiples : int32 [n]
+        Signed, none of them 0.
+    """
+    n = len(positions)
+    if n == 0:
+        return varint(0)
+    gaps = np.diff(positions, prepend=-1)
+    # zigzag without zero: 1, -1, 2, -2 ... become 1, 2, 3, 4 ...
+    folded = 2 * np.abs(multiples.astype(np.int64)) - (multiples > 0)
+    coder = constriction.stream.stack.AnsCoder()
+    sizes = _encode_gamma(coder, folded)
+    places = _encode_gamma(coder, gaps)
+    return varint(n) + places + sizes + pack_words(coder.get_compressed())
+
+
+def decode_outliers(data: bytes, n_values: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inverse of `encode_outliers`: positions int64 and multiples int32.
+
+    Raises
+    ------
+    CorruptStreamError
+        If `data` is not such a stream for `n_values` values.
+    """
+    reader = Reader(data)
+    n = reader.varint()
+    if n > n_values:
+        raise CorruptStreamError("there are more corrections than values")
+    if n == 0:
+        if reader.left:
+            raise CorruptStreamError("the corrections hold more than their fields")
+        return np.zeros(0, np.int64), np.zeros(0, np.int32)
+    tables = Reader(data[len(data) - reader.left :])
+    lengths = []
+    for _ in range(2):
+        size = reader.byte()
+        reader.take(size)
+        lengths.append(size)
+    coder = open_words(reader.rest())
+    gaps = _decode_gamma(coder, tables, n)
+    folded = _decode_gamma(coder, tables, n)
+    positions = np.cumsum(gaps) - 1
+    if not coder.is_empty() or gaps.min() < 1 or positions[-1] >= n_values or folded.max() >> 30:
+        raise CorruptStreamError("the corrections do not end where they should")
+    multiples = np.where(folded & 1, (folded + 1) >> 1, -(folded >> 1)).astype(np.int32)
+    return positions, multiples

@@ -1,0 +1,86 @@
+"""Missing and infinite values: where they are and their exact bits."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+from caesar_freq.codec.packing import Reader, varint
+from caesar_freq.errors import CorruptStreamError
+
+_MAX_KINDS = 255
+
+
+def _bits(values: np.ndarray) -> np.ndarray:
+    return values.view(np.uint32 if values.dtype == np.float32 else np.uint64)
+
+
+def special_mask(values: np.ndarray, fill_value: float | None) -> np.ndarray:
+    """True where `values` are NaN, infinite or equal to `fill_value` (rounded to their dtype)."""
+    mask = ~np.isfinite(values)
+    if fill_value is not None:
+        with np.errstate(over="ignore"):
+            mask |= values == values.dtype.type(fill_value)
+    return mask
+
+
+def encode_special(values: np.ndarray, mask: np.ndarray) -> bytes:
+    """Mask and exact masked bits of `values` ``[T, H, W]`` (native float32 or float64).
+
+    The mask is stored as the change from frame to frame, which is nothing for a coastline.
+    """
+    changes = mask.copy()
+    changes[1:] ^= mask[:-1]
+    packed = zlib.compress(np.packbits(changes).tobytes(), 9)
+    kinds, codes = np.unique(_bits(values)[mask], return_inverse=True)
+    if len(kinds) > _MAX_KINDS:
+        table, codes = b"\0", _bits(values)[mask]
+    else:
+        table = bytes([len(kinds)]) + kinds.astype(kinds.dtype.newbyteorder("<")).tobytes()
+        codes = codes.astype(np.uint8) if len(kinds) > 1 else np.zeros(0, np.uint8)
+    coded = codes.astype(codes.dtype.newbyteorder("<")).tobytes()
+    payload = zlib.compress(coded, 9) if coded else b""
+    return varint(len(packed)) + packed + table + payload
+
+
+def _inflate(data: bytes, size: int) -> bytes:
+    """Decompress to exactly `size` bytes, never more."""
+    inflate = zlib.decompressobj()
+    try:
+        raw = inflate.decompress(data, size + 1)
+    except zlib.error as error:
+        raise CorruptStreamError("the mask of missing values is damaged") from error
+    if len(raw) != size or not inflate.eof or inflate.unused_data:
+        raise CorruptStreamError("the mask of missing values has a wrong length")
+    return raw
+
+
+def restore_special(decoded: np.ndarray, data: bytes) -> np.ndarray:
+    """A copy of `decoded` with the masked values of `encode_special` put back bit by bit.
+
+    Raises
+    ------
+    CorruptStreamError
+        If `data` is damaged or for another shape or dtype.
+    """
+    reader = Reader(data)
+    packed = _inflate(reader.take(reader.varint()), -(-decoded.size // 8))
+    changes = np.unpackbits(np.frombuffer(packed, np.uint8), count=decoded.size)
+    mask = np.bitwise_xor.accumulate(changes.reshape(decoded.shape), axis=0).astype(bool)
+    out = decoded.copy()
+    bits = _bits(out)
+    n, width = int(mask.sum()), bits.dtype.itemsize
+    n_kinds = reader.byte()
+    if n_kinds == 0:
+        bits[mask] = np.frombuffer(_inflate(reader.rest(), n * width), f"<u{width}")
+        return out
+    kinds = np.frombuffer(reader.take(n_kinds * width), f"<u{width}").astype(bits.dtype)
+    if n_kinds == 1:
+        bits[mask] = kinds[0]
+        return out
+    codes = np.frombuffer(_inflate(reader.rest(), n), np.uint8)
+    if n and codes.max() >= n_kinds:
+        raise CorruptStreamError("a missing value is of no known kind")
+    bits[mask] = kinds[codes]
+    return out
