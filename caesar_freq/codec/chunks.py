@@ -65,7 +65,7 @@ def _limits(height: int, width: int) -> tuple[int, int, int]:
     return frames, rows, columns
 
 
-def count(shape: tuple[int, int, int, int, int]) -> int:
+def chunk_count(shape: tuple[int, int, int, int, int]) -> int:
     """Number of chunks, without listing them."""
     variables, sections, frames, height, width = shape
     longest, _, columns = _limits(height, width)

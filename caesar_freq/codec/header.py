@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import google_crc32c
 import numpy as np
 
-from caesar_freq.codec.chunks import count, five_dimensional
+from caesar_freq.codec.chunks import chunk_count, five_dimensional
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.transform.axis import KINDS
@@ -170,7 +170,7 @@ class Header:
             header.generator_source = reader.take(reader.varint()).decode(errors="replace")
         if flags & 16:
             header.metadata = reader.take(reader.varint())
-        n_chunks = count(five_dimensional(shape))
+        n_chunks = chunk_count(five_dimensional(shape))
         if n_chunks * 5 > reader.left:
             raise CorruptStreamError("the header's chunk table is incomplete")
         for _ in range(n_chunks):
