@@ -17,8 +17,6 @@ zones (`training.quantiser_fit.fit_dead_zones`).
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import math
 import time
 from collections.abc import Sequence
@@ -40,6 +38,7 @@ from caesar_freq.training.checkpoint import (
     file_digests,
     install_stop_handler,
 )
+from caesar_freq.training.history import write_history
 from caesar_freq.training.pmf_fit import fit_pmf
 from caesar_freq.training.qat import MagnitudeBits, ScaleNetwork
 from caesar_freq.training.quantiser_fit import fit_centroids, fit_dead_zones
@@ -236,11 +235,7 @@ class Trainer:
         with atomic_path(folder / "best_model.pth") as temporary:
             torch.save(checkpoint, temporary)
         write_bytes(folder / "best_model.cfm", self.best.to_bytes())
-        table = io.StringIO()
-        writer = csv.DictWriter(table, self.history[0])
-        writer.writeheader()
-        writer.writerows(self.history)
-        write_bytes(folder / "history.csv", table.getvalue().encode())
+        write_history(folder / "history.csv", self.history)
 
 
 def _tensors(model: FrequencyModel) -> dict[str, torch.Tensor]:

@@ -1,0 +1,165 @@
+"""The optimiser loop of phases 2 and 3: accumulation, averaging, evaluation, resume."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from caesar_freq.training.checkpoint import Checkpointer, install_stop_handler
+from caesar_freq.training.generative import Batch, MovingAverage
+from caesar_freq.training.memory import micro_batch
+
+_WARM_UP = 50
+_CLIP = 1.0
+
+
+@dataclass
+class Task:
+    """What a phase wants optimised.
+
+    Attributes
+    ----------
+    network : nn.Module
+    batch : callable
+        Optimiser step to `Batch`; depends on nothing else, so that a run can resume.
+    loss : callable
+        Step, batch and its slice of items to the loss of that slice.
+    evaluate : callable
+        Averaged weights to a dict of validation metrics with the key "val_byte_ratio".
+    """
+
+    network: nn.Module
+    batch: Callable[[int], Batch]
+    loss: Callable[[int, Batch, slice], Tensor]
+    evaluate: Callable[[dict[str, Tensor]], dict[str, float]]
+
+
+@dataclass
+class Progress:
+    """Position and results of a run.
+
+    Attributes
+    ----------
+    best : dict
+        Averaged weights with the lowest validation byte ratio.
+    """
+
+    step: int = 0
+    running: float = math.nan
+    best_ratio: float = math.inf
+    best: dict[str, Tensor] = field(default_factory=dict)
+    history: list[dict] = field(default_factory=list)
+
+
+def run(task: Task, args: argparse.Namespace, keeper: Checkpointer, n_steps: int,
+        steps_per_epoch: int, device: torch.device, evaluations: int) -> Progress:  # fmt: skip
+    """Optimise for `n_steps` optimiser steps, from the last checkpoint if there is one."""
+    network = task.network
+    optimiser = torch.optim.AdamW(network.parameters(), args.lr, weight_decay=1e-4)
+    average, progress = MovingAverage(network), Progress()
+    stop = install_stop_handler()
+    state = keeper.load() if args.resume else None
+    if state:
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        average.weights = {k: v.to(device) for k, v in state["average"].items()}
+        progress = Progress(**state["progress"])
+        print(f"resumed at step {progress.step} of {n_steps}", flush=True)
+    size = _micro_size(task, args, device)
+    marks = {math.ceil(n_steps * (i + 1) / evaluations) for i in range(evaluations)}
+    started = time.monotonic()
+    while progress.step < n_steps:
+        batch = task.batch(progress.step)
+        loss = _step(task, optimiser, batch, progress.step, n_steps, args.lr, size, device)
+        average.update(network, progress.step)
+        progress.step += 1
+        old = progress.running
+        progress.running = loss if math.isnan(old) else 0.98 * old + 0.02 * loss
+        if progress.step in marks:
+            _evaluate(task, average, progress, steps_per_epoch, started)
+        if progress.step % max(1, n_steps // 20) == 0:
+            print(f"step {progress.step}/{n_steps}: loss {progress.running:.4f}", flush=True)
+        if keeper.due(progress.step) or progress.step in marks or stop.requested:
+            keeper.save({
+                "network": network.state_dict(), "optimiser": optimiser.state_dict(),
+                "average": average.weights, "progress": vars(progress),
+            })  # fmt: skip
+        if stop.requested:
+            stop.exit(keeper.path)
+    return progress
+
+
+def learning_rate(peak: float, step: int, n_steps: int) -> float:
+    """Linear warm-up, then a cosine down to 1 %."""
+    rise = min(1.0, (step + 1) / min(_WARM_UP, max(1, n_steps // 5)))
+    return peak * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / n_steps)))
+
+
+def _autocast(device: torch.device):
+    if device.type == "cuda":
+        return torch.autocast("cuda", torch.bfloat16)
+    return nullcontext()
+
+
+def _step(task, optimiser, batch, step, n_steps, lr, size, device) -> float:
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(lr, step, n_steps)
+    optimiser.zero_grad()
+    n, total = len(batch.target), 0.0
+    for start in range(0, n, size):
+        part = slice(start, min(n, start + size))
+        with _autocast(device):
+            loss = task.loss(step, batch, part)
+        # equal weight for every item whatever the slices, so that the budget changes nothing
+        share = (part.stop - part.start) / n
+        (loss * share).backward()
+        total += loss.item() * share
+    nn.utils.clip_grad_norm_(task.network.parameters(), _CLIP)
+    optimiser.step()
+    return total
+
+
+def _evaluate(task, average, progress, steps_per_epoch, started) -> None:
+    metrics = task.evaluate(average.weights)
+    ratio = metrics["val_byte_ratio"]
+    best = ratio < progress.best_ratio or not progress.best
+    if best:
+        progress.best_ratio = ratio
+        progress.best = {k: v.detach().clone() for k, v in average.weights.items()}
+    progress.history.append({
+        "epoch": round(progress.step / steps_per_epoch, 3), "step": progress.step,
+        "train_loss": progress.running, **metrics, "best": int(best),
+        "seconds": round(time.monotonic() - started, 1),
+    })  # fmt: skip
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    print(f"step {progress.step}: {shown}{' (best)' if best else ''}", flush=True)
+
+
+def _micro_size(task: Task, args, device: torch.device) -> int:
+    def probe() -> None:
+        with _autocast(device):
+            loss = task.loss(0, task.batch(0), slice(0, 1))
+        loss.backward()
+        task.network.zero_grad()
+
+    size = micro_batch(device, args.batch_size, args.gpu_mem_gb, probe)
+    if size < args.batch_size:
+        parts = -(-args.batch_size // size)
+        print(f"batch of {args.batch_size} in {parts} parts of at most {size}", flush=True)
+    return size
+
+
+def noise_for(seed: int, step: int, shape: tuple[int, ...], device) -> tuple[Tensor, Tensor]:
+    """Noise and uniform times of a training step, the same on every device and after a resume."""
+    rng = np.random.default_rng([seed, step, 2])
+    noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)).to(device)
+    times = torch.from_numpy(rng.random(shape[0], dtype=np.float32)).to(device)
+    return noise, times

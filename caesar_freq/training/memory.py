@@ -1,0 +1,64 @@
+"""GPU memory budget: cap the process, and choose micro-batches that fit in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from caesar_freq.errors import ConfigError
+
+_GB = 1 << 30
+#: Part of the budget that is planned with; the rest is fragmentation and libraries.
+_USABLE = 0.85
+
+
+def cap_memory(device: torch.device, budget_gb: float) -> None:
+    """Make allocations beyond `budget_gb` fail on a GPU, as on a card of that size.
+
+    Raises
+    ------
+    ConfigError
+        If the card itself is smaller than the budget.
+    """
+    if device.type != "cuda":
+        return
+    total = torch.cuda.get_device_properties(device).total_memory
+    if total < 0.9 * budget_gb * _GB:
+        raise ConfigError(
+            f"this phase plans with {budget_gb:g} GB of GPU memory but the card has "
+            f"{total / _GB:.1f} GB; ask for a larger card or lower --gpu_mem_gb"
+        )
+    torch.cuda.set_per_process_memory_fraction(min(1.0, budget_gb * _GB / total), device)
+
+
+def micro_batch(device: torch.device, batch: int, budget_gb: float, probe: Callable[[], None]) -> int:
+    """Largest part of `batch` whose training step fits the budget.
+
+    Parameters
+    ----------
+    probe : callable
+        Runs one forward and backward pass with a single item.
+
+    Returns
+    -------
+    int
+        A size such that accumulating ``ceil(batch / size)`` parts gives the full batch. On a CPU
+        the whole batch.
+    """
+    if device.type != "cuda":
+        return batch
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    try:
+        probe()
+    except torch.cuda.OutOfMemoryError as error:
+        raise ConfigError(
+            f"one block does not fit into --gpu_mem_gb {budget_gb:g}; "
+            "lower --training_size or the network's size"
+        ) from error
+    one = max(1, torch.cuda.max_memory_allocated(device) - before)
+    fitting = int((_USABLE * budget_gb * _GB - before) // one)
+    parts = math.ceil(batch / max(1, min(batch, fitting)))
+    return math.ceil(batch / parts)
