@@ -53,6 +53,11 @@ def encode_array(
         If the array or an option is not one that can be compressed.
     """
     array = _checked(array, options)
+    if len({p.sha256 for p in predictors}) > 1:
+        raise ModelError(
+            "teacher and student come from different files, but a stream names one; merge them "
+            "with caesar_freq.merge and give the combined_model.pth"
+        )
     header = Header(
         array.shape, array.dtype, options.mode, float(options.bound), _needs_double(array, options),
         [], options.fill_value, metadata=options.metadata,
