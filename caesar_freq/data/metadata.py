@@ -26,6 +26,7 @@ from caesar_freq.errors import CorruptStreamError, InputError
 
 # The name of an array that has none in its file.
 _UNNAMED = "data"
+_DAMAGED = "the metadata of the compressed file are damaged; copy the file again from its source"
 # Axes to difference along, tried in turn: as it is, slope, curvature, both axes of a 2-D grid.
 _DIFFERENCES: tuple[tuple[int, ...], ...] = ((), (-1,), (-1, -1), (-1, 0))
 
@@ -83,6 +84,17 @@ def unpack(array: np.ndarray, metadata: bytes) -> list[Field]:
     return metadata_from_bytes(metadata, array)
 
 
+def field_names(metadata: bytes) -> list[str]:
+    """Names of the fields that the bytes of `pack` describe.
+
+    Raises
+    ------
+    CorruptStreamError
+        If the bytes are damaged.
+    """
+    return [entry["name"] for entry in _header(metadata)["fields"]]
+
+
 def metadata_to_bytes(fields: Sequence[Field], roles: Mapping[str, str] | None = None) -> bytes:
     """Everything about `fields` except their values, as compact bytes."""
     coords = {name: coord for field in fields for name, coord in field.coords.items()}
@@ -112,10 +124,9 @@ def metadata_to_bytes(fields: Sequence[Field], roles: Mapping[str, str] | None =
 
 def metadata_from_bytes(data: bytes, array: np.ndarray) -> list[Field]:
     """Fields described by `data`, with the values of `array` (as `pack` made it)."""
+    header = _header(data)
     try:
-        (size,) = struct.unpack_from("<I", data)
-        header = json.loads(zlib.decompress(data[4 : 4 + size]))
-        coords, place = [], 4 + size
+        coords, place = [], 4 + struct.unpack_from("<I", data)[0]
         for entry in header["coords"]:
             coord = _coord_from_bytes(entry, data[place : place + entry["size"]])
             coords.append((entry["name"], coord))
@@ -125,10 +136,19 @@ def metadata_from_bytes(data: bytes, array: np.ndarray) -> list[Field]:
             _restore(entry, values, coords, file_attrs)
             for entry, values in zip(header["fields"], _split(header, array), strict=True)
         ]
+    except (zlib.error, ValueError, KeyError, IndexError, TypeError) as error:
+        raise CorruptStreamError(_DAMAGED) from error
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    """The JSON part: descriptions of fields, coordinates and the file."""
+    try:
+        (size,) = struct.unpack_from("<I", data)
+        header = json.loads(zlib.decompress(data[4 : 4 + size]))
+        header["fields"][0]["name"], header["coords"], header["file_attrs"]
+        return header
     except (struct.error, zlib.error, ValueError, KeyError, IndexError, TypeError) as error:
-        raise CorruptStreamError(
-            "the metadata of the compressed file are damaged; copy the file again from its source"
-        ) from error
+        raise CorruptStreamError(_DAMAGED) from error
 
 
 def _split(header: Mapping[str, Any], array: np.ndarray) -> list[np.ndarray]:
