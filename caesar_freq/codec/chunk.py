@@ -44,6 +44,12 @@ def pointwise_bound(header: Header, variable: Variable) -> float:
     return header.bound * variable.range if header.mode == "rel" else 0.0
 
 
+def span(low: float, high: float) -> float:
+    """``high - low``, infinite without a warning where float64 cannot hold it."""
+    with np.errstate(over="ignore"):
+        return float(np.float64(high) - np.float64(low))
+
+
 def restore_values(decoded: np.ndarray, variable: Variable) -> np.ndarray:
     """Normalised values back in the variable's units, float64."""
     return decoded.astype(np.float64) * variable.range + variable.offset

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from caesar_freq.codec.chunk import SEGMENTS, VOLUME, Chunk, Written, pointwise_bound
+from caesar_freq.codec.chunk import SEGMENTS, VOLUME, Chunk, Written, pointwise_bound, span
 from caesar_freq.codec.choose import SPATIAL, choose_transform, lagrangian
 from caesar_freq.codec.coders import (
     PLAIN,
@@ -34,6 +34,8 @@ STRATEGIES = {
 }
 #: NRMSE to aim at is this much below the target: float rounding on another device.
 _NRMSE_MARGIN = 1e-5
+#: Errors relative to the range that float64 arithmetic cannot keep; such requests are lossless.
+_FINEST = 1e-14
 #: A range outside these limits leaves no room for steps in float64; such data is kept losslessly.
 _RANGE_LIMITS = (1e-280, 1e300)
 
@@ -72,7 +74,7 @@ class Encoder:
                 lambda c: c.write_constant() if c.constant else c.write_lossless(), chunks
             )
         target = self.target(variable)
-        if not target > 0:
+        if not target > _FINEST:
             return variable, self._map(Chunk.write_lossless, chunks)
         dead_zone = self.model.dead_zone_at(target)
         coded = [c for c in chunks if not c.constant]
@@ -109,11 +111,13 @@ class Encoder:
         highs = [float(c.good.max()) for c in chunks if c.good.size]
         if not lows:
             return Variable(0.0, 0.0)
-        low, spread = min(lows), max(highs) - min(lows)
+        low, spread = min(lows), span(min(lows), max(highs))
+        if not np.isfinite(spread):
+            return Variable(0.0, spread)
         # summed relative to the smallest value, so that huge values cannot overflow
         total = sum(float(np.sum(c.good.astype(np.float64) / 2 - low / 2)) for c in chunks)
         mean = low + 2 * (total / sum(c.good.size for c in chunks))
-        return Variable(mean if np.isfinite(mean) else 0.0, spread)
+        return Variable(mean, spread)
 
     def _best(self, chunks, coders, variable, target, dead_zone) -> tuple[Variable, list[Written]]:
         """Bodies of all chunks at the largest step that keeps the bound."""

@@ -11,7 +11,7 @@ import google_crc32c
 import numpy as np
 
 from caesar_freq.codec.census import chunk_census
-from caesar_freq.codec.chunk import Chunk, Written, read_chunk
+from caesar_freq.codec.chunk import Chunk, Written, read_chunk, span
 from caesar_freq.codec.chunks import boxes, five_dimensional
 from caesar_freq.codec.choose import SPATIAL
 from caesar_freq.codec.coders import STUDENT, TEACHER, Predictor
@@ -139,7 +139,7 @@ def _needs_double(array: np.ndarray, options: Options) -> bool:
     cube = array.reshape(five_dimensional(array.shape))
     finite = np.isfinite(cube)
     spread = max(
-        float(np.ptp(part[ok].astype(np.float64))) if ok.any() else 0.0
+        span(part[ok].min(), part[ok].max()) if ok.any() else 0.0
         for part, ok in zip(cube, finite)
     )
     return options.mode == "abs" and options.bound < _DOUBLE_POINTWISE * spread
@@ -170,7 +170,7 @@ def bound_holds(before, after, mode: str, bound: float, fill_value: float | None
     good, got = (a[~masked].astype(np.float64) for a in (before, after))
     if not good.size:
         return True
-    spread = float(good.max() - good.min())
+    spread = span(good.min(), good.max())
     if mode in ("abs", "rel"):
         limit = bound if mode == "abs" else bound * spread
         return bool(np.all(np.abs(good - got) <= limit))

@@ -1,0 +1,277 @@
+"""Streams: bounds hold after decoding, whatever the array; damage is noticed."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import caesar_freq
+from caesar_freq.codec.header import Header
+from caesar_freq.codec.stream import bound_holds
+from caesar_freq.errors import CaesarError, CorruptStreamError, InputError, ModelError
+
+
+def field(shape, seed=0, dtype=np.float32):
+    """Smooth field with some noise."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(shape)
+    for axis in range(len(shape)):
+        x = np.cumsum(x, axis=axis) / np.sqrt(np.arange(1, shape[axis] + 1)).reshape(
+            [-1 if i == axis else 1 for i in range(len(shape))]
+        )
+    return x.astype(dtype)
+
+
+def variables(array):
+    return array if array.ndim >= 4 else array[None]
+
+
+def assert_bound(original, mode, bound, fill_value=None, **options):
+    data = caesar_freq.encode(original, mode, bound, fill_value=fill_value, **options)
+    decoded = caesar_freq.decode(data)
+    assert decoded.shape == original.shape
+    assert decoded.dtype == original.dtype.newbyteorder("=")
+    native = original.astype(decoded.dtype)
+    for before, after in zip(variables(native), variables(decoded), strict=True):
+        assert bound_holds(before, after, mode, bound, fill_value)
+    return data
+
+
+MODES = [("abs", 1e-2), ("rel", 1e-2), ("rel", 1e-5), ("nrmse", 1e-2), ("nrmse", 1e-6),
+         ("psnr", 45.0), ("lossless", 0), ("rel", 0)]  # fmt: skip
+SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, 1e30, -1e30]
+
+
+@given(
+    shape=hnp.array_shapes(min_dims=1, max_dims=5, min_side=1, max_side=12),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    mode=st.sampled_from(MODES),
+    specials=st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from(SPECIAL)), max_size=4),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=120, deadline=None)
+def test_bound_holds_for_any_array(shape, dtype, mode, specials, seed):
+    x = field(shape, seed, dtype)
+    for place, value in specials:
+        x.ravel()[place % x.size] = value
+    if np.isfinite(x).any() or mode[0] == "lossless":
+        assert_bound(x, *mode)
+
+
+@pytest.mark.parametrize("mode, bound", MODES)
+def test_bound_is_used_not_only_held(mode, bound):
+    x = field((2, 2, 20, 37, 49))
+    data = assert_bound(x, mode, bound)
+    decoded = caesar_freq.decode(data)
+    spread = np.ptp(x, axis=(1, 2, 3, 4)).astype(np.float64)
+    error = np.sqrt(((x.astype(np.float64) - decoded) ** 2).mean(axis=(1, 2, 3, 4))) / spread
+    target = {"nrmse": bound, "psnr": 10 ** (-bound / 20)}.get(mode)
+    if target:
+        assert (error <= target).all() and (error >= 0.97 * target).all()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: np.full((3, 40, 40), 273.15, np.float32),
+        lambda: np.where(np.arange(4000) == 17, 1e38, 0).astype(np.float32),
+        lambda: np.array([1e308, -1e308] * 40),
+        lambda: (field((16, 20, 20)) * 1e-42).astype(np.float32),
+        lambda: np.resize(np.float32([1, -1]), (5, 31, 33)),
+        lambda: field((40, 30, 20)).T,
+        lambda: field((40, 30, 20))[::2, ::-1],
+        lambda: field((10, 30, 20)).astype(">f4"),
+        lambda: field((6, 30, 20), dtype=np.float64) + 1e9,
+        lambda: np.random.default_rng(0).standard_normal((3, 64, 64)).astype(np.float32),
+    ],
+    ids=["constant", "spike", "huge", "denormal", "alternating", "transposed", "strided",
+         "big-endian", "offset", "noise"],
+)  # fmt: skip
+@pytest.mark.parametrize("mode, bound", [("rel", 1e-3), ("nrmse", 1e-3), ("abs", 1e-2)])
+def test_adversarial_arrays(make, mode, bound):
+    assert_bound(make(), mode, bound)
+
+
+def test_constant_takes_few_bytes():
+    assert len(caesar_freq.encode(np.full((4, 3, 60, 90, 100), 7, np.float32), "rel", 1e-3)) < 400
+    assert len(caesar_freq.encode(np.zeros(10**6), "nrmse", 1e-3)) < 150
+
+
+def test_specials_and_fill_values_return_bit_by_bit():
+    x = field((2, 20, 30, 40))
+    x[0, :, :10, :10] = np.nan
+    x[0, 3].view(np.uint32)[0, 0] = 0x7FC12345  # a NaN with a payload
+    x[1, 5, 5, 5], x[1, 6, 6, 6] = np.inf, -np.inf
+    x[1, :, 20:] = 1e20
+    data = assert_bound(x, "rel", 1e-3, fill_value=1e20)
+    decoded = caesar_freq.decode(data)
+    masked = ~np.isfinite(x) | (x == np.float32(1e20))
+    np.testing.assert_array_equal(decoded.view(np.uint32)[masked], x.view(np.uint32)[masked])
+    assert len(data) < x.nbytes / 3
+
+
+def test_result_does_not_depend_on_threads():
+    x = field((3, 2, 20, 30, 40))
+    one = caesar_freq.encode(x, "nrmse", 1e-3, threads=1)
+    assert one == caesar_freq.encode(x, "nrmse", 1e-3, threads=4)
+
+
+def test_several_chunks_cover_the_array():
+    x = field((2, 1030, 130))
+    data = assert_bound(x, "rel", 1e-3)
+    assert caesar_freq.info(data)["n_chunks"] > 1
+
+
+@pytest.mark.parametrize("kind, cell", [("haar", 16), ("cdf97", 16), ("lot", 32), ("dct", 8)])
+def test_forced_transforms(kind, cell):
+    data = assert_bound(field((33, 37, 49)), "nrmse", 1e-3, spatial=((kind, cell),))
+    (used,) = caesar_freq.info(data)["transforms"]
+    assert (used["kind"], used["cell"]) == (kind, cell)
+
+
+def test_info_counts_every_byte():
+    x = field((2, 1, 40, 37, 49))
+    x[0, 0, :, 0, 0] = np.nan
+    data = caesar_freq.encode(x, "rel", 1e-3, metadata=b"names")
+    about = caesar_freq.info(data)
+    assert sum(about["bytes_by_stream"].values()) == len(data) == about["compressed_bytes"]
+    assert about["modes_used"] == {"plain": 80} and about["metadata"] == b"names"
+    assert about["cr"] == x.nbytes / len(data)
+
+
+def test_trained_model_travels_in_the_file(tmp_path):
+    from dataclasses import replace
+
+    from caesar_freq.codec.model import FrequencyModel
+
+    base = FrequencyModel.base()
+    other = replace(base, b3=base.b3 + 100)
+    x = field((16, 37, 49))
+    embedded = caesar_freq.encode(x, "rel", 1e-3, model=other)
+    assert caesar_freq.info(embedded)["model_embedded"]
+    apart = caesar_freq.encode(x, "rel", 1e-3, model=other, embed_model=False)
+    np.testing.assert_array_equal(
+        caesar_freq.decode(embedded), caesar_freq.decode(apart, model=other)
+    )
+    with pytest.raises(ModelError, match="neither in it nor in this release"):
+        caesar_freq.decode(apart)
+
+
+def test_api_class_counts_all_bytes():
+    codec = caesar_freq.CAESARFreq()
+    x = field((20, 37, 49))
+    compressed, total = codec.compress(x, eb=1e-3)
+    assert total == len(bytes(compressed))
+    for source in (compressed, bytes(compressed)):
+        decoded = codec.decompress(source)
+        assert np.sqrt(np.mean((decoded - x) ** 2)) <= 1e-3 * np.ptp(x)
+    batch, total = codec.compress(iter([{"input": x[None]}, {"input": x[None, :5]}]), eb=1e-2)
+    shapes = [a.shape for a in codec.decompress(bytes(batch))]
+    assert shapes == [(1, 20, 37, 49), (1, 5, 37, 49)] and total == len(bytes(batch))
+    with pytest.raises(CorruptStreamError):
+        codec.decompress(bytes(batch)[:-5])
+
+
+@pytest.mark.parametrize(
+    "array, options, message",
+    [
+        (np.zeros((1, 1, 1, 1, 1, 1), np.float32), {}, "6 dimensions"),
+        (np.zeros(5, np.int32), {}, "int32"),
+        (np.zeros((0, 3), np.float32), {}, "empty"),
+        (np.full(9, np.nan, np.float32), {}, "no finite value"),
+        (np.ones(5, np.float32), {"bound": -1}, "bound is -1"),
+        (np.ones(5, np.float32), {"bound": np.nan}, "bound is nan"),
+        (np.ones(5, np.float32), {"mode": "max"}, "unknown mode 'max'"),
+        (np.ones(5, np.float32), {"strategy": "best"}, "unknown strategy 'best'"),
+    ],
+)
+def test_bad_input_is_named(array, options, message):
+    with pytest.raises(InputError, match=message):
+        caesar_freq.encode(array, **options)
+
+
+def test_damage_never_goes_unnoticed():
+    x = field((2, 1, 20, 37, 49))
+    x[0, 0, 3, 4, 5] = np.nan
+    data = bytearray(caesar_freq.encode(x, "rel", 1e-3))
+    rng = np.random.default_rng(0)
+    for place in [*range(70), *rng.integers(0, len(data), 80)]:
+        broken = bytearray(data)
+        broken[place] ^= 1 << int(rng.integers(8))
+        with pytest.raises(CorruptStreamError):
+            caesar_freq.decode(bytes(broken))
+    for length in (0, 2, 10, 60, len(data) // 2, len(data) - 1):
+        with pytest.raises(CorruptStreamError):
+            caesar_freq.decode(bytes(data[:length]))
+    with pytest.raises(CorruptStreamError, match="appended"):
+        caesar_freq.decode(bytes(data) + b"x")
+
+
+def test_damaged_chunk_is_named():
+    x = field((2, 1, 20, 37, 49))
+    data = bytearray(caesar_freq.encode(x, "rel", 1e-3))
+    data[-10] ^= 1
+    with pytest.raises(CorruptStreamError, match=r"chunk 1 \(variable 1"):
+        caesar_freq.decode(bytes(data))
+
+
+def test_altered_chunks_with_a_right_checksum_stay_safe():
+    """Past the checksum, parsers must still never crash or read out of bounds."""
+    import google_crc32c
+
+    x = field((18, 37, 49))
+    x[3, 4, 5] = np.nan
+    data = caesar_freq.encode(x, "rel", 1e-3)
+    header, at = Header.unpack(data)
+    rng = np.random.default_rng(1)
+    for _ in range(150):
+        body = bytearray(data[at:])
+        for place in rng.integers(0, len(body) if rng.random() < 0.5 else 60, 1 + rng.integers(3)):
+            body[place] = rng.integers(256)
+        if rng.random() < 0.2:
+            body = body[: rng.integers(1, len(body))]
+        header.chunks = [(len(body), google_crc32c.value(bytes(body)))]
+        try:
+            decoded = caesar_freq.decode(header.pack() + bytes(body))
+        except CaesarError:
+            continue
+        assert decoded.shape == x.shape
+
+
+GOLDEN = os.path.join(os.path.dirname(__file__), "golden")
+
+
+def golden_cases():
+    ramp = np.add.outer(np.arange(20.0), np.sin(np.arange(30.0))).astype(np.float32)
+    cube = np.stack([np.roll(ramp, i, axis=1) for i in range(18)])
+    holes = cube.copy()
+    holes[4:6, 3:9, 2:8] = np.nan
+    return {
+        "rel": (cube, "rel", 1e-3),
+        "nrmse64": (cube.astype(np.float64), "nrmse", 1e-3),
+        "holes": (holes, "abs", 0.01),
+        "lossless": (holes, "lossless", 0),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(golden_cases()))
+def test_golden_streams_stay_decodable(name):
+    """Files of format version 1 decode for ever; regenerate with GENERATE_EXPECTED=1."""
+    array, mode, bound = golden_cases()[name]
+    path = os.path.join(GOLDEN, f"{name}.cfq")
+    if os.environ.get("GENERATE_EXPECTED"):
+        with open(path, "wb") as stream:
+            stream.write(caesar_freq.encode(array, mode, bound))
+    with open(path, "rb") as stream:
+        data = stream.read()
+    decoded = caesar_freq.decode(data)
+    if os.environ.get("GENERATE_EXPECTED"):
+        np.savez_compressed(path.replace(".cfq", ".npz"), data=decoded)
+    assert decoded.dtype == array.dtype
+    assert bound_holds(array[None], decoded[None], mode, bound)
+    # one level off anywhere would move values by far more than another device's rounding
+    expected = np.load(path.replace(".cfq", ".npz"))["data"]
+    np.testing.assert_allclose(decoded, expected, rtol=0, atol=1e-5)
