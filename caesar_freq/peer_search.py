@@ -1,0 +1,210 @@
+"""A peer's best honest setting: its own knob, searched until the measured error meets a target.
+
+For each variable every setting of the peer is tried on two layouts, whole volumes ``[T, H, W]`` and
+frame by frame, and the one with the fewest bytes that meets the target is kept. Sections of a
+variable share the knob, which is what minimises the bits at a given error of the variable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from caesar_freq.data.filling import fill_masked
+from caesar_freq.errors import CaesarError
+from caesar_freq.metrics import to_five_axes, valid_values, variable_ranges
+from caesar_freq.peers import Peer, peers
+
+LAYOUTS = ("volume", "frames")
+
+# A search ends when the error is this close under the target or the knob known this well.
+_CLOSE = 0.995
+_KNOB_RATIO = 1.003
+_ROUNDS = 30
+_SMALLEST_KNOB, _LARGEST_KNOB = 1e-15, 16.0
+
+
+class TargetMissedError(CaesarError):
+    """No setting of a peer meets the target."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How one variable is coded: the peer, the layout, and its knob in units of the range."""
+
+    peer: Peer
+    layout: str
+    knob: float
+
+    def describe(self) -> dict:
+        """Plain types for the record."""
+        return {"setting": self.peer.setting, "layout": self.layout, "knob": self.knob}
+
+
+def largest_knob(
+    evaluate: Callable[[float], tuple[float, int]], target: float, start: float
+) -> float | None:
+    """The knob with the fewest bytes among those tried whose error is at most `target`.
+
+    Parameters
+    ----------
+    evaluate : callable
+        Maps a knob to (measured error, bytes). The error grows with the knob, nearly
+        proportionally and not strictly: peers have steps and small dents.
+    target, start : float
+        Error to stay under; first knob to try.
+
+    Returns
+    -------
+    float or None
+        None if no knob meets the target.
+    """
+    best: tuple[int, float] | None = None
+    low = high = None  # (knob, error) that meets the target, that does not
+    knob = start
+    for _ in range(_ROUNDS):
+        error, size = evaluate(knob)
+        if error <= target:
+            low = (knob, error)
+            best = min(best or (size, knob), (size, knob))
+            if error >= _CLOSE * target:
+                break
+        else:
+            high = (knob, error)
+        if low and high and high[0] / low[0] <= _KNOB_RATIO:
+            break
+        knob = _next_knob(knob, error, target, low, high)
+        if not _SMALLEST_KNOB < knob < _LARGEST_KNOB:
+            break
+    return best and best[1]
+
+
+def _next_knob(knob, error, target, low, high) -> float:
+    """Secant in logarithms; inside a bracket it stays off the ends, so that the bracket shrinks."""
+    if not (low and high):
+        ratio = target / error if error > 0 and math.isfinite(error) else math.inf
+        if low:
+            return knob * min(max(0.999 * ratio, 1.02), 4.0)
+        return knob * max(min(0.99 * ratio, 0.98), 0.25)
+    width = math.log(high[0] / low[0])
+    rise = math.log(high[1] / low[1]) if 0 < low[1] and math.isfinite(high[1]) else 0.0
+    share = math.log(0.998 * target / low[1]) / rise if rise > 0 else 0.5
+    return low[0] * math.exp(width * min(max(share, 0.1), 0.9))
+
+
+def pieces(volume: np.ndarray, layout: str) -> list[np.ndarray]:
+    """What a peer gets of ``[T, H, W]``: the volume, or its frames."""
+    return [volume] if layout == "volume" else list(volume)
+
+
+def prepare(array: np.ndarray, fill_value: float | None = None) -> np.ndarray:
+    """The array as peers get it: ``[V, S, T, H, W]``, masked values filled smoothly."""
+    volumes = to_five_axes(array)
+    return fill_masked(volumes, ~valid_values(volumes, fill_value))
+
+
+def find_settings(
+    array: np.ndarray, name: str, criterion: str, target: float, fill_value: float | None = None
+) -> list[Setting | None]:
+    """The setting with the fewest bytes for each variable.
+
+    Parameters
+    ----------
+    array : ndarray of 1 to 5 axes, float32 or float64
+    name : str
+        A peer of `peers.NAMES`.
+    criterion : {"nrmse", "max_rel", "lossless"}
+    target : float
+        NRMSE or largest error over range to stay under; not used when lossless.
+
+    Returns
+    -------
+    list of Setting or None
+        None for a variable whose volumes are all constant: nothing is left to a peer.
+
+    Raises
+    ------
+    TargetMissedError
+        If no setting meets the target for some variable.
+    """
+    candidates = peers(name, criterion)
+    original, filled = to_five_axes(array), prepare(array, fill_value)
+    settings = []
+    for v, spread in enumerate(variable_ranges(array, fill_value)):
+        if criterion == "lossless":
+            settings.append(_smallest_lossless(candidates, original[v]))
+            continue
+        if spread == 0:
+            settings.append(None)
+            continue
+        trial = _Trial(original[v], filled[v], spread, criterion, fill_value)
+        found = [
+            s for p in candidates for layout in LAYOUTS if (s := trial.search(p, layout, target))
+        ]
+        if not found:
+            raise TargetMissedError(
+                f"{name} meets {criterion} {target:g} at none of its settings for variable {v}"
+            )
+        settings.append(min(found, key=lambda s: trial.size(s)))
+    return settings
+
+
+def _smallest_lossless(candidates: list[Peer], volumes: np.ndarray) -> Setting:
+    sizes = [sum(len(peer.compress(volume, 0.0)) for volume in volumes) for peer in candidates]
+    return Setting(candidates[int(np.argmin(sizes))], "volume", 0.0)
+
+
+class _Trial:
+    """One variable, coded and decoded at trial settings."""
+
+    def __init__(self, original, filled, spread, criterion, fill_value) -> None:
+        self.volumes, self.spread, self.criterion = filled, spread, criterion
+        self.valid = valid_values(original, fill_value)
+        self.sizes: dict[tuple[int, str, float], int] = {}
+
+    def search(self, peer: Peer, layout: str, target: float) -> Setting | None:
+        """The best knob of one setting; None if none meets the target."""
+        if layout == "frames" and self.volumes.shape[1] == 1:
+            return None  # the same as the volume
+
+        def evaluate(knob: float) -> tuple[float, int]:
+            error, size = self.measure(Setting(peer, layout, knob))
+            self.sizes[id(peer), layout, knob] = size
+            return error, size
+
+        knob = largest_knob(evaluate, target, target)
+        return knob and Setting(peer, layout, knob)
+
+    def size(self, setting: Setting) -> int:
+        """Bytes of a setting that was tried."""
+        return self.sizes[id(setting.peer), setting.layout, setting.knob]
+
+    def measure(self, setting: Setting) -> tuple[float, int]:
+        """(error relative to the range, bytes) after decoding."""
+        squares, worst, size = 0.0, 0.0, 0
+        for volume, valid in zip(self.volumes, self.valid, strict=True):
+            decoded, coded = self._round_trip(volume, setting)
+            error = np.abs(volume.astype(np.float64) - decoded)[valid] / self.spread
+            squares += float(np.sum(np.square(error)))
+            # not max(worst, new): that would lose a nan
+            worst = float(np.max(error, initial=worst))
+            size += coded
+        rms = math.sqrt(squares / max(int(self.valid.sum()), 1))
+        return (rms if self.criterion == "nrmse" else worst), size
+
+    def _round_trip(self, volume: np.ndarray, setting: Setting) -> tuple[np.ndarray, int]:
+        decoded, size = np.empty_like(volume), 0
+        parts = pieces(volume, setting.layout)
+        out = pieces(decoded, setting.layout)
+        for part, place in zip(parts, out, strict=True):
+            if part.min() == part.max():
+                place[...] = part
+                size += part.itemsize
+                continue
+            data = setting.peer.compress(part, setting.knob * self.spread)
+            place[...] = setting.peer.decompress(data, part.shape, part.dtype)
+            size += len(data)
+        return decoded, size
