@@ -1,0 +1,42 @@
+# All set-up happens in .venv; every target may be run again and reuses what is there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint format bench base-model clean
+
+demo: $(READY)
+	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml
+	@cat results/demo/tables/summary.md
+	@echo "report: $(CURDIR)/results/demo/report.html"
+
+test: $(READY)
+	$(BIN)/python -m pytest -q -n 2
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check workflow
+	$(BIN)/snakemake --lint --configfile config/demo.yaml
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt workflow
+
+bench: $(READY)
+	$(BIN)/python benchmarks/peers.py --data_dir data/bench
+
+base-model: $(READY)
+	$(BIN)/python benchmarks/train_base.py
+
+# torch goes first and pinned: an unpinned one would pull the CUDA build of its newest release
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet torch==2.13.0 -c constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) results checkpoints data logs benchmarks/results
