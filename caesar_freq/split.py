@@ -4,7 +4,12 @@
 
 writes ``train.npz``, ``val.npz`` and ``test.npz`` (key ``data``, ``[V, S, T, H, W]``) and
 ``manifest.json`` with the sha256 of every input and the exact index ranges. Values are not
-changed: NaN and fill values stay, the dtype stays.
+changed: NaN and fill values stay, the dtype stays. (Reading NetCDF turns its ``_FillValue`` into
+NaN; a fill value that the file does not declare is named with ``--fill_value``.)
+
+Sections are often less independent than their names suggest: two climate scenarios share their
+historical years number for number. So every frame is hashed, and a frame of val or test that train
+has seen too is reported; between sections it is an error.
 """
 
 from __future__ import annotations
@@ -12,15 +17,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from caesar_freq import __version__
-from caesar_freq.atomic import atomic_path, write_bytes
+from caesar_freq.atomic import write_bytes
 from caesar_freq.data.files import read
 from caesar_freq.data.layout import ROLES, stack_variables, to_sections
+from caesar_freq.data.sections import Sections, save_sections
 from caesar_freq.errors import ConfigError, InputError, run_main
 
 NAMES = ("train", "val", "test")
@@ -113,46 +120,113 @@ def split(
     gap : int
         Frames between parts that no part gets.
     fill_value : float, optional
-        Recorded in the manifest; the values keep it.
+        Recorded in the files and the manifest; the values keep it.
 
     Raises
     ------
     InputError, ConfigError
-        See `load` and `ranges`.
+        See `load` and `ranges`; also if an input is given twice, or sections that go to different
+        parts share frames.
     """
-    if len(set(map(str, inputs))) < len(inputs):
-        raise ConfigError("an input is named twice; it would be on both sides of a split")
+    digests = _digests(inputs)
     array, names = load(inputs, variables, roles or {})
     axis = 2 if method == "time" else 1
     gap = gap if method == "time" else 0
     parts = ranges(array.shape[axis], fractions, gap, "frames" if axis == 2 else "sections")
-    digests = {str(path): hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in inputs}
-    if axis == 1 and len(set(digests.values())) < len(digests):
-        raise ConfigError("two inputs have the same content; sections must be independent")
-    output_dir.mkdir(parents=True, exist_ok=True)
+    pieces = {
+        name: array[(slice(None),) * axis + (slice(start, stop),)]
+        for name, (start, stop) in zip(NAMES, parts, strict=True)
+    }
+    repeated = seen_in_training(pieces)
+    if method == "section" and any(repeated.values()):
+        raise InputError(
+            f"frames of the sections for val ({repeated['val']}) and test ({repeated['test']}) "
+            "occur in train too, number for number; split with --method time, or drop a section"
+        )
     manifest = {
         "caesar_freq": __version__,
-        "inputs": [{"path": path, "sha256": digest} for path, digest in digests.items()],
+        "inputs": [{"path": str(path), "sha256": digest} for path, digest in digests.items()],
         "variables": names,
         "dtype": str(array.dtype),
         "shape": list(array.shape),
         "method": method,
         "gap": gap,
         "fill_value": fill_value,
+        "frames_seen_in_training": repeated,
         "splits": {},
     }
-    for name, (start, stop) in zip(NAMES, parts, strict=True):
-        piece = np.ascontiguousarray(array.take(range(start, stop), axis=axis))
+    _make_folder(output_dir)
+    for (name, piece), (start, stop) in zip(pieces.items(), parts, strict=True):
         path = output_dir / f"{name}.npz"
-        with atomic_path(path) as temporary:
-            np.savez(temporary, data=piece)
+        save_sections(path, Sections(piece, fill_value))
         manifest["splits"][name] = {
             "axis": method, "start": start, "stop": stop, "shape": list(piece.shape),
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "sha256": _sha256(path),
         }  # fmt: skip
         print(f"{name}: {method} {start}..{stop - 1} of {array.shape[axis]} -> {path}", flush=True)
+    for name, count in repeated.items():
+        if count:
+            print(f"note: {count} frames of {name} occur in train too, number for number")
+    # Last, so that a manifest means that all it describes is there.
     write_bytes(output_dir / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
     return manifest
+
+
+def seen_in_training(pieces: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """How many frames of val and of test occur in train with the very same values.
+
+    Parameters
+    ----------
+    pieces : mapping of "train", "val", "test" to arrays [V, S, T, H, W]
+
+    Returns
+    -------
+    dict of str to int
+        Counts for "val" and "test". Constant frames (all missing, no rain) do not count.
+    """
+    known = _frame_hashes(pieces["train"])
+    return {
+        name: sum(digest in known for digest in _frame_hashes(pieces[name]).elements())
+        for name in NAMES[1:]
+    }
+
+
+def _frame_hashes(array: np.ndarray) -> Counter[tuple[int, bytes]]:
+    hashes: Counter[tuple[int, bytes]] = Counter()
+    for v, variable in enumerate(array):
+        for frame in variable.reshape(-1, *variable.shape[-2:]):
+            raw = np.ascontiguousarray(frame).tobytes()
+            if raw != raw[: frame.itemsize] * frame.size:
+                hashes[v, hashlib.blake2b(raw, digest_size=16).digest()] += 1
+    return hashes
+
+
+def _digests(inputs: Sequence[Path]) -> dict[Path, str]:
+    """SHA-256 of each input; no two may be the same, or training would weigh one twice."""
+    digests: dict[Path, str] = {}
+    for path in map(Path, inputs):
+        if not path.is_file():
+            raise InputError(f"{path} does not exist or is not a file; check the path")
+        digest = _sha256(path)
+        same = [other for other, known in digests.items() if known == digest]
+        if same or path in digests:
+            raise InputError(f"{path} has the same content as {(same or [path])[0]}; name it once")
+        digests[path] = digest
+    return digests
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot make folder {path}: {error.strerror}; choose another --output_dir"
+        ) from error
 
 
 def parse_roles(entries: Sequence[str]) -> dict[str, str]:

@@ -59,8 +59,9 @@ def load_sections(path: str | Path) -> Sections:
     values = check_values(load_npz(path, [DEFAULT_KEY])[DEFAULT_KEY], "array 'data'", path)
     if values.ndim != 5:
         raise InputError(
-            f"array 'data' in {path} is {values.ndim}-D {values.shape}, but training and evaluation "
-            "need [variable, section, time, height, width]; make the file with caesar_freq.split"
+            f"array 'data' in {path} is {values.ndim}-D {values.shape}, but training and "
+            "evaluation need [variable, section, time, height, width]; make the file with "
+            "caesar_freq.split"
         )
     with np.load(path, allow_pickle=False) as archive:
         fill = float(archive[FILL_KEY]) if FILL_KEY in archive.files else None
