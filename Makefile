@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test lint format bench base-model clean
 
 demo: $(READY)
 	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml
-	@cat results/demo/tables/summary.md
-	@echo "report: $(CURDIR)/results/demo/report.html"
+	@cat results/tables/summary.md
+	@echo "report: $(CURDIR)/results/report.html"
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2

@@ -1,0 +1,52 @@
+# Checked settings, and functions of wildcards. Rules get only the keys they use: a change in one
+# phase's section then reruns that phase and what follows, nothing else.
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import validate
+
+from caesar_freq import workflow as library
+from caesar_freq.errors import ConfigError
+
+validate(config, "../schemas/config.schema.yaml")
+try:
+    library.check_settings(config)
+except ConfigError as error:
+    raise WorkflowError(f"config: {error}")
+
+DATASETS = list(config["datasets"])
+
+
+wildcard_constraints:
+    dataset="|".join(DATASETS),
+    codec="[a-z0-9]+",
+    criterion="nrmse|max-rel|lossless",
+
+
+def raw_inputs(wildcards):
+    return library.raw_inputs(config, wildcards.dataset)
+
+
+def split_files(wildcards):
+    return library.split_files(config, wildcards.dataset)
+
+
+def split_flags(wildcards):
+    return library.split_flags(config, wildcards.dataset)
+
+
+def model_input(wildcards):
+    return library.model_of(wildcards.codec) or []
+
+
+def evaluation_flags(wildcards):
+    model = library.model_of(wildcards.codec)
+    flags = [f"--criterion {wildcards.criterion.replace('-', '_')}"]
+    if wildcards.criterion != "lossless":
+        flags.append(f"--targets {wildcards.target}")
+    if model:
+        flags.append(f"--model {model}")
+    if "fill_value" in config["datasets"][wildcards.dataset]:
+        flags.append(
+            f"--fill_value={config['datasets'][wildcards.dataset]['fill_value']!r}"
+        )
+    return " ".join(flags)

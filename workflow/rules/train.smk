@@ -1,0 +1,113 @@
+# Each phase states its GPU memory once, as gpu_mem_gb; profiles translate it for a cluster.
+# last.ckpt lies in <output>/resume/ and is no declared output, which would be deleted before a rerun.
+
+
+rule train_freq_compressor:
+    input:
+        train=expand("data/processed/{dataset}/train.npz", dataset=DATASETS),
+        val=expand("data/processed/{dataset}/val.npz", dataset=DATASETS),
+    output:
+        model="checkpoints/freq_compressor/best_model.pth",
+        small="checkpoints/freq_compressor/best_model.cfm",
+        history=report(
+            "checkpoints/freq_compressor/history.csv",
+            caption="../report/history.rst",
+            category="Training",
+            labels={"phase": "1 frequency compressor"},
+        ),
+    log:
+        "logs/train_freq_compressor.log",
+    benchmark:
+        "results/benchmarks/train_freq_compressor.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 2
+    resources:
+        gpu_mem_gb=8,
+        mem_mb=8000,
+        runtime=720,
+    params:
+        flags=library.flags(config, "freq_compressor"),
+        code=library.fingerprint("caesar_freq.train_freq_compressor"),
+        folder=subpath(output.model, parent=True),
+    message:
+        "Phase 1: entropy model and quantiser"
+    shell:
+        "python -m caesar_freq.train_freq_compressor --train_data {input.train}"
+        " --val_data {input.val} {params.flags} --device auto"
+        " --gpu_mem_gb {resources.gpu_mem_gb} --output_dir {params.folder} 2>&1 | tee {log}"
+
+
+rule train_diffusion:
+    input:
+        train=rules.train_freq_compressor.input.train,
+        val=rules.train_freq_compressor.input.val,
+        freq=rules.train_freq_compressor.output.model,
+    output:
+        model="checkpoints/diffusion/diffusion_best.pth",
+        history=report(
+            "checkpoints/diffusion/history.csv",
+            caption="../report/history.rst",
+            category="Training",
+            labels={"phase": "2 diffusion teacher"},
+        ),
+    log:
+        "logs/train_diffusion.log",
+    benchmark:
+        "results/benchmarks/train_diffusion.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 2
+    resources:
+        gpu_mem_gb=16,
+        mem_mb=16000,
+        runtime=1440,
+    params:
+        flags=library.flags(config, "diffusion"),
+        code=library.fingerprint("caesar_freq.train_diffusion"),
+        folder=subpath(output.model, parent=True),
+    message:
+        "Phase 2: 32-step teacher"
+    shell:
+        "python -m caesar_freq.train_diffusion --train_data {input.train}"
+        " --val_data {input.val} --freq_compressor_path {input.freq} {params.flags}"
+        " --device auto --gpu_mem_gb {resources.gpu_mem_gb}"
+        " --output_dir {params.folder} 2>&1 | tee {log}"
+
+
+rule train_distillation:
+    input:
+        train=rules.train_freq_compressor.input.train,
+        val=rules.train_freq_compressor.input.val,
+        freq=rules.train_freq_compressor.output.model,
+        teacher=rules.train_diffusion.output.model,
+    output:
+        model="checkpoints/distillation/student_best.pth",
+        history=report(
+            "checkpoints/distillation/history.csv",
+            caption="../report/history.rst",
+            category="Training",
+            labels={"phase": "3 one-step student"},
+        ),
+    log:
+        "logs/train_distillation.log",
+    benchmark:
+        "results/benchmarks/train_distillation.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 2
+    resources:
+        gpu_mem_gb=12,
+        mem_mb=16000,
+        runtime=1440,
+    params:
+        flags=library.flags(config, "distillation"),
+        code=library.fingerprint("caesar_freq.train_distillation"),
+        folder=subpath(output.model, parent=True),
+    message:
+        "Phase 3: one-step student"
+    shell:
+        "python -m caesar_freq.train_distillation --train_data {input.train}"
+        " --val_data {input.val} --freq_compressor_path {input.freq}"
+        " --teacher_path {input.teacher} {params.flags} --device auto"
+        " --gpu_mem_gb {resources.gpu_mem_gb} --output_dir {params.folder} 2>&1 | tee {log}"
