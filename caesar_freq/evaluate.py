@@ -1,0 +1,342 @@
+"""Rule ``evaluate``: one data set through one codec; sizes of files, errors of fresh decoders.
+
+Every target gives one compressed file beside the ``--output`` JSON, and one record in it. A second
+process, which has seen nothing but the files, decodes them and measures. The only size that
+counts is that of the file on disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from caesar_freq import __version__, metrics, peer_files, peer_search, peers
+from caesar_freq.atomic import atomic_path, write_bytes
+from caesar_freq.data.files import load_npz
+from caesar_freq.errors import CaesarError, ConfigError, InputError, run_main
+
+OURS = ("frequency", "teacher", "student", "auto")
+CRITERIA = ("nrmse", "max_rel", "lossless")
+_MODES = {"nrmse": "nrmse", "max_rel": "rel", "lossless": "lossless"}
+
+# A call faster than this is timed once more, so that loading and compiling code does not count.
+_REPEAT_BELOW_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run: one codec on one array.
+
+    Attributes
+    ----------
+    data : Path
+        ``.npz`` with the key ``data``.
+    dataset, codec, criterion : str
+        Name in the tables; one of `OURS` or `peers.NAMES`; one of `CRITERIA`.
+    model : str
+        ``base``, a frequency checkpoint, or the combined checkpoint that teacher and student need.
+    fill_value : float or None
+    threads : int
+        For our codec; peers run on one.
+    """
+
+    data: Path
+    dataset: str
+    codec: str
+    criterion: str
+    model: str = "base"
+    fill_value: float | None = None
+    threads: int = 1
+
+    def load(self) -> np.ndarray:
+        """The array as stored, native byte order."""
+        array = load_npz(self.data, ["data"])["data"]
+        metrics.to_five_axes(array)
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+    def check(self) -> None:
+        """Refuse what cannot be run before anything is spent on it."""
+        if self.codec in OURS:
+            if self.codec != "frequency" and self.model == "base":
+                raise ConfigError(
+                    f"codec {self.codec} needs --model with the combined checkpoint;"
+                    " the base model has no teacher or student"
+                )
+            return
+        # zstd keeps every value: whatever was asked for, its row is the lossless one
+        peers.peers(self.codec, self.criterion)
+        peers.version(self.codec)
+
+
+def generators(codec: str, model: str) -> list:
+    """The predictors that our `codec` may use, from a combined checkpoint."""
+    if codec == "frequency":
+        return []
+    from caesar_freq.models.predictor import load_predictor  # torch only when needed
+
+    kinds = ("student", "teacher") if codec == "auto" else (codec,)
+    return [load_predictor(model, kind) for kind in kinds]
+
+
+def encoder(job: Job, array: np.ndarray, target: float) -> tuple[Callable[[], bytes], dict]:
+    """The call that compresses, and what the record tells about it.
+
+    The search of a peer's knob happens here, outside of what is timed; our own encoder searches its
+    step as a part of encoding.
+
+    Raises
+    ------
+    TargetMissedError
+        If a peer has no setting that meets the target.
+    """
+    if job.codec in OURS:
+        from caesar_freq.api import encode  # numba only when needed
+
+        predictors = generators(job.codec, job.model)
+        return lambda: encode(
+            array, _MODES[job.criterion], target, model=job.model, generator=predictors or None,
+            strategy=job.codec, fill_value=job.fill_value, threads=job.threads,
+        ), {"codec_version": f"caesar-freq {__version__}", "threads": job.threads}  # fmt: skip
+    found = peer_search.find_settings(array, job.codec, job.criterion, target, job.fill_value)
+    settings = [s and s.describe() for s in found]
+    about = {"codec_version": peers.version(job.codec), "threads": 1, "peer_settings": settings}
+    return lambda: peer_files.encode(array, job.codec, found, job.fill_value), about
+
+
+def decoder(job: Job) -> Callable[[bytes], np.ndarray]:
+    """The call that decodes a file of the job's codec, models loaded."""
+    if job.codec not in OURS:
+        return peer_files.decode
+    from caesar_freq.api import decode
+
+    predictors = generators(job.codec, job.model)
+    return lambda data: decode(data, generator=predictors, model=job.model, threads=job.threads)
+
+
+def timed(call: Callable):
+    """(result, seconds) of a call; a fast one runs twice and its faster run counts."""
+    best, result = math.inf, None
+    for _ in range(2):
+        start = time.perf_counter()
+        result = call()
+        first, best = best, min(best, time.perf_counter() - start)
+        if math.isfinite(first) or best > _REPEAT_BELOW_SECONDS:
+            break
+    return result, best
+
+
+def compress(job: Job, array: np.ndarray, target: float, path: Path) -> dict:
+    """Compress to `path`; the record without what decoding will tell."""
+    call, about = encoder(job, array, target)
+    data, seconds = timed(call)
+    write_bytes(path, data)
+    size = os.path.getsize(path)
+    return {
+        **about,
+        "compressed_bytes": size,
+        "cr": array.nbytes / size,
+        "bits_per_value": 8 * size / array.size,
+        "encode_seconds": seconds,
+        "encode_mb_per_s": array.nbytes / 1e6 / seconds,
+        **(_inside(job, data) if job.codec in OURS else {}),
+    }
+
+
+def _inside(job: Job, data: bytes) -> dict:
+    """What our file says about itself, and the bytes a decoder needs besides it."""
+    from caesar_freq.api import info
+
+    about = info(data)
+    generated = about["modes_used"].keys() - {"plain"} if about["generator_sha256"] else ()
+    outside = os.path.getsize(job.model) if generated else 0
+    if not about["model_embedded"]:
+        from caesar_freq.codec.model import load_frequency_model
+
+        outside += len(load_frequency_model(job.model).to_bytes())
+    keys = ("bytes_by_stream", "modes_used", "transforms", "model_fingerprint", "model_embedded")
+    return {**{key: about[key] for key in keys}, "model_bytes_not_in_file": outside}
+
+
+def measure(job: Job, criterion: str, target: float, path: Path) -> dict:
+    """Decode a file and measure it (in the fresh process); keeps slices for the error maps."""
+    original, data = job.load(), path.read_bytes()
+    decoded, seconds = timed(lambda decode=decoder(job): decode(data))
+    measured = metrics.distortion(original, decoded, job.fill_value)
+    _keep_slices(original, decoded, slices_path(path))
+    return {
+        **measured.as_dict(),
+        "bound_held": metrics.bound_held(measured, criterion, target),
+        "decode_seconds": seconds,
+        "decode_mb_per_s": original.nbytes / 1e6 / seconds,
+        "decode_peak_memory_mb": peak_memory_mb(),
+    }
+
+
+def slices_path(compressed: Path) -> Path:
+    """Where the frame for the error map of a compressed file is kept."""
+    return compressed.with_name(f"{compressed.stem}_slice.npz")
+
+
+def _keep_slices(original: np.ndarray, decoded: np.ndarray, path: Path) -> None:
+    """The middle frame of the first section of the first variable, original and decoded."""
+    frames = original.reshape(metrics.to_five_axes(original).shape)
+    middle = frames.shape[2] // 2
+    with atomic_path(path) as temporary:
+        np.savez_compressed(
+            temporary,
+            original=frames[0, 0, middle],
+            decoded=decoded.reshape(frames.shape)[0, 0, middle],
+            frame=middle,
+            range=metrics.variable_ranges(frames[:1])[0],
+        )
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process in MB, all of it: interpreter, array, codec."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        import resource
+
+        # bytes on macOS, KiB elsewhere; /proc is better: this one inherits the parent's peak
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+
+
+def in_fresh_process(job: Job, target: float, path: Path) -> dict:
+    """`measure` in a new interpreter, which gets the files' names and nothing else."""
+    command = [
+        sys.executable, "-m", "caesar_freq.evaluate", "--measure", str(path),
+        "--data", str(job.data), "--dataset", job.dataset, "--codec", job.codec,
+        "--criterion", job.criterion, "--targets", repr(target), "--model", str(job.model),
+        "--threads", str(job.threads), "--output", str(path),
+    ]  # fmt: skip
+    if job.fill_value is not None:
+        command += [f"--fill_value={job.fill_value!r}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise CaesarError(f"decoding {path} in a fresh process failed: {reason}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def evaluate(job: Job, targets: Sequence[float], output: Path) -> list[dict]:
+    """Run a job; returns its records, which are also in `output`.
+
+    A peer that cannot meet a target, or any codec that breaks on the data, makes a record with
+    ``status: failed`` and the reason; the report shows it.
+
+    Raises
+    ------
+    CaesarError
+        If the data, the model or an option cannot be used.
+    """
+    job.check()
+    array = job.load()
+    if job.codec in OURS:
+        generators(job.codec, job.model)  # a wrong checkpoint is the user's affair, not a failure
+    output.parent.mkdir(parents=True, exist_ok=True)
+    records = []
+    for target in targets:
+        path = compressed_path(output, job.codec, target, len(targets) > 1)
+        record = _common(job, array, target, path)
+        try:
+            record |= compress(job, array, target, path)
+            record |= in_fresh_process(job, target, path)
+            record |= {"status": "ok", "peak_memory_mb": peak_memory_mb()}
+        except Exception as error:  # a codec that breaks is a result, and must be seen as one
+            path.unlink(missing_ok=True)
+            record |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        print(_line(record), flush=True)
+        records.append(record)
+    text = json.dumps({"format": "caesar-freq/evaluation/1", "records": records}, indent=1)
+    write_bytes(output, (text + "\n").encode())
+    return records
+
+
+def compressed_path(output: Path, codec: str, target: float, several: bool) -> Path:
+    """Name of the compressed file of a target, beside the JSON file."""
+    suffix = ".cfq" if codec in OURS else f".{codec}"
+    return output.with_name(f"{output.stem}_{target:.3g}{suffix}" if several
+                            else f"{output.stem}{suffix}")  # fmt: skip
+
+
+def _common(job: Job, array: np.ndarray, target: float, path: Path) -> dict:
+    return {
+        "dataset": job.dataset,
+        "codec": job.codec,
+        "criterion": job.criterion,
+        "target": target,
+        "data": str(job.data),
+        "shape": list(array.shape),
+        "dtype": array.dtype.name,
+        "original_bytes": array.nbytes,
+        "compressed_file": path.name,
+        "model": str(job.model) if job.codec in OURS else None,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+    }
+
+
+def _line(record: dict) -> str:
+    head = "{dataset} {codec} {criterion} {target:g}: ".format(**record)
+    if record["status"] == "failed":
+        return head + f"FAILED: {record['error']}"
+    held = "bound held" if record["bound_held"] else "BOUND BROKEN"
+    return head + "CR {cr:.4g}, NRMSE {nrmse:.4g}, max {max_error_rel:.4g}, ".format(**record) + held
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Command line of the rule ``evaluate``."""
+    parser = argparse.ArgumentParser(
+        prog="caesar_freq.evaluate", description=__doc__.split("\n")[0], allow_abbrev=False
+    )
+    parser.add_argument("--data", type=Path, required=True, help=".npz with the key data")
+    parser.add_argument("--dataset", required=True, help="name in the tables")
+    parser.add_argument("--codec", required=True, choices=[*OURS, *peers.NAMES])
+    parser.add_argument("--criterion", required=True, choices=CRITERIA,
+                        help="error that is made equal: NRMSE, or largest error over range")
+    parser.add_argument("--targets", "--target", type=float, nargs="+",
+                        help="errors to stay under (not with lossless)")
+    parser.add_argument("--model", default="base",
+                        help="base, a frequency checkpoint or combined_model.pth (%(default)s)")
+    parser.add_argument("--fill_value", type=float, help="value that marks missing data")
+    parser.add_argument("--threads", type=int, default=1, help="threads of our codec (%(default)s)")
+    parser.add_argument("--output", type=Path, required=True, help="JSON file of the records")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.criterion == "lossless":
+        args.targets = [0.0]
+    elif not args.targets or not all(0 < target < 1 for target in args.targets):
+        raise InputError("--targets must be errors between 0 and 1, for instance 1e-2 1e-3")
+    if args.threads < 1:
+        raise InputError(f"--threads must be at least 1, not {args.threads}")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a job, or (internally) the fresh process that decodes one file of it."""
+    args = parse(argv)
+    job = Job(args.data, args.dataset, args.codec, args.criterion, args.model, args.fill_value,
+              args.threads)  # fmt: skip
+    if args.measure:
+        result = measure(job, args.criterion, args.targets[0], args.measure)
+        print(json.dumps(result))
+        return 0
+    evaluate(job, args.targets, args.output)
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
