@@ -105,7 +105,8 @@ def train(args: argparse.Namespace) -> Path:
     args.output_dir.mkdir(parents=True, exist_ok=True)
     model = load_frequency_model(args.freq_compressor_path)
     layout = layout_of(args, args.interpo_rate, args.n_frame)
-    sampler = BlockSampler(args.train_data, args.n_frame, args.training_size, args.seed)
+    sampler = BlockSampler(args.train_data, args.n_frame, args.training_size, args.seed,
+                           flips=True)  # fmt: skip
     validation = Validation(args.val_data, layout, model, args.training_size, args.seed)
     print("fitting the linear interpolation", flush=True)
     wiener = fit_wiener(sampler, layout, model, args.batch_size)

@@ -234,7 +234,8 @@ def train(args: argparse.Namespace) -> Path:
     layout = read_part(
         load_checkpoint(args.teacher_path), KINDS["teacher"][1], args.teacher_path
     )[2]
-    sampler = BlockSampler(args.train_data, layout.n_frame, args.training_size, args.seed)
+    sampler = BlockSampler(args.train_data, layout.n_frame, args.training_size, args.seed,
+                           flips=True)  # fmt: skip
     n_steps, per_epoch = schedule(args, sampler)
     distiller = Distiller(args, device, n_steps, sampler)
     validation = Validation(

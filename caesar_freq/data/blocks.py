@@ -139,6 +139,16 @@ class BlockSampler:
         """Shapes (frames, height, width) that blocks can have."""
         return [(self.n_frame, *shape) for shape, _ in self._groups]
 
+    @property
+    def blocks_per_epoch(self) -> int:
+        """Number of blocks that cover the data about once."""
+        return sum(
+            volume.shape[0] // self.n_frame
+            * -(-volume.shape[1] // height) * -(-volume.shape[2] // width)
+            for (height, width), members in self._groups
+            for volume in members
+        )  # fmt: skip
+
     def sample(self, step: int, batch: int) -> np.ndarray:
         """Blocks for one training step: float32 [batch, n_frame, h, w], h and w at most `tile`."""
         rng = np.random.default_rng([self.seed, step])
