@@ -1,0 +1,157 @@
+"""Plots of the report as PNG bytes; every codec keeps its colour in all of them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from caesar_freq.evaluate import OURS
+from caesar_freq.reporting.tables import LABELS
+
+# Okabe and Ito's colours, which stay apart for the colour-blind; ours cold, peers warm or grey.
+COLOURS = {
+    "frequency": "#0072B2",
+    "teacher": "#CC79A7",
+    "student": "#009E73",
+    "auto": "#56B4E9",
+    "sz3": "#D55E00",
+    "sperr": "#E69F00",
+    "zfp": "#7F7F7F",
+    "zstd": "#000000",
+}
+_STREAM_COLOURS = "tab20"
+_STYLE = {
+    "font.size": 10,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#E3E6EA",
+    "axes.edgecolor": "#8A929C",
+    "axes.labelcolor": "#2B3440",
+    "xtick.color": "#4A5563",
+    "ytick.color": "#4A5563",
+    "legend.frameon": False,
+}
+
+
+def rate_distortion(records: list[dict], title: str) -> bytes:
+    """Ratio against NRMSE and PSNR against bits per value of records that count."""
+    with plt.rc_context(_STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+        for codec in [c for c in LABELS if any(r["codec"] == c for r in records)]:
+            own = sorted((r for r in records if r["codec"] == codec), key=lambda r: r["nrmse"])
+            style = {
+                "color": COLOURS[codec], "label": LABELS[codec], "linewidth": 1.8,
+                "marker": "o" if codec in OURS else "s", "markersize": 5,
+                "linestyle": "-" if codec in OURS else "--",
+            }  # fmt: skip
+            left.loglog([r["nrmse"] for r in own], [r["cr"] for r in own], **style)
+            right.semilogx([r["bits_per_value"] for r in own], [r["psnr"] for r in own], **style)
+        left.set(xlabel="NRMSE reached (smaller is better)", ylabel="compression ratio")
+        right.set(xlabel="bits per value", ylabel="PSNR in dB")
+        left.legend()
+        figure.suptitle(title)
+        return _png(figure)
+
+
+def error_maps(original, decoded: dict[str, np.ndarray], spread: float, title: str) -> bytes:
+    """A frame, its decoded version (the first of `decoded`), and the errors of all of them.
+
+    Parameters
+    ----------
+    original : ndarray [H, W]
+    decoded : dict of label to ndarray [H, W]
+    spread : float
+        Range of the variable: errors are shown relative to it, on one colour scale.
+    """
+    errors = {label: (frame - original) / (spread or 1) for label, frame in decoded.items()}
+    limit = max(float(np.nanmax(np.abs(_finite(e)))) for e in errors.values()) or 1e-12
+    first = next(iter(decoded))
+    low, high = np.nanmin(_finite(original)), np.nanmax(_finite(original))
+    panels = [("original", original), (first, decoded[first])]
+    with plt.rc_context({**_STYLE, "axes.grid": False}):
+        count = len(panels) + len(errors)
+        figure, axes = plt.subplots(1, count, figsize=(3.1 * count, 3), layout="constrained")
+        for axis, (label, frame) in zip(axes, panels, strict=False):
+            image = axis.imshow(frame, vmin=low, vmax=high, cmap="viridis", origin="lower")
+            axis.set_title(label, fontsize=10)
+        figure.colorbar(image, ax=axes[: len(panels)], shrink=0.75, label="value")
+        for axis, (label, error) in zip(axes[len(panels) :], errors.items(), strict=True):
+            image = axis.imshow(error, vmin=-limit, vmax=limit, cmap="RdBu_r", origin="lower")
+            axis.set_title(f"error of {label}", fontsize=10)
+        figure.colorbar(image, ax=axes[len(panels) :], shrink=0.75, label="error / range")
+        for axis in axes:
+            axis.set_xticks([])
+            axis.set_yticks([])
+        figure.suptitle(title)
+        return _png(figure)
+
+
+def stream_bars(table: pd.DataFrame, title: str) -> bytes:
+    """Stacked bars of bytes by stream, one bar a file, as shares of the file."""
+    shares = table.pivot_table(index="label", columns="stream", values="share", sort=False)
+    shares = shares.fillna(0)[shares.sum().sort_values(ascending=False).index]
+    colours = plt.get_cmap(_STREAM_COLOURS)
+    with plt.rc_context(_STYLE):
+        height = 0.34 * len(shares) + 1.6
+        figure, axis = plt.subplots(figsize=(11, height), layout="constrained")
+        left = np.zeros(len(shares))
+        for i, stream in enumerate(shares.columns):
+            axis.barh(shares.index, shares[stream], left=left, color=colours(i % 20), label=stream)
+            left += shares[stream].to_numpy()
+        axis.invert_yaxis()
+        axis.set(xlabel="share of the file in %", xlim=(0, 100))
+        axis.grid(visible=False, axis="y")
+        axis.legend(ncols=5, loc="upper center", bbox_to_anchor=(0.5, -1.0 / height), fontsize=9)
+        figure.suptitle(title)
+        return _png(figure)
+
+
+def training_curves(history: pd.DataFrame, title: str) -> bytes:
+    """One small plot for each number of a training history, against its first column."""
+    x = history.columns[0]
+    shown = [c for c in history.columns[1:] if pd.api.types.is_numeric_dtype(history[c])]
+    shown = [c for c in shown if c not in ("seconds", "lr", "step", "epoch")]
+    with plt.rc_context(_STYLE):
+        rows, wide = -(-len(shown) // 3), min(3, len(shown))
+        figure, axes = plt.subplots(
+            rows, wide, figsize=(3.7 * wide, 2.7 * rows), layout="constrained", squeeze=False
+        )
+        for axis, column in zip(axes.flat, shown, strict=False):
+            axis.plot(history[x], history[column], color=COLOURS["frequency"], marker="o",
+                      markersize=4)  # fmt: skip
+            axis.set(xlabel=x, title=column.replace("_", " "))
+        for axis in axes.flat[len(shown) :]:
+            axis.set_visible(False)
+        figure.suptitle(title)
+        return _png(figure)
+
+
+def load_slice(path: Path) -> dict:
+    """The frame that `evaluate` kept for error maps."""
+    with np.load(path, allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Values with what is not finite as NaN; one zero where nothing is finite."""
+    clean = np.where(np.isfinite(values), values, np.nan)
+    return clean if np.isfinite(clean).any() else np.zeros(1)
+
+
+def _png(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    # no date and version inside: equal results give equal files
+    figure.savefig(out, format="png", dpi=110, metadata={"Software": None})
+    plt.close(figure)
+    return out.getvalue()
