@@ -39,7 +39,8 @@ def load(
 ) -> tuple[np.ndarray, list[str]]:
     """Inputs as one array ``[V, S, T, H, W]`` and the variables' names.
 
-    Several inputs are stacked as sections. A 5-D array of an ``.npz`` file is taken as it is.
+    Several inputs are stacked as sections. Unnamed dimensions are those of ``encode``: a 5-D array is
+    taken as it is, a 4-D one is ``[V, T, H, W]``.
 
     Raises
     ------
@@ -50,9 +51,10 @@ def load(
     for path in paths:
         fields = read(path, variables)
         names = [field.name for field in fields]
-        if len(fields) == 1 and fields[0].values.ndim == 5 and not fields[0].dims:
-            arrays.append(fields[0].values)
-            names = [str(v) for v in range(arrays[0].shape[0])]
+        if len(fields) == 1 and fields[0].values.ndim > 3 and not fields[0].dims:
+            values = fields[0].values
+            arrays.append(values if values.ndim == 5 else values[:, None])
+            names = [str(v) for v in range(len(values))]
         else:
             arrays.append(stack_variables([to_sections(f, roles) for f in fields], names))
     first = arrays[0]
@@ -82,12 +84,13 @@ def ranges(length: int, fractions: Sequence[float], gap: int, what: str) -> list
     if gap < 0:
         raise ConfigError(f"the gap is {gap}; give 0 or more")
     usable = length - 2 * gap
-    sizes = [int(usable * f) for f in fractions]
+    sizes = [max(1, round(usable * fraction)) for fraction in fractions]
     sizes[0] = usable - sizes[1] - sizes[2]
-    if usable < 3 or min(sizes) < 1:
+    if sizes[0] < 1:
+        gaps = f" with two gaps of {gap}" if gap else ""
         raise ConfigError(
-            f"{length} {what} with two gaps of {gap} leave {max(usable, 0)} for three parts; "
-            "choose a smaller gap, other fractions or more data"
+            f"{length} {what}{gaps} leave {max(usable, 0)} for train, val and test; choose a "
+            "smaller gap, other fractions, another method or more data"
         )
     starts = [0, sizes[0] + gap, sizes[0] + sizes[1] + 2 * gap]
     return [(a, a + n) for a, n in zip(starts, sizes, strict=True)]

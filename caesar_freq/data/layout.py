@@ -1,14 +1,16 @@
 """From the fields of a file to the codec's array [V, S, T, H, W], and back.
 
 NetCDF variables come with named dimensions in any order; the codec wants variable, section, time,
-height, width. Time is recognised by the CF conventions, the last two remaining dimensions are
-height and width, and whatever else there is (levels, members) is flattened into sections.
+height, width. Time, height and width are recognised by the CF conventions or their usual names; the
+last remaining dimensions take the roles that nobody claims, and whatever else there is (levels,
+members) is flattened into sections.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,8 +18,34 @@ from caesar_freq.data.field import Field
 from caesar_freq.errors import InputError
 
 ROLES = ("section", "time", "height", "width")
-# Names of time dimensions without CF attributes, lower case.
-_TIME_NAMES = ("time", "t", "valid_time", "ocean_time", "frame")
+
+@dataclass(frozen=True)
+class _Signs:
+    """What gives a dimension away: CF conventions, chapter 4, or a usual name (lower case)."""
+
+    axis: str
+    standard_names: tuple[str, ...]
+    units: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+_SIGNS = {
+    "time": _Signs(
+        "T", ("time",), (" since ",), ("time", "t", "valid_time", "ocean_time", "frame")
+    ),
+    "width": _Signs(
+        "X",
+        ("longitude", "grid_longitude", "projection_x_coordinate"),
+        ("degrees_east", "degree_east"),
+        ("lon", "longitude", "x", "width"),
+    ),
+    "height": _Signs(
+        "Y",
+        ("latitude", "grid_latitude", "projection_y_coordinate"),
+        ("degrees_north", "degree_north"),
+        ("lat", "latitude", "y", "height"),
+    ),
+}
 
 
 def axis_order(field: Field, roles: Mapping[str, str] | None = None) -> tuple[list[int], ...]:
@@ -47,16 +75,17 @@ def axis_order(field: Field, roles: Mapping[str, str] | None = None) -> tuple[li
     if len(set(given)) < len(given):
         raise InputError(f"two roles share one dimension of {field.name!r}: {roles}; use one each")
     left = [axis for axis in range(field.values.ndim) if axis not in given]
-    if "time" not in axes:
-        found = [axis for axis in left if _is_time(field, axis)] if field.values.ndim > 1 else []
-        if not field.dims and field.values.ndim > 2 and len(left) > 2:
-            found = left[-3:-2]
-        axes["time"] = found[:1]
-        left = [axis for axis in left if axis not in axes["time"]]
+    for role in _SIGNS:
+        # A series alone is a line of numbers to the codec, so its one axis is the width.
+        if role not in axes and (found := [axis for axis in left if _plays(field, axis, role)]):
+            if field.values.ndim > 1:
+                axes[role] = found[-1:]
+                left.remove(found[-1])
     for role in ("width", "height"):
         if role not in axes:
             axes[role] = [left.pop()] if left else []
-        left = [axis for axis in left if axis not in axes[role]]
+    if "time" not in axes:
+        axes["time"] = [left.pop()] if left and not field.dims else []
     axes["section"] = axes.get("section", []) + left
     return tuple(axes[role] for role in ROLES)
 
@@ -114,15 +143,15 @@ def _axis_of(field: Field, role: str, name: str) -> int:
     return field.dims.index(name)
 
 
-def _is_time(field: Field, axis: int) -> bool:
-    """CF conventions, section 4.4: a time axis says so by axis, standard name or 'since' units."""
+def _plays(field: Field, axis: int, role: str) -> bool:
+    """Whether a dimension gives itself away as time, height or width."""
     if not field.dims:
         return False
-    name = field.dims[axis]
+    name, signs = field.dims[axis], _SIGNS[role]
     attrs = field.coords[name].attrs if name in field.coords else {}
     return (
-        attrs.get("axis") == "T"
-        or attrs.get("standard_name") == "time"
-        or " since " in str(attrs.get("units", ""))
-        or name.lower() in _TIME_NAMES
+        attrs.get("axis") == signs.axis
+        or attrs.get("standard_name") in signs.standard_names
+        or any(unit in str(attrs.get("units", "")) for unit in signs.units)
+        or name.lower() in signs.names
     )

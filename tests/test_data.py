@@ -1,0 +1,410 @@
+"""Files, metadata, filling and training blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from caesar_freq.data import files, metadata
+from caesar_freq.data.blocks import BlockSampler, data_fingerprint, volumes
+from caesar_freq.data.field import Coordinate, Field
+from caesar_freq.data.filling import fill_masked
+from caesar_freq.data.layout import axis_order, to_sections
+from caesar_freq.data.sections import Sections, load_sections, save_sections
+from caesar_freq.errors import CorruptStreamError, InputError
+
+
+def _rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def _dataset() -> xr.Dataset:
+    """A data set with the usual trouble: odd axis order, text, scalars, 2-D longitude, bounds."""
+    values = _rng().normal(280, 9, (4, 3, 5, 2)).astype("f4")
+    values[1, 0] = np.nan
+    return xr.Dataset(
+        {
+            "t2m": (("lat", "time", "lon", "member"), values, {"units": "K", "levels": [1.5, 2.5]}),
+            "time_bnds": (("time", "nv"), np.arange(6.0).reshape(3, 2)),
+        },
+        coords={
+            "time": ("time", [0.5, 1.5, 9.0], {"units": "days since 2000-01-01",
+                                               "calendar": "360_day", "bounds": "time_bnds"}),
+            "lat": ("lat", np.linspace(-1, 1, 4).astype("f4"), {"units": "degrees_north"}),
+            "lon2": (("lat", "lon"), np.linspace(0, 7, 20).reshape(4, 5)),
+            "member": ("member", ["control", "größer"]),
+            "height": ((), 2.0),
+        },
+        attrs={"Conventions": "CF-1.8", "run": np.int32(7)},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def netcdf(tmp_path):
+    path = tmp_path / "in.nc"
+    _dataset().to_netcdf(path, encoding={"t2m": {"_FillValue": np.float32(1e20)}})
+    return path
+
+
+def _assert_same(left: Field, right: Field) -> None:
+    np.testing.assert_array_equal(left.values, right.values, strict=True)
+    assert (left.name, left.dims) == (right.name, right.dims)
+    _assert_same_attrs(left.attrs, right.attrs)
+    _assert_same_attrs(left.file_attrs, right.file_attrs)
+    assert left.coords.keys() == right.coords.keys()
+    for name, coord in left.coords.items():
+        other = right.coords[name]
+        assert coord.dims == other.dims
+        np.testing.assert_array_equal(coord.values, other.values)
+        assert coord.values.dtype == other.values.dtype
+        _assert_same_attrs(coord.attrs, other.attrs)
+
+
+def _assert_same_attrs(left, right) -> None:
+    assert list(left) == list(right)
+    for name in left:
+        np.testing.assert_array_equal(np.asarray(left[name]), np.asarray(right[name]), strict=True)
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".nc"])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("shape", [(1,), (3, 4), (2, 3, 4), (2, 1, 3, 4), (1, 2, 3, 4, 5)])
+def test_what_is_written_is_read(tmp_path, suffix, dtype, shape):
+    values = _rng().normal(size=shape).astype(dtype)
+    values.flat[0] = np.nan
+    path = tmp_path / f"x{suffix}"
+    files.write(path, [Field("data", values)])
+    (field,) = files.read(path)
+    np.testing.assert_array_equal(field.values, values, strict=True)
+
+
+def test_netcdf_keeps_everything_through_pack_and_file(netcdf, tmp_path):
+    (field,) = files.read(netcdf)
+    assert field.name == "t2m" and np.isnan(field.values[1, 0]).all()
+    assert set(field.coords) == {"time", "time_bnds", "lat", "lon2", "member", "height"}
+    array, described = metadata.pack([field])
+    assert array.shape == (1, 2, 3, 4, 5)  # variable, member, time, lat, lon
+    (unpacked,) = metadata.unpack(array.copy(), described)
+    _assert_same(field, unpacked)
+    files.write(tmp_path / "out.nc", [unpacked])
+    (again,) = files.read(tmp_path / "out.nc")
+    _assert_same(field, again)
+
+
+def test_written_netcdf_means_the_same_to_xarray(netcdf, tmp_path):
+    files.write(tmp_path / "out.nc", files.read(netcdf))
+    with xr.open_dataset(netcdf) as before, xr.open_dataset(tmp_path / "out.nc") as after:
+        xr.testing.assert_identical(before.load(), after.load())
+
+
+def test_packed_integers_become_floats_that_resolve_the_quantum(tmp_path):
+    codes = _rng().integers(-32000, 32000, (3, 4, 5)).astype("i2")
+    codes[0, 0, 0] = -32767
+    fine = {"scale_factor": 1e-3, "add_offset": 1.0, "_FillValue": np.int16(-32767)}
+    far = {"scale_factor": 1e-3, "add_offset": 1e6}
+    xr.Dataset({"fine": (("t", "y", "x"), codes, fine), "far": (("t", "y", "x"), codes, far)}
+               ).to_netcdf(tmp_path / "p.nc")  # fmt: skip
+    near, distant = files.read(tmp_path / "p.nc", ["fine", "far"])
+    assert near.values.dtype == np.float32 and distant.values.dtype == np.float64
+    assert np.isnan(near.values[0, 0, 0]) and np.isnan(near.values).sum() == 1
+    np.testing.assert_allclose(near.values.flat[1:], codes.ravel()[1:] * 1e-3 + 1, atol=1e-5)
+    assert np.array_equal(np.rint((distant.values - 1e6) / 1e-3), codes)
+    assert not {"scale_factor", "add_offset", "_FillValue"} & set(near.attrs)
+
+
+def test_big_endian_and_half_precision_are_read_as_native_floats(tmp_path):
+    values = _rng().normal(size=(3, 4))
+    np.savez(tmp_path / "b.npz", data=values.astype(">f8"), half=values.astype("f2"))
+    (field,) = files.read(tmp_path / "b.npz")
+    np.testing.assert_array_equal(field.values, values, strict=True)
+    (half,) = files.read(tmp_path / "b.npz", ["half"])
+    assert half.values.dtype == np.float32 and np.array_equal(half.values, values.astype("f2"))
+
+
+def test_a_number_equal_to_the_fill_value_is_not_taken_for_a_hole(tmp_path):
+    values = np.array([[0.0, 1.0], [np.nan, 3.0]], "f4")
+    field = Field("rain", values, ("y", "x"), {"_FillValue": np.float32(0)})
+    files.write(tmp_path / "r.nc", [field])
+    (back,) = files.read(tmp_path / "r.nc")
+    np.testing.assert_array_equal(back.values, values)
+
+
+def _bad_files(folder):
+    np.savez(folder / "keys.npz", temperature=np.ones((2, 3), "f4"), mask=np.ones(3, "f4"))
+    np.savez(folder / "integers.npz", data=np.arange(6).reshape(2, 3))
+    np.savez(folder / "bool.npz", data=np.ones((2, 3), bool))
+    np.savez(folder / "six.npz", data=np.ones((1,) * 6, "f4"))
+    np.savez(folder / "scalar.npz", data=np.float32(1))
+    np.savez(folder / "empty.npz", data=np.ones((0, 3), "f4"))
+    np.savez(folder / "complex.npz", data=np.ones(3, "c8"))
+    np.savez(folder / "objects.npz", data=np.array([{}, None], object))
+    np.save(folder / "objects.npy", np.array([{}, None], object))
+    np.save(folder / "text.npy", np.array(["a"]))
+    np.save(folder / "named.npy", np.ones(3, "f4"))
+    for name in ("garbage.npz", "garbage.npy", "garbage.nc", "garbage.tif"):
+        (folder / name).write_bytes(b"not an array at all")
+    (folder / "nothing.npz").write_bytes(b"")
+    np.savez(folder / "whole.npz", data=np.ones(99, "f4"))
+    (folder / "cut.npz").write_bytes((folder / "whole.npz").read_bytes()[:200])
+    several = {name: (("y", "x"), np.ones((2, 3), "f4")) for name in ("u", "v")}
+    several["n"] = (("y", "x"), np.ones((2, 3), "i4"))
+    xr.Dataset(several).to_netcdf(folder / "several.nc")
+    xr.Dataset({"n": several["n"]}).to_netcdf(folder / "integers.nc")
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "says"),
+    [
+        ("absent.npz", None, "does not exist"),
+        ("keys.npz", None, "temperature, mask"),
+        ("keys.npz", ["nope"], "'nope'"),
+        ("integers.npz", None, "int64.*float32"),
+        ("bool.npz", None, "bool"),
+        ("six.npz", None, "6 dimensions"),
+        ("scalar.npz", None, "0 dimensions"),
+        ("empty.npz", None, "empty"),
+        ("complex.npz", None, "complex64"),
+        ("objects.npz", None, "Python objects"),
+        ("objects.npy", None, "Python objects"),
+        ("text.npy", None, "dtype"),
+        ("named.npy", ["u"], "one unnamed array"),
+        ("garbage.npz", None, "damaged"),
+        ("garbage.npy", None, "damaged"),
+        ("garbage.nc", None, "damaged"),
+        ("garbage.tif", None, ".npy, .npz, .nc"),
+        ("nothing.npz", None, "damaged"),
+        ("cut.npz", None, "damaged"),
+        ("several.nc", None, "u, v"),
+        ("several.nc", ["w"], "'w'.*u, v, n"),
+        ("several.nc", ["n"], "int32.*scale_factor"),
+        ("integers.nc", None, "no float variable"),
+    ],
+)
+def test_bad_input_is_one_sentence_that_names_it(tmp_path, name, keys, says):
+    _bad_files(tmp_path)
+    with pytest.raises(InputError, match=says) as caught:
+        files.read(tmp_path / name, keys)
+    assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    fields = [Field("a", np.ones((2, 3), "f4"), ("y", "x")), Field("b", np.ones(3, "f4"), ("y",))]
+    with pytest.raises(InputError, match="'b' has 3 points along 'y'"):
+        files.write(tmp_path / "x.nc", fields)
+    with pytest.raises(InputError, match="can hold one array"):
+        files.write(tmp_path / "x.npy", fields)
+    with pytest.raises(InputError, match="cannot write"):
+        files.write(tmp_path / "no" / "x.npz", fields)
+    assert not list(tmp_path.iterdir())
+
+
+# --- layout and metadata ----------------------------------------------------------------------
+
+
+@given(st.permutations(["time", "depth", "lat", "lon"]))
+@settings(max_examples=24, deadline=None)
+def test_any_axis_order_survives_pack_and_unpack(dims):
+    sizes = {"time": 2, "depth": 3, "lat": 4, "lon": 5}
+    values = _rng().normal(size=[sizes[dim] for dim in dims])
+    field = Field("u", values, tuple(dims))
+    array, described = metadata.pack([field, Field("v", -values, tuple(dims))])
+    assert array.shape[0] == 2 and array.shape[2] == 2  # variables, time
+    left, right = metadata.unpack(array, described)
+    _assert_same(left, field)
+    np.testing.assert_array_equal(right.values, -values)
+
+
+def test_roles_override_recognition_and_are_checked():
+    field = Field("u", np.zeros((2, 3, 4)), ("a", "b", "c"))
+    assert to_sections(field).shape == (2, 1, 3, 4)
+    assert to_sections(field, {"time": "c"}).shape == (1, 4, 2, 3)
+    assert to_sections(field, {"time": "b", "height": "a"}).shape == (1, 3, 2, 4)
+    assert axis_order(field, {"section": "b", "width": "a"}) == ([1], [], [2], [0])
+    for roles, says in [
+        ({"time": "d"}, "a, b, c"),
+        ({"tim": "a"}, "section, time"),
+        ({"time": "a", "width": "a"}, "share"),
+    ]:
+        with pytest.raises(InputError, match=says):
+            to_sections(field, roles)
+
+
+def test_time_is_recognised_by_its_units():
+    coords = {"n": Coordinate(("n",), np.arange(4.0), {"units": "hours since 1970-01-01"})}
+    field = Field("u", np.zeros((2, 3, 4)), ("a", "b", "n"), coords=coords)
+    assert to_sections(field).shape == (1, 4, 2, 3)
+
+
+def test_plain_arrays_need_no_metadata_and_keep_their_shape():
+    values = np.ones((3, 4), "f4")
+    array, described = metadata.pack([Field("data", values)])
+    assert described == b"" and array.shape == (3, 4)
+    array, described = metadata.pack([Field("wind", values)])
+    assert array.shape == (3, 4) and metadata.unpack(array, described)[0].name == "wind"
+
+
+def test_fields_that_do_not_fit_together_are_refused():
+    plain = Field("a", np.ones((3, 4), "f4"))
+    with pytest.raises(InputError, match="one by one"):
+        metadata.pack([plain, Field("b", np.ones((3, 5), "f4"))])
+    with pytest.raises(InputError, match="one by one"):
+        metadata.pack([plain, Field("b", np.ones((3, 4)))])
+    with pytest.raises(InputError, match="twice"):
+        metadata.pack([plain, plain])
+
+
+@given(
+    dtype=st.sampled_from(["f4", "f8", "i1", "i4", "i8", "u2", "S3"]),
+    shape=st.sampled_from([(), (1,), (7,), (3, 5), (2, 3, 2)]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=60, deadline=None)
+def test_coordinates_of_any_type_come_back_bit_for_bit(dtype, shape, seed):
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape)) * dtype.itemsize
+    values = np.frombuffer(_rng(seed).bytes(size), dtype).reshape(shape)
+    dims = tuple("abc"[: len(shape)])
+    coord = Coordinate(dims, values, {"n": np.float64(0.1), "v": np.arange(2, dtype="i2")})
+    field = Field("u", np.zeros((2, 2)), ("y", "x"), {"text": "ß"}, {"c": coord})
+    (back,) = metadata.unpack(*metadata.pack([field]))
+    assert back.coords["c"].values.tobytes() == values.tobytes()
+    assert back.coords["c"].values.shape == shape and back.coords["c"].values.dtype == dtype
+    _assert_same_attrs(back.coords["c"].attrs, coord.attrs)
+
+
+def test_smooth_coordinates_take_few_bytes():
+    lon, lat = np.meshgrid(np.linspace(5, 9, 192, dtype="f4"), np.linspace(60, 62, 128, dtype="f4"))
+    coords = {"lon": Coordinate(("y", "x"), lon), "lat": Coordinate(("y", "x"), lat)}
+    field = Field("u", np.zeros((128, 192), "f4"), ("y", "x"), coords=coords)
+    assert len(metadata.pack([field])[1]) < (lon.nbytes + lat.nbytes) / 40
+
+
+def test_damaged_metadata_are_reported(netcdf):
+    array, described = metadata.pack(files.read(netcdf))
+    for damaged in (described[:3], described[:-9], b"\0" * 20, described[:5] + b"x" * 60):
+        with pytest.raises(CorruptStreamError, match="metadata"):
+            metadata.unpack(array, damaged)
+    with pytest.raises(CorruptStreamError, match="metadata"):
+        metadata.unpack(array[..., :-1], described)
+
+
+# --- filling ----------------------------------------------------------------------------------
+
+
+@given(
+    shape=st.sampled_from([(1, 1), (6,) * 2, (5, 1, 1), (3, 1, 9), (4, 7, 5), (2, 3, 4, 5)]),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 99),
+    dtype=st.sampled_from(["f4", "f8"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_filled_values_are_finite_and_valid_ones_untouched(shape, share, seed, dtype):
+    values = _rng(seed).normal(size=shape).astype(dtype)
+    mask = _rng(seed + 1).random(shape) < share
+    filled = fill_masked(np.where(mask, np.nan, values).astype(dtype), mask)
+    assert filled.dtype == dtype and filled.shape == shape
+    assert np.array_equal(filled[~mask], values[~mask])
+    assert np.isfinite(filled).all()
+    if not mask.all():
+        assert filled.max() <= values[~mask].max() and filled.min() >= values[~mask].min()
+
+
+def test_filling_continues_a_smooth_field():
+    y, x = np.mgrid[0:64, 0:64] / 64
+    field = (np.sin(3 * x) + np.cos(2 * y))[None]
+    mask = np.zeros(field.shape, bool)
+    mask[:, 20:30, 15:40] = True
+    error = fill_masked(np.where(mask, 1e20, field), mask) - field
+    # a membrane cannot continue curvature; the mean of the field would be off by a third
+    assert np.abs(error).max() < 0.03 * np.ptp(field)
+
+
+def test_empty_frames_are_interpolated_in_time_and_extremes_do_not_overflow():
+    series = np.arange(6.0).reshape(6, 1, 1)
+    mask = np.zeros(series.shape, bool)
+    mask[[0, 2, 3, 5]] = True
+    filled = fill_masked(np.where(mask, np.nan, series), mask)
+    np.testing.assert_allclose(filled.ravel(), [1, 1, 2, 3, 4, 4])
+    huge = np.full((1, 4, 4), 1.7e308)
+    hole = np.eye(4, dtype=bool)[None]
+    assert np.array_equal(fill_masked(huge, hole), huge)
+    assert not fill_masked(np.full((2, 3, 3), np.nan), np.ones((2, 3, 3), bool)).any()
+
+
+# --- blocks -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data_files(tmp_path):
+    wide = _rng(1).normal(5, 2, (2, 2, 20, 12, 30)).astype("f4")
+    wide[0, :, :, 3:6, 4] = np.nan
+    wide[1, 0, 4] = 1e20
+    save_sections(tmp_path / "wide.npz", Sections(wide, 1e20))
+    small = _rng(2).normal(-300, 9, (2, 1, 16, 7, 8))
+    small[1] = 3.0
+    save_sections(tmp_path / "small.npz", Sections(small))
+    return [tmp_path / "wide.npz", tmp_path / "small.npz"]
+
+
+def test_data_files_keep_values_and_fill_value(data_files):
+    wide, small = map(load_sections, data_files)
+    assert wide.fill_value == 1e20 and small.fill_value is None
+    assert wide.mask[1, 0, 4].all() and wide.mask.sum() == 12 * 30 + 2 * 20 * 3
+    assert small.values.dtype == np.float64
+
+
+def test_volumes_are_normalised_by_their_variable(data_files):
+    found = {(v.dataset, v.variable, v.section): v for v in volumes(data_files)}
+    assert set(found) == {("wide", 0, 0), ("wide", 0, 1), ("wide", 1, 0), ("wide", 1, 1),
+                          ("small", 0, 0)}  # fmt: skip
+    for volume in found.values():
+        assert volume.values.dtype == np.float32 and np.isfinite(volume.values).all()
+    both = np.stack([found["wide", 1, s].values for s in (0, 1)])
+    assert np.ptp(both) == pytest.approx(1, abs=1e-5)
+    small = found["small", 0, 0]
+    original = load_sections(data_files[1]).values[0, 0]
+    np.testing.assert_allclose(small.values * small.scale + small.offset, original, atol=1e-4)
+
+
+def test_blocks_depend_on_seed_and_step_alone(data_files):
+    first, second = (BlockSampler(data_files, 8, 10, seed=3) for _ in range(2))
+    late = second.sample(7, 4)
+    for step in range(8):
+        last = first.sample(step, 4)
+    np.testing.assert_array_equal(last, late, strict=True)
+    assert not np.array_equal(late, BlockSampler(data_files, 8, 10, seed=4).sample(7, 4))
+    assert set(first.shapes) == {(8, 10, 10), (8, 7, 8)}
+    assert {first.sample(step, 2).shape for step in range(30)} == {(2, 8, 10, 10), (2, 8, 7, 8)}
+
+
+def test_blocks_are_cut_from_the_volumes(data_files):
+    sampler = BlockSampler(data_files[1], 16, 256, seed=0)
+    (volume,) = volumes(data_files[1])
+    np.testing.assert_array_equal(sampler.sample(0, 1)[0], volume.values)
+    flipped = BlockSampler(data_files[1], 16, 256, seed=0, flips=True)
+    seen = {flipped.sample(step, 1).tobytes() for step in range(20)}
+    assert len(seen) == 4
+
+
+def test_training_data_that_cannot_serve_are_refused(tmp_path, data_files):
+    with pytest.raises(InputError, match="small has 16 frames"):
+        BlockSampler(data_files, 17, 10, seed=0)
+    save_sections(tmp_path / "flat.npz", Sections(np.full((1, 1, 4, 3, 3), np.nan, "f4")))
+    with pytest.raises(InputError, match="flat.npz"):
+        BlockSampler(tmp_path / "flat.npz", 2, 8, seed=0)
+    np.savez(tmp_path / "flat3.npz", data=np.ones((4, 3, 3), "f4"))
+    with pytest.raises(InputError, match="3-D"):
+        load_sections(tmp_path / "flat3.npz")
+
+
+def test_fingerprint_follows_the_contents(tmp_path, data_files):
+    before = data_fingerprint(data_files)
+    assert before == data_fingerprint(data_files) != data_fingerprint(data_files[::-1])
+    save_sections(data_files[1], Sections(np.ones((1, 1, 2, 3, 4))))
+    assert data_fingerprint(data_files) != before
