@@ -27,7 +27,7 @@ from caesar_freq import __version__
 from caesar_freq.atomic import write_bytes
 from caesar_freq.data.files import read
 from caesar_freq.data.layout import ROLES, stack_variables, to_sections
-from caesar_freq.data.sections import Sections, save_sections
+from caesar_freq.data.sections import Sections, save_sections, stored_fill
 from caesar_freq.errors import ConfigError, InputError, run_main
 
 NAMES = ("train", "val", "test")
@@ -84,7 +84,8 @@ def ranges(length: int, fractions: Sequence[float], gap: int, what: str) -> list
     if gap < 0:
         raise ConfigError(f"the gap is {gap}; give 0 or more")
     usable = length - 2 * gap
-    sizes = [max(1, round(usable * fraction)) for fraction in fractions]
+    # the tiny addition keeps 0.3 * 10 from becoming 2 when it is just below 3 in binary
+    sizes = [max(1, int(usable * fraction + 1e-9)) for fraction in fractions]
     sizes[0] = usable - sizes[1] - sizes[2]
     if sizes[0] < 1:
         gaps = f" with two gaps of {gap}" if gap else ""
@@ -123,7 +124,8 @@ def split(
     gap : int
         Frames between parts that no part gets.
     fill_value : float, optional
-        Recorded in the files and the manifest; the values keep it.
+        Recorded in the files and the manifest; the values keep it. By default what ``.npz``
+        inputs of this project record.
 
     Raises
     ------
@@ -133,6 +135,7 @@ def split(
     """
     digests = _digests(inputs)
     array, names = load(inputs, variables, roles or {})
+    fill_value = _common_fill(inputs, fill_value)
     axis = 2 if method == "time" else 1
     gap = gap if method == "time" else 0
     parts = ranges(array.shape[axis], fractions, gap, "frames" if axis == 2 else "sections")
@@ -218,6 +221,19 @@ def _digests(inputs: Sequence[Path]) -> dict[Path, str]:
     return digests
 
 
+def _common_fill(inputs: Sequence[Path], given: float | None) -> float | None:
+    """The fill value given, else the one that the inputs were written with."""
+    fills = {stored_fill(path) for path in inputs if Path(path).suffix == ".npz"} - {None}
+    if given is not None or not fills:
+        return given
+    if len(fills) > 1:
+        raise InputError(
+            f"the inputs have different fill values ({', '.join(map(str, fills))}); name one with "
+            "--fill_value, or split them one by one"
+        )
+    return fills.pop()
+
+
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -255,15 +271,30 @@ def parse_roles(entries: Sequence[str]) -> dict[str, str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of the rule ``split``."""
     parser = argparse.ArgumentParser(prog="caesar_freq.split", description=__doc__.split("\n")[0])
-    parser.add_argument("--inputs", nargs="+", type=Path, required=True,
-                        help=".npz, .npy or .nc files; several stack as sections")
+    parser.add_argument(
+        "--inputs",
+        nargs="+",
+        type=Path,
+        required=True,
+        help=".npz, .npy or .nc files; several stack as sections",
+    )
     parser.add_argument("--variables", nargs="+", help="variables (nc) or keys (npz) to take")
-    parser.add_argument("--dims", nargs="+", default=[], metavar="ROLE=NAME",
-                        help="dimension names, e.g. time=month height=lat width=lon section=member")
+    parser.add_argument(
+        "--dims",
+        nargs="+",
+        default=[],
+        metavar="ROLE=NAME",
+        help="dimension names, e.g. time=month height=lat width=lon section=member",
+    )
     parser.add_argument("--fill_value", type=float, help="value that marks missing data (recorded)")
     parser.add_argument("--method", choices=METHODS, default="time")
-    parser.add_argument("--fractions", nargs=3, type=float, default=[0.6, 0.15, 0.25],
-                        metavar=("TRAIN", "VAL", "TEST"))
+    parser.add_argument(
+        "--fractions",
+        nargs=3,
+        type=float,
+        default=[0.6, 0.15, 0.25],
+        metavar=("TRAIN", "VAL", "TEST"),
+    )
     parser.add_argument("--gap", type=int, default=16, help="frames between parts (default: 16)")
     parser.add_argument("--output_dir", type=Path, required=True)
     args = parser.parse_args(argv)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -172,8 +173,6 @@ def test_refusals_say_why_and_leave_nothing(tmp_path, monkeypatch, arguments, er
     for name, array in [("in", values), ("double", values.astype("f8")), ("copy", values),
                         ("short", values[:, :, 1:]), ("two", values[:, :2])]:  # fmt: skip
         _save(tmp_path / f"{name}.npz", array)
-    from pathlib import Path
-
     arguments = {"inputs": ["in.npz"], "output_dir": "out", **arguments}
     arguments["inputs"] = [Path(name) for name in arguments["inputs"]]
     arguments["output_dir"] = Path(arguments["output_dir"])

@@ -19,6 +19,7 @@ from caesar_freq.errors import InputError
 
 ROLES = ("section", "time", "height", "width")
 
+
 @dataclass(frozen=True)
 class _Signs:
     """What gives a dimension away: CF conventions, chapter 4, or a usual name (lower case)."""

@@ -63,9 +63,13 @@ def load_sections(path: str | Path) -> Sections:
             "evaluation need [variable, section, time, height, width]; make the file with "
             "caesar_freq.split"
         )
+    return Sections(values, stored_fill(path))
+
+
+def stored_fill(path: str | Path) -> float | None:
+    """The fill value recorded in an ``.npz`` file, if any."""
     with np.load(path, allow_pickle=False) as archive:
-        fill = float(archive[FILL_KEY]) if FILL_KEY in archive.files else None
-    return Sections(values, fill)
+        return float(archive[FILL_KEY]) if FILL_KEY in archive.files else None
 
 
 def save_sections(path: str | Path, sections: Sections) -> None:
