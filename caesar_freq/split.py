@@ -17,8 +17,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from caesar_freq import __version__
 from caesar_freq.atomic import write_bytes
 from caesar_freq.data.files import read
 from caesar_freq.data.layout import ROLES, stack_variables, to_sections
+from caesar_freq.data.leakage import seen_in_training
 from caesar_freq.data.sections import Sections, save_sections, stored_fill
 from caesar_freq.errors import ConfigError, InputError, run_main
 
@@ -176,35 +176,6 @@ def split(
     # Last, so that a manifest means that all it describes is there.
     write_bytes(output_dir / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
     return manifest
-
-
-def seen_in_training(pieces: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """How many frames of val and of test occur in train with the very same values.
-
-    Parameters
-    ----------
-    pieces : mapping of "train", "val", "test" to arrays [V, S, T, H, W]
-
-    Returns
-    -------
-    dict of str to int
-        Counts for "val" and "test". Constant frames (all missing, no rain) do not count.
-    """
-    known = _frame_hashes(pieces["train"])
-    return {
-        name: sum(digest in known for digest in _frame_hashes(pieces[name]).elements())
-        for name in NAMES[1:]
-    }
-
-
-def _frame_hashes(array: np.ndarray) -> Counter[tuple[int, bytes]]:
-    hashes: Counter[tuple[int, bytes]] = Counter()
-    for v, variable in enumerate(array):
-        for frame in variable.reshape(-1, *variable.shape[-2:]):
-            raw = np.ascontiguousarray(frame).tobytes()
-            if raw != raw[: frame.itemsize] * frame.size:
-                hashes[v, hashlib.blake2b(raw, digest_size=16).digest()] += 1
-    return hashes
 
 
 def _digests(inputs: Sequence[Path]) -> dict[Path, str]:

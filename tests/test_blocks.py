@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caesar_freq.data.blocks import BlockSampler, data_fingerprint, volumes
+from caesar_freq.data.blocks import BlockSampler, volumes
 from caesar_freq.data.filling import fill_masked
 from caesar_freq.data.sections import Sections, load_sections, save_sections
 from caesar_freq.errors import InputError
@@ -124,10 +124,3 @@ def test_training_data_that_cannot_serve_are_refused(tmp_path, data_files):
     np.savez(tmp_path / "flat3.npz", data=np.ones((4, 3, 3), "f4"))
     with pytest.raises(InputError, match="3-D"):
         load_sections(tmp_path / "flat3.npz")
-
-
-def test_fingerprint_follows_the_contents(tmp_path, data_files):
-    before = data_fingerprint(data_files)
-    assert before == data_fingerprint(data_files) != data_fingerprint(data_files[::-1])
-    save_sections(data_files[1], Sections(np.ones((1, 1, 2, 3, 4))))
-    assert data_fingerprint(data_files) != before

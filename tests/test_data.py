@@ -1,17 +1,16 @@
-"""Files, axis recognition and metadata."""
+"""Reading and writing files."""
 
 from __future__ import annotations
 
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from field_helpers import assert_same
 
 from caesar_freq.data import files, metadata
-from caesar_freq.data.field import Coordinate, Field
-from caesar_freq.data.layout import axis_order, to_sections
-from caesar_freq.errors import CorruptStreamError, InputError
+from caesar_freq.data.field import Field
+from caesar_freq.errors import InputError
 
 
 def _rng(seed: int = 0) -> np.random.Generator:
@@ -46,29 +45,6 @@ def netcdf(tmp_path):
     return path
 
 
-def _assert_same(left: Field, right: Field) -> None:
-    np.testing.assert_array_equal(left.values, right.values, strict=True)
-    assert (left.name, left.dims) == (right.name, right.dims)
-    _assert_same_attrs(left.attrs, right.attrs)
-    _assert_same_attrs(left.file_attrs, right.file_attrs)
-    assert left.coords.keys() == right.coords.keys()
-    for name, coord in left.coords.items():
-        other = right.coords[name]
-        assert coord.dims == other.dims
-        np.testing.assert_array_equal(coord.values, other.values)
-        assert coord.values.dtype == other.values.dtype
-        _assert_same_attrs(coord.attrs, other.attrs)
-
-
-def _assert_same_attrs(left, right) -> None:
-    assert list(left) == list(right)
-    for name in left:
-        np.testing.assert_array_equal(np.asarray(left[name]), np.asarray(right[name]), strict=True)
-
-
-# --- files ------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".nc"])
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("shape", [(1,), (3, 4), (2, 3, 4), (2, 1, 3, 4), (1, 2, 3, 4, 5)])
@@ -88,10 +64,10 @@ def test_netcdf_keeps_everything_through_pack_and_file(netcdf, tmp_path):
     array, described = metadata.pack([field])
     assert array.shape == (1, 2, 3, 4, 5)  # variable, member, time, lat, lon
     (unpacked,) = metadata.unpack(array.copy(), described)
-    _assert_same(field, unpacked)
+    assert_same(field, unpacked)
     files.write(tmp_path / "out.nc", [unpacked])
     (again,) = files.read(tmp_path / "out.nc")
-    _assert_same(field, again)
+    assert_same(field, again)
 
 
 def test_written_netcdf_means_the_same_to_xarray(netcdf, tmp_path):
@@ -130,6 +106,32 @@ def test_a_number_equal_to_the_fill_value_is_not_taken_for_a_hole(tmp_path):
     files.write(tmp_path / "r.nc", [field])
     (back,) = files.read(tmp_path / "r.nc")
     np.testing.assert_array_equal(back.values, values)
+
+
+def test_odd_fill_values_of_packed_data(tmp_path):
+    codes = np.array([-1, 0, 5, -2], "i1")
+    with netCDF4.Dataset(tmp_path / "u.nc", "w") as file:
+        file.createDimension("x", 4)
+        variable = file.createVariable("u", "i1", ("x",), fill_value=np.int8(-1))
+        variable.set_auto_maskandscale(False)
+        variable.setncatts({"scale_factor": np.float32(0.5), "_Unsigned": "true",
+                            "missing_value": "none"})  # fmt: skip
+        variable[:] = codes
+    (field,) = files.read(tmp_path / "u.nc")
+    np.testing.assert_array_equal(field.values, np.array([np.nan, 0, 2.5, 127], "f4"), strict=True)
+
+
+def test_any_name_fits_an_npz_and_a_coordinate_may_be_a_field(netcdf, tmp_path):
+    fields = [Field(name, np.ones(3, "f4")) for name in ("file", "allow_pickle")]
+    files.write(tmp_path / "n.npz", fields)
+    assert [f.name for f in files.read(tmp_path / "n.npz", ["file", "allow_pickle"])] == [
+        "file",
+        "allow_pickle",
+    ]
+    both = files.read(netcdf, ["t2m", "lon2"])
+    files.write(tmp_path / "both.nc", both)
+    for before, after in zip(both, files.read(tmp_path / "both.nc", ["t2m", "lon2"]), strict=True):
+        assert_same(before, after)
 
 
 def _bad_files(folder):
@@ -199,93 +201,3 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     with pytest.raises(InputError, match="cannot write"):
         files.write(tmp_path / "no" / "x.npz", fields)
     assert not list(tmp_path.iterdir())
-
-
-# --- layout and metadata ----------------------------------------------------------------------
-
-
-@given(st.permutations(["time", "depth", "lat", "lon"]))
-@settings(max_examples=24, deadline=None)
-def test_any_axis_order_survives_pack_and_unpack(dims):
-    sizes = {"time": 2, "depth": 3, "lat": 4, "lon": 5}
-    values = _rng().normal(size=[sizes[dim] for dim in dims])
-    field = Field("u", values, tuple(dims))
-    array, described = metadata.pack([field, Field("v", -values, tuple(dims))])
-    assert array.shape[0] == 2 and array.shape[2] == 2  # variables, time
-    left, right = metadata.unpack(array, described)
-    _assert_same(left, field)
-    np.testing.assert_array_equal(right.values, -values)
-
-
-def test_roles_override_recognition_and_are_checked():
-    field = Field("u", np.zeros((2, 3, 4)), ("a", "b", "c"))
-    assert to_sections(field).shape == (2, 1, 3, 4)
-    assert to_sections(field, {"time": "c"}).shape == (1, 4, 2, 3)
-    assert to_sections(field, {"time": "b", "height": "a"}).shape == (1, 3, 2, 4)
-    assert axis_order(field, {"section": "b", "width": "a"}) == ([1], [], [2], [0])
-    for roles, says in [
-        ({"time": "d"}, "a, b, c"),
-        ({"tim": "a"}, "section, time"),
-        ({"time": "a", "width": "a"}, "share"),
-    ]:
-        with pytest.raises(InputError, match=says):
-            to_sections(field, roles)
-
-
-def test_time_is_recognised_by_its_units():
-    coords = {"n": Coordinate(("n",), np.arange(4.0), {"units": "hours since 1970-01-01"})}
-    field = Field("u", np.zeros((2, 3, 4)), ("a", "b", "n"), coords=coords)
-    assert to_sections(field).shape == (1, 4, 2, 3)
-
-
-def test_plain_arrays_need_no_metadata_and_keep_their_shape():
-    values = np.ones((3, 4), "f4")
-    array, described = metadata.pack([Field("data", values)])
-    assert described == b"" and array.shape == (3, 4)
-    array, described = metadata.pack([Field("wind", values)])
-    assert array.shape == (3, 4) and metadata.unpack(array, described)[0].name == "wind"
-
-
-def test_fields_that_do_not_fit_together_are_refused():
-    plain = Field("a", np.ones((3, 4), "f4"))
-    with pytest.raises(InputError, match="one by one"):
-        metadata.pack([plain, Field("b", np.ones((3, 5), "f4"))])
-    with pytest.raises(InputError, match="one by one"):
-        metadata.pack([plain, Field("b", np.ones((3, 4)))])
-    with pytest.raises(InputError, match="twice"):
-        metadata.pack([plain, plain])
-
-
-@given(
-    dtype=st.sampled_from(["f4", "f8", "i1", "i4", "i8", "u2", "S3"]),
-    shape=st.sampled_from([(), (1,), (7,), (3, 5), (2, 3, 2)]),
-    seed=st.integers(0, 99),
-)
-@settings(max_examples=60, deadline=None)
-def test_coordinates_of_any_type_come_back_bit_for_bit(dtype, shape, seed):
-    dtype = np.dtype(dtype)
-    size = int(np.prod(shape)) * dtype.itemsize
-    values = np.frombuffer(_rng(seed).bytes(size), dtype).reshape(shape)
-    dims = tuple("abc"[: len(shape)])
-    coord = Coordinate(dims, values, {"n": np.float64(0.1), "v": np.arange(2, dtype="i2")})
-    field = Field("u", np.zeros((2, 2)), ("y", "x"), {"text": "ß"}, {"c": coord})
-    (back,) = metadata.unpack(*metadata.pack([field]))
-    assert back.coords["c"].values.tobytes() == values.tobytes()
-    assert back.coords["c"].values.shape == shape and back.coords["c"].values.dtype == dtype
-    _assert_same_attrs(back.coords["c"].attrs, coord.attrs)
-
-
-def test_smooth_coordinates_take_few_bytes():
-    lon, lat = np.meshgrid(np.linspace(5, 9, 192, dtype="f4"), np.linspace(60, 62, 128, dtype="f4"))
-    coords = {"lon": Coordinate(("y", "x"), lon), "lat": Coordinate(("y", "x"), lat)}
-    field = Field("u", np.zeros((128, 192), "f4"), ("y", "x"), coords=coords)
-    assert len(metadata.pack([field])[1]) < (lon.nbytes + lat.nbytes) / 40
-
-
-def test_damaged_metadata_are_reported(netcdf):
-    array, described = metadata.pack(files.read(netcdf))
-    for damaged in (described[:3], described[:-9], b"\0" * 20, described[:5] + b"x" * 60):
-        with pytest.raises(CorruptStreamError, match="metadata"):
-            metadata.unpack(array, damaged)
-    with pytest.raises(CorruptStreamError, match="metadata"):
-        metadata.unpack(array[..., :-1], described)

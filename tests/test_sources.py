@@ -13,11 +13,11 @@ import pytest
 import scipy.io
 
 from caesar_freq.data import fetch, packages
+from caesar_freq.data.leakage import seen_in_training
 from caesar_freq.data.packages import Package
 from caesar_freq.data.sections import load_sections
 from caesar_freq.data.turbulence import Flow, realisations, simulate
 from caesar_freq.errors import ConfigError, InputError
-from caesar_freq.split import seen_in_training
 
 # --- turbulence -------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,23 +65,11 @@ def volumes(paths: Paths) -> Iterator[Volume]:
                     f"variable {v} of {path} spans more than a float64 can hold; rescale it"
                 )
             for s in range(values.shape[0]):
-                normalised = np.where(mask[v, s], 0, values[s]) / scale - offset / scale
+                valued = np.where(mask[v, s], offset, values[s].astype(np.float64))
+                # Divided first, so that values near the largest float64 cannot overflow.
+                normalised = valued / scale - offset / scale
                 filled = fill_masked(normalised.astype(np.float32), mask[v, s])
                 yield Volume(name, v, s, filled, offset, scale)
-
-
-def data_fingerprint(paths: Paths) -> str:
-    """SHA-256 (hex) over the contents of files, in order; names and folders do not count.
-
-    Belongs into the settings that key a training checkpoint, so that other data start afresh.
-    """
-    total = hashlib.sha256()
-    for path in _as_list(paths):
-        if not Path(path).is_file():
-            raise InputError(f"{path} does not exist or is not a file; check the path")
-        with open(path, "rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()
 
 
 class BlockSampler:

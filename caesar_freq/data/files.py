@@ -7,7 +7,7 @@ keep what they can: an ``.npy`` file has neither name nor dimensions, an ``.npz`
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +91,7 @@ def write(path: str | Path, fields: Sequence[Field]) -> None:
         elif suffix == ".npy":
             np.save(temporary, fields[0].values)
         else:
-            np.savez(temporary, **{field.name: field.values for field in fields})
+            _save_npz(temporary, {field.name: field.values for field in fields})
 
 
 def load_npz(path: str | Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
@@ -117,6 +117,14 @@ def load_npz(path: str | Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
             return {key: archive[key] for key in keys}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, SyntaxError) as error:
         raise InputError(_unreadable(path, ".npz", error)) from error
+
+
+def _save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """As ``numpy.savez``, which cannot take names such as "file"."""
+    with zipfile.ZipFile(path, "w", allowZip64=True) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def _load_npy(path: Path) -> np.ndarray:

@@ -48,10 +48,11 @@ def write(path: Path, fields: Sequence[Field]) -> None:
     """See `caesar_freq.data.files.write`; writes in place, so give it a temporary path."""
     with netCDF4.Dataset(path, "w", format="NETCDF4") as dataset:
         dataset.setncatts(dict(fields[0].file_attrs))
+        names = {field.name for field in fields}
         for field in fields:
             dims = field.dims or _PLAIN_DIMS[-field.values.ndim :]
             for name, coord in field.coords.items():
-                if name not in dataset.variables:
+                if name not in dataset.variables and name not in names:
                     _write_variable(dataset, name, coord.dims, coord.values, coord.attrs)
             values, attrs = _with_fill(field)
             _write_variable(dataset, field.name, dims, values, attrs)
@@ -118,13 +119,12 @@ def _read_field(dataset: netCDF4.Dataset, name: str, path: Path) -> Field:
 
 def _decode(raw: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
     """Unpack to float and turn fill values into NaN; attributes of the packing are dropped."""
+    missing = np.zeros(raw.shape, dtype=bool)
+    for fill in _fills(attrs):
+        # Floats are compared in the stored type: float32(1e20) is not float64(1e20).
+        missing |= raw == (fill.astype(raw.dtype) if raw.dtype.kind == "f" else fill)
     if raw.dtype.kind == "i" and attrs.get("_Unsigned") == "true":
         raw = raw.view(raw.dtype.str.replace("i", "u"))
-    missing = np.zeros(raw.shape, dtype=bool)
-    for key in FILL_ATTRS:
-        for fill in np.ravel(attrs.get(key, [])):
-            # Compared in the stored type: float32(1e20) is not float64(1e20).
-            missing |= raw == np.asarray(fill).astype(raw.dtype)
     packed = _is_packed(attrs)
     values = raw
     if packed:
@@ -132,9 +132,15 @@ def _decode(raw: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, dict[st
         offset = float(np.ravel(attrs.get("add_offset", 0))[0])
         values = (raw * scale + offset).astype(_unpacked_dtype(raw.dtype, scale, offset))
         attrs = {key: value for key, value in attrs.items() if key not in (*_PACKING, *FILL_ATTRS)}
-    return (
-        np.where(missing, values.dtype.type(np.nan), values) if missing.any() else values
-    ), attrs
+    if missing.any():
+        values = np.where(missing, values.dtype.type(np.nan), values)
+    return values, attrs
+
+
+def _fills(attrs: Mapping[str, Any]) -> list[np.ndarray]:
+    """The numbers that stand for "no value"; some files note text there, which cannot occur."""
+    stated = [np.ravel(attrs[key]) for key in FILL_ATTRS if key in attrs]
+    return [fill for group in stated if group.dtype.kind in "iuf" for fill in group]
 
 
 def _unpacked_dtype(stored: np.dtype, scale: float, offset: float) -> np.dtype:
@@ -180,10 +186,9 @@ def _with_fill(field: Field) -> tuple[np.ndarray, dict[str, Any]]:
     reader must never take a number for a hole.
     """
     attrs = dict(field.attrs)
-    fills = np.concatenate([np.ravel(attrs[key]) for key in FILL_ATTRS if key in attrs] or [[]])
+    fills = np.array(_fills(attrs), dtype=field.values.dtype)
     if not fills.size:
         return field.values, attrs
-    fills = fills.astype(field.values.dtype)
     if np.isin(field.values, fills[~np.isnan(fills)]).any():
         attrs = {key: value for key, value in attrs.items() if key not in FILL_ATTRS}
         return field.values, {**attrs, "_FillValue": field.values.dtype.type(np.nan)}
