@@ -2,63 +2,45 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
-from enum import Enum
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from caesar_freq import __version__
-from caesar_freq.errors import InputError, run_main
+from caesar_freq.errors import CorruptStreamError, InputError, ModelError, run_main
+from caesar_freq.printing import show
+
+#: Rule modules that are commands of their own; each prints its flags with --help.
+RULES = ("split", "train-freq-compressor", "train-diffusion", "train-distillation", "merge",
+         "evaluate", "report")  # fmt: skip
+#: Relative bounds have a default; an absolute one would depend on the data.
+DEFAULT_BOUNDS = {"rel": 1e-3, "nrmse": 1e-3, "lossless": 0.0}
 
 app = typer.Typer(
     name="caesar-freq",
     help="Error-bounded compression of spatio-temporal fields.",
+    epilog="Rule modules, each with its own --help: " + ", ".join(RULES) + ".",
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-#: Rule modules that are commands of their own; each prints its flags with --help.
-RULES = {
-    "split": "Split data into train, val and test files.",
-    "train-freq-compressor": "Phase 1: entropy model and quantiser.",
-    "train-diffusion": "Phase 2: 32-step teacher.",
-    "train-distillation": "Phase 3: one-step student.",
-    "merge": "Merge the checkpoints of the three phases.",
-    "evaluate": "Measure a codec on a test file.",
-    "report": "Tables and HTML report from measurements.",
-}
 
 
-class Mode(str, Enum):
-    """Error modes."""
-
-    abs = "abs"
-    rel = "rel"
-    nrmse = "nrmse"
-    psnr = "psnr"
-    lossless = "lossless"
-
-
-class Strategy(str, Enum):
-    """Block modes that the encoder may use."""
-
-    frequency = "frequency"
-    auto = "auto"
-    student = "student"
-    teacher = "teacher"
-
-
+Mode = StrEnum("Mode", ["abs", "rel", "nrmse", "psnr", "lossless"])
+Strategy = StrEnum("Strategy", ["frequency", "auto", "student", "teacher"])
+DeviceName = StrEnum("DeviceName", ["auto", "cpu", "cuda"])
 Model = Annotated[str, typer.Option(help="base, a .cfm or .pth file")]
+GivenModel = Annotated[str | None, typer.Option(help="the model that the file names (see info)")]
 Var = Annotated[list[str] | None, typer.Option("--var", help="variable (nc) or key (npz); repeat")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda, for generated frames")]
+Device = Annotated[DeviceName, typer.Option(help="for generated frames")]
 Threads = Annotated[int | None, typer.Option(min=1, help="default: all cores")]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable output")]
+Compressed = Annotated[Path, typer.Argument(metavar="IN", help=".cfq")]
 
 
 @app.command()
@@ -66,31 +48,32 @@ def compress(
     source: Annotated[Path, typer.Argument(metavar="IN", help=".npy, .npz or .nc")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help=".cfq")],
     mode: Annotated[Mode, typer.Option(help="what the bound limits")] = Mode.rel,
-    bound: Annotated[float, typer.Option(help="in the unit of the mode")] = 1e-3,
+    bound: Annotated[
+        float | None, typer.Option(help="in the unit of the mode; rel and nrmse: 0.001 by default")
+    ] = None,
     var: Var = None,
     model: Model = "base",
     strategy: Annotated[
         Strategy | None, typer.Option(help="default: auto with a combined model, else frequency")
     ] = None,
     fill_value: Annotated[float | None, typer.Option(help="value that marks missing data")] = None,
-    device: Device = "auto",
+    device: Device = DeviceName.auto,
     threads: Threads = None,
 ) -> None:
-    """Compress a file under an error bound that holds at every point."""
+    """Compress a file so that its error bound holds after decompression."""
     from caesar_freq.api import encode
     from caesar_freq.atomic import write_bytes
     from caesar_freq.data.files import read
     from caesar_freq.data.metadata import pack
 
-    _expect_suffix(target, (".cfq",), "OUT")
-    if not target.parent.is_dir():
-        raise InputError(f"the folder of {target} does not exist; make it first")
+    _check_target(target, (".cfq",))
+    limit = _bound(mode.value, bound)
     array, metadata = pack(read(source, var))
     strategy_name = strategy.value if strategy else None
-    generators = _generators(model, strategy_name, device)
+    generators = _generators(model, strategy_name, device.value)
     try:
         data = encode(
-            array, mode.value, bound, model=model, fill_value=fill_value, metadata=metadata,
+            array, mode.value, limit, model=model, fill_value=fill_value, metadata=metadata,
             generator=generators, strategy=strategy_name, threads=threads,
         )  # fmt: skip
     except InputError as error:
@@ -101,35 +84,31 @@ def compress(
 
 @app.command()
 def decompress(
-    source: Annotated[Path, typer.Argument(metavar="IN", help=".cfq")],
+    source: Compressed,
     target: Annotated[Path, typer.Argument(metavar="OUT", help=".npy, .npz or .nc")],
-    model: Annotated[
-        str | None, typer.Option(help="the model that the file names (see info)")
-    ] = None,
-    device: Device = "auto",
+    model: GivenModel = None,
+    device: Device = DeviceName.auto,
     threads: Threads = None,
 ) -> None:
     """Restore the array, with names, coordinates and attributes where the format has them."""
     from caesar_freq.data.files import SUFFIXES, write
+    from caesar_freq.data.metadata import unpack
 
-    _expect_suffix(target, SUFFIXES, "OUT")
-    array, header = _decode(source, model, device, threads)
-    write(target, _fields(array, header["metadata"]))
-    print(f"{target}: {array.dtype} {array.shape}")
+    _check_target(target, SUFFIXES)
+    array, header = _decode(source, model, device.value, threads)
+    fields = _named(source, unpack, array, header["metadata"])
+    write(target, fields)
+    for field in fields:
+        print(f"{target}: {field.name}, {field.values.dtype} {field.values.shape}")
 
 
 @app.command()
-def info(
-    source: Annotated[Path, typer.Argument(metavar="IN", help=".cfq")], as_json: AsJson = False
-) -> None:
+def info(source: Compressed, as_json: AsJson = False) -> None:
     """Show what a compressed file holds, without decoding it."""
     header = _info(_read(source), source)
+    header["names"] = _names(source, header)
     header["metadata"] = len(header["metadata"])
-    if as_json:
-        print(json.dumps(header, indent=2))
-        return
-    for name, value in header.items():
-        print(f"{name:18} {value}")
+    show(header, as_json)
 
 
 @app.command()
@@ -137,69 +116,30 @@ def verify(
     original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help=".npy, .npz or .nc")],
     compressed: Annotated[Path, typer.Argument(metavar="COMPRESSED", help=".cfq")],
     var: Var = None,
-    model: Annotated[str | None, typer.Option(help="the model that the file names")] = None,
-    device: Device = "auto",
+    model: GivenModel = None,
+    device: Device = DeviceName.auto,
     as_json: AsJson = False,
 ) -> None:
     """Decode and compare with the original; exit code 1 if the bound does not hold."""
+    from caesar_freq.comparison import compare
     from caesar_freq.data.files import read
     from caesar_freq.data.metadata import pack
 
-    decoded, header = _decode(compressed, model, device, None)
-    names = var or _names(header["metadata"])
+    decoded, header = _decode(compressed, model, device.value, None)
+    names = var or _names(compressed, header)
     array, _ = pack(read(original, names))
-    result = compare(array, decoded, header)
-    if as_json:
-        print(json.dumps(result, indent=2))
-    else:
-        for name, value in result.items():
-            print(f"{name:14} {value}")
+    result = compare(array, decoded, header, names)
+    show(result, as_json)
     if not result["bound_held"]:
         raise typer.Exit(1)
 
 
-def compare(original, decoded, header: dict) -> dict:
-    """Errors of `decoded` and whether the bound in `header` (`api.info`) holds in its dtype.
-
-    Returns
-    -------
-    dict
-        ``nrmse, psnr, max_error, max_error_rel, cr, compressed_bytes, mode, bound, bound_held``
-        and ``bound_held_by_variable``.
-
-    Raises
-    ------
-    InputError
-        If shapes or dtypes differ.
-    """
-    import numpy as np
-
-    from caesar_freq.codec.chunks import five_dimensional
-    from caesar_freq.codec.stream import bound_holds
-    from caesar_freq.metrics import distortion
-
-    measured = distortion(original, decoded, header["fill_value"])
-    cubes = [a.reshape(five_dimensional(a.shape)) for a in (original, decoded)]
-    held = [
-        bound_holds(a, b, header["mode"], header["bound"], header["fill_value"])
-        for a, b in zip(*cubes, strict=True)
-    ]
-    finite = np.isfinite(original)
-    if header["fill_value"] is not None:
-        finite &= original != original.dtype.type(header["fill_value"])
-    difference = original[finite].astype(np.float64) - decoded[finite]
-    return {
-        "nrmse": measured.nrmse,
-        "psnr": measured.psnr,
-        "max_error": float(np.abs(difference).max()) if difference.size else 0.0,
-        "max_error_rel": measured.max_error_rel,
-        "cr": header["cr"],
-        "compressed_bytes": header["compressed_bytes"],
-        "mode": header["mode"],
-        "bound": header["bound"],
-        "bound_held": all(held),
-        "bound_held_by_variable": held,
-    }
+def _bound(mode: str, bound: float | None) -> float:
+    if bound is None and mode not in DEFAULT_BOUNDS:
+        raise InputError(f"--mode {mode} needs a bound; give one with --bound")
+    if mode == "lossless" and bound:
+        raise InputError(f"--mode lossless takes no bound; drop --bound {bound:g}")
+    return DEFAULT_BOUNDS[mode] if bound is None else bound
 
 
 def _read(path: Path) -> bytes:
@@ -208,7 +148,7 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _info(data: bytes, source: Path) -> dict:
+def _info(data: bytes, source: Path) -> dict[str, Any]:
     from caesar_freq.api import info as read_info
 
     return _named(source, read_info, data)
@@ -221,17 +161,15 @@ def _decode(source: Path, model: str | None, device: str, threads: int | None):
     header = _info(data, source)
     generators = []
     if header["generator_sha256"] and model:
-        kinds = [k for k in ("student", "teacher") if header["modes_used"].get(k)]
+        kinds = [kind for kind in ("student", "teacher") if header["modes_used"].get(kind)]
         generators = _load(model, kinds, device)
     frequency = model if model and not generators else None
     array = _named(source, decode, data, generator=generators, model=frequency, threads=threads)
     return array, header
 
 
-def _named(source: Path, function, *arguments, **options):
+def _named(source: Path, function: Callable, *arguments, **options):
     """Call `function`; errors about a stream get the file's name."""
-    from caesar_freq.errors import CorruptStreamError, ModelError
-
     try:
         return function(*arguments, **options)
     except (CorruptStreamError, ModelError) as error:
@@ -239,69 +177,97 @@ def _named(source: Path, function, *arguments, **options):
 
 
 def _generators(model: str, strategy: str | None, device: str) -> list:
-    """Predictors that `strategy` needs; without one, those that a combined model has."""
+    """Predictors for `strategy`; for auto, and without a strategy, those that `model` has."""
     if strategy == "frequency" or (strategy is None and not model.endswith(".pth")):
         return []
-    if strategy is None:
-        from caesar_freq.models.predictor import KINDS, load_checkpoint
-
-        checkpoint = load_checkpoint(model)
-        kinds = [kind for kind, (section, *_) in KINDS.items() if section in checkpoint]
-    else:
-        kinds = ["student", "teacher"] if strategy == "auto" else [strategy]
-        if model == "base":
-            raise InputError(
-                f"--strategy {strategy} needs a trained model; give --model combined_model.pth"
-            )
+    if model == "base":
+        raise InputError(
+            f"--strategy {strategy} needs a trained model; give --model combined_model.pth"
+        )
+    if strategy in ("student", "teacher"):
+        return _load(model, [strategy], device)
+    predictor = _predictor_module()
+    checkpoint = predictor.load_checkpoint(model)
+    kinds = [kind for kind, (section, *_) in predictor.KINDS.items() if section in checkpoint]
+    if strategy and not kinds:
+        raise ModelError(
+            f"{model} holds no teacher or student for --strategy {strategy}; give a "
+            "combined_model.pth"
+        )
     return _load(model, kinds, device)
 
 
 def _load(model: str, kinds: Sequence[str], device: str) -> list:
+    predictor = _predictor_module()
+    if device == "cuda" and not import_module("torch").cuda.is_available():
+        raise InputError("--device cuda needs a CUDA device and there is none; use --device cpu")
+    return [predictor.load_predictor(model, kind, device) for kind in kinds]
+
+
+def _predictor_module():
+    """`models.predictor`, imported only where frames are generated since it needs torch."""
     try:
-        from caesar_freq.models.predictor import load_predictor
-    except ImportError as error:
-        raise InputError(
-            "generated frames need torch; install it with pip install 'caesar-freq[train]'"
-        ) from error
-    return [load_predictor(model, kind, device) for kind in kinds]
+        return import_module("caesar_freq.models.predictor")
+    except ModuleNotFoundError as error:
+        raise _missing("generated frames need", error) from error
 
 
-def _names(metadata: bytes) -> list[str] | None:
-    if not metadata:
+def _missing(what: str, error: ModuleNotFoundError) -> InputError:
+    return InputError(
+        f"{what} the package {error.name}, which is not installed; install it with pip install "
+        "'caesar-freq[workflow]'"
+    )
+
+
+def _names(source: Path, header: Mapping[str, Any]) -> list[str] | None:
+    """Names of the variables in a file, None where it has none."""
+    if not header["metadata"]:
         return None
     from caesar_freq.data.metadata import field_names
 
-    return field_names(metadata)
+    return _named(source, field_names, header["metadata"])
 
 
-def _fields(array, metadata: bytes) -> list:
-    from caesar_freq.data.metadata import unpack
-
-    return unpack(array, metadata)
-
-
-def _expect_suffix(path: Path, suffixes: Sequence[str], what: str) -> None:
+def _check_target(path: Path, suffixes: Sequence[str]) -> None:
+    """Refuse an output that cannot be written before the work is done."""
     if path.suffix.lower() not in suffixes:
-        raise InputError(f"{what} is {path}; its name must end in {' or '.join(suffixes)}")
+        raise InputError(f"OUT is {path}; its name must end in {' or '.join(suffixes)}")
+    if path.is_dir():
+        raise InputError(f"OUT is {path}, which is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise InputError(f"the folder of {path} does not exist; make it first")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Console entry point."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments and arguments[0] in RULES:
-        module = import_module(f"caesar_freq.{arguments[0].replace('-', '_')}")
-        run_main(module.main, arguments[1:])
-    run_main(_run_app, arguments)
+    run_main(_run, list(sys.argv[1:] if argv is None else argv))
 
 
-def _run_app(arguments: list[str]) -> int:
-    if arguments == ["--version"]:
-        print(__version__)
-        return 0
-    return app(arguments, standalone_mode=True) or 0
+def _run(arguments: list[str]) -> int:
+    """Run a command or a rule module; what the user or the system did wrong is one sentence."""
+    try:
+        if arguments == ["--version"]:
+            print(__version__)
+            return 0
+        if arguments and arguments[0] in RULES:
+            return _rule_main(arguments[0])(arguments[1:]) or 0
+        return app(arguments or ["--help"], prog_name=app.info.name, standalone_mode=False) or 0
+    except OSError as error:
+        raise InputError(f"{error.filename or 'input or output'}: {error.strerror}") from error
+    except Exception as error:
+        # click or the copy of it inside newer typers: known by what both have
+        if not hasattr(error, "format_message"):
+            raise
+        message = error.format_message().rstrip(".")
+        raise InputError(f"{message}; see caesar-freq COMMAND --help") from error
 
 
-app.info.epilog = "Rule modules: " + "; ".join(f"{name}: {text}" for name, text in RULES.items())
+def _rule_main(rule: str) -> Callable[[list[str]], int]:
+    try:
+        return import_module(f"caesar_freq.{rule.replace('-', '_')}").main
+    except ModuleNotFoundError as error:
+        raise _missing(f"{rule} needs", error) from error
+
 
 if __name__ == "__main__":
     main()
