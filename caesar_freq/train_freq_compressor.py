@@ -26,11 +26,8 @@ import numpy as np
 import torch
 
 from caesar_freq.atomic import atomic_path, write_bytes
-from caesar_freq.codec.choose import sample
 from caesar_freq.codec.model import FrequencyModel, load_frequency_model
-from caesar_freq.codec.stream import Options, encode_array
-from caesar_freq.data.blocks import Volume, volumes
-from caesar_freq.entropy.network import bins_reference
+from caesar_freq.data.blocks import volumes
 from caesar_freq.errors import ConfigError, run_main
 from caesar_freq.training.args import add_common_args, check_common_args, resolve_device
 from caesar_freq.training.checkpoint import (
@@ -38,18 +35,22 @@ from caesar_freq.training.checkpoint import (
     file_digests,
     install_stop_handler,
 )
+from caesar_freq.training.frequency import (
+    as_tensors,
+    coded_bytes,
+    integer_model,
+    log_mean,
+    untrained_model,
+)
 from caesar_freq.training.history import write_history
-from caesar_freq.training.pmf_fit import fit_pmf
+from caesar_freq.training.memory import cap_memory
 from caesar_freq.training.qat import MagnitudeBits, ScaleNetwork
 from caesar_freq.training.quantiser_fit import fit_centroids, fit_dead_zones
-from caesar_freq.training.rows import Rows, encoders, gather
+from caesar_freq.training.rows import encoders, gather
 
 #: Contexts that one unit of ``--batch_size`` stands for.
 ROWS_PER_BLOCK = 1024
-#: NRMSE at which validation data are coded to choose the best model.
-SELECTION_NRMSE = (1e-2, 1e-3, 1e-4)
 _WARM_UP = 20
-_MAX_FIT_ROWS = 2_000_000
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,48 +79,6 @@ def parser() -> argparse.ArgumentParser:
     return out
 
 
-def integer_model(
-    network: ScaleNetwork, rows: Rows, quantiser: FrequencyModel, seed: int
-) -> FrequencyModel:
-    """Integer network and fitted pmfs, with the dead zones and centroids of `quantiser`."""
-    weights = network.integers()
-    order = ("w1", "b1", "w2", "b2", "w3", "b3")
-    chosen = np.random.default_rng(seed).permutation(len(rows.weights))[:_MAX_FIT_ROWS]
-    features = rows.features[chosen]
-    bins = np.concatenate([
-        bins_reference(part, tuple(weights[name] for name in order))
-        for part in np.array_split(features, -(-len(features) // 200_000))
-    ])  # fmt: skip
-    pmf = fit_pmf(bins, rows.magnitudes[chosen], rows.weights[chosen])
-    return FrequencyModel(**weights, pmf=pmf, centroid=quantiser.centroid,
-                          dead_zone=quantiser.dead_zone)  # fmt: skip
-
-
-def untrained_model() -> FrequencyModel:
-    """Quantiser shapes to start from (dead zone 0.6 at loose bounds, 0.5 at tight ones)."""
-    network = ScaleNetwork()
-    pmf = np.tile(np.array([[40000, 20000, 1 << 23, 1 << 22]], np.uint32), (80, 1))
-    dead_zone = np.array([500, 500, 550, 600, 600, 600, 600, 600], np.int32)
-    return FrequencyModel(**network.integers(), pmf=pmf, centroid=np.zeros((20, 3), np.int8),
-                          dead_zone=dead_zone)  # fmt: skip
-
-
-def coded_bytes(model: FrequencyModel, validation: Sequence[Volume]) -> list[int]:
-    """Real stream lengths of the validation volumes at every `SELECTION_NRMSE`."""
-    sizes = []
-    for volume in validation:
-        x = np.ascontiguousarray(sample(volume.values))
-        for nrmse in SELECTION_NRMSE:
-            options = Options("nrmse", nrmse, embed_model=False, spatial=(("lot", 16),))
-            sizes.append(len(encode_array(x, options, model)))
-    return sizes
-
-
-def log_mean(sizes: Sequence[int]) -> float:
-    """Mean log2 of sizes: equal relative savings count the same on every volume and bound."""
-    return float(np.mean(np.log2(sizes)))
-
-
 class Trainer:
     """State of a run: network, optimiser, position, best model and history.
 
@@ -133,6 +92,7 @@ class Trainer:
         self.args = args
         torch.manual_seed(args.seed)
         self.device = resolve_device(args.device)
+        cap_memory(self.device, args.gpu_mem_gb)
         self.train = list(volumes(args.train_data))
         validation = list(volumes(args.val_data))
         chosen = np.linspace(0, len(validation) - 1, min(6, len(validation))).astype(int)
@@ -145,6 +105,7 @@ class Trainer:
         self.network, self.law = ScaleNetwork(), MagnitudeBits()
         if args.init != "none":
             self.network.load_integers(self.start.state_dict())
+            self.law.load_pmf(self.start.pmf)
         self.modules = torch.nn.ModuleList([self.network, self.law]).to(self.device)
         self.optimiser = torch.optim.Adam(self.modules.parameters(), args.lr)
         per_step = args.batch_size * ROWS_PER_BLOCK
@@ -152,7 +113,7 @@ class Trainer:
         self.n_steps = args.epochs * self.steps_per_epoch
         if args.max_steps:
             self.n_steps = min(self.n_steps, args.max_steps)
-        self.step, self.history = 0, []
+        self.step, self.average, self.history = 0, math.nan, []
         self.best: FrequencyModel | None = None
         self.best_score = math.inf
 
@@ -162,8 +123,8 @@ class Trainer:
         fall = 0.5 * (1 + math.cos(math.pi * self.step / self.n_steps))
         return self.args.lr * rise * (0.01 + 0.99 * fall)
 
-    def run_step(self) -> float:
-        """One optimiser step; returns the loss in bits per coded coefficient."""
+    def run_step(self) -> None:
+        """One optimiser step; `average` follows its loss in bits per coded coefficient."""
         rng = np.random.default_rng([self.args.seed, self.step])
         size = self.args.batch_size * ROWS_PER_BLOCK
         chosen = rng.integers(len(self.rows.weights), size=size)
@@ -181,44 +142,48 @@ class Trainer:
         loss.backward()
         self.optimiser.step()
         self.step += 1
-        return loss.item()
+        value = loss.item()
+        self.average = value if math.isnan(self.average) else 0.95 * self.average + 0.05 * value
 
-    def evaluate(self, loss: float, started: float) -> None:
+    def evaluate(self, started: float) -> None:
         """Make an integer model, count its bytes, keep it if it is the best."""
         model = integer_model(self.network.cpu(), self.rows, self.start, self.args.seed)
         self.modules.to(self.device)
         parts = encoders(self.train, model, 6)
         model = fit_centroids(model, parts)
         model = fit_centroids(fit_dead_zones(model, parts, self.args.lambda_bpp), parts)
-        self._consider(model, loss, started)
+        self.consider(model, started)
 
-    def _consider(self, model: FrequencyModel, loss: float, started: float) -> None:
+    def consider(self, model: FrequencyModel, started: float) -> None:
+        """Count the bytes of validation data under `model` and keep it if it is the best."""
         sizes = coded_bytes(model, self.validation)
         score = log_mean(sizes)
         if score < self.best_score:
             self.best, self.best_score = model, score
         epoch = self.step / self.steps_per_epoch
         self.history.append({
-            "epoch": round(epoch, 3), "step": self.step, "train_loss": loss,
+            "epoch": round(epoch, 3), "step": self.step, "train_loss": self.average,
             "val_bytes": sum(sizes), "val_log2_bytes": score, "best": int(model is self.best),
             "seconds": round(time.monotonic() - started, 1),
         })  # fmt: skip
-        print(f"step {self.step}/{self.n_steps}: {loss:.4f} bits per coded coefficient, "
+        print(f"step {self.step}/{self.n_steps}: {self.average:.4f} bits per coded coefficient, "
               f"validation {sum(sizes)} bytes{' (best)' if model is self.best else ''}", flush=True)
 
     def state(self) -> dict:
         """What a resumed run needs."""
         return {
             "modules": self.modules.state_dict(), "optimiser": self.optimiser.state_dict(),
-            "step": self.step, "history": self.history, "best_score": self.best_score,
-            "best": _tensors(self.best) if self.best else None,
+            "step": self.step, "average": self.average, "history": self.history,
+            "best_score": self.best_score,
+            "best": as_tensors(self.best) if self.best else None,
         }  # fmt: skip
 
     def restore(self, state: dict) -> None:
         """Inverse of `state`."""
         self.modules.load_state_dict(state["modules"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.history = state["step"], state["history"]
+        self.step, self.average = state["step"], state["average"]
+        self.history = state["history"]
         self.best_score = state["best_score"]
         if state["best"]:
             self.best = FrequencyModel.from_state_dict(
@@ -229,21 +194,13 @@ class Trainer:
         """Best model as checkpoint and ``.cfm``, and the history."""
         folder = self.args.output_dir
         checkpoint = {
-            "model_state_dict": _tensors(self.best), "config": settings,
+            "model_state_dict": as_tensors(self.best), "config": settings,
             "format": "caesar-freq/frequency/1",
         }  # fmt: skip
         with atomic_path(folder / "best_model.pth") as temporary:
             torch.save(checkpoint, temporary)
         write_bytes(folder / "best_model.cfm", self.best.to_bytes())
         write_history(folder / "history.csv", self.history)
-
-
-def _tensors(model: FrequencyModel) -> dict[str, torch.Tensor]:
-    # torch has no arithmetic on uint32, but pmf parameters fit int32
-    return {
-        name: torch.from_numpy(np.array(a, np.int32 if a.dtype == np.uint32 else a.dtype))
-        for name, a in model.state_dict().items()
-    }
 
 
 def settings_of(args: argparse.Namespace) -> dict:
@@ -268,16 +225,14 @@ def train(args: argparse.Namespace) -> Path:
         trainer.restore(state)
         print(f"resumed at step {trainer.step} of {trainer.n_steps}", flush=True)
     elif args.init != "none":
-        trainer._consider(trainer.start, float("nan"), started)
+        trainer.consider(trainer.start, started)
     marks = {math.ceil(trainer.n_steps * (i + 1) / args.evaluations) for i in range(args.evaluations)}
-    average = float("nan")
     while trainer.step < trainer.n_steps:
-        loss = trainer.run_step()
-        average = loss if math.isnan(average) else 0.95 * average + 0.05 * loss
+        trainer.run_step()
         if trainer.step in marks:
-            trainer.evaluate(average, started)
+            trainer.evaluate(started)
         elif trainer.step % max(1, trainer.n_steps // 20) == 0:
-            print(f"step {trainer.step}/{trainer.n_steps}: {average:.4f} bits", flush=True)
+            print(f"step {trainer.step}/{trainer.n_steps}: {trainer.average:.4f} bits", flush=True)
         if keeper.due(trainer.step) or trainer.step in marks or stop.requested:
             keeper.save(trainer.state())
         if stop.requested:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from caesar_freq.training.qat import BINS, UNIT_BIN
+from caesar_freq.entropy.network import UNIT_BIN
+from caesar_freq.entropy.tables import N_BINS
 
 #: Magnitudes up to this are counted one by one, larger ones in 16 classes per octave.
 EXACT, PER_OCTAVE = 64, 16
@@ -53,11 +54,11 @@ def _histogram(
     classes = np.where(m < EXACT, m, EXACT + (octave - top) * PER_OCTAVE + fine)
     number = int(classes.max(initial=0)) + 1
     index = np.asarray(bins, np.int64) * number + classes
-    size = BINS * number
+    size = N_BINS * number
     w = np.asarray(weights, np.float64)
-    counts = np.bincount(index, w, minlength=size).reshape(BINS, number)
-    sums = np.bincount(index, w * m, minlength=size).reshape(BINS, number)
-    squares = np.bincount(np.asarray(bins, np.int64), w * w, minlength=BINS)
+    counts = np.bincount(index, w, minlength=size).reshape(N_BINS, number)
+    sums = np.bincount(index, w * m, minlength=size).reshape(N_BINS, number)
+    squares = np.bincount(np.asarray(bins, np.int64), w * w, minlength=N_BINS)
     total = counts.sum(1)
     rows = total**2 / np.maximum(squares, 1e-300)  # Kish's effective sample size
     values = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
@@ -65,7 +66,7 @@ def _histogram(
 
 
 def _scales() -> np.ndarray:
-    return 2.0 ** ((np.arange(BINS) + 0.5 - UNIT_BIN) / 4)
+    return 2.0 ** ((np.arange(N_BINS) + 0.5 - UNIT_BIN) / 4)
 
 
 def _laplace_shape() -> np.ndarray:
@@ -73,7 +74,7 @@ def _laplace_shape() -> np.ndarray:
     scale = _scales()
     zero = -np.expm1(-0.5 / scale)
     short, long = np.exp(-1 / (0.8 * scale)), np.exp(-1 / (1.8 * scale))
-    return _clip(np.stack([zero, np.full(BINS, 0.25), short, long], 1))
+    return _clip(np.stack([zero, np.full(N_BINS, 0.25), short, long], 1))
 
 
 def _clip(p: np.ndarray) -> np.ndarray:
@@ -115,10 +116,10 @@ def _borrowed_shape(p: np.ndarray, rows: np.ndarray) -> np.ndarray:
         np.log(-1 / np.log(p[:, 2]) / scale),
         np.log(-1 / np.log(p[:, 3]) / scale),
     ])
-    distance = np.abs(np.arange(BINS)[:, None] - np.arange(BINS)[None, :])
+    distance = np.abs(np.arange(N_BINS)[:, None] - np.arange(N_BINS)[None, :])
     # half weight per two bins; the tiny constant lets far bins speak where nothing is near
     nearness = (rows + 1e-6)[None, :] * 0.5 ** (distance / 2)
-    nearness[np.diag_indices(BINS)] *= 1e-3
+    nearness[np.diag_indices(N_BINS)] *= 1e-3
     smooth = nearness @ shape / nearness.sum(1, keepdims=True)
     zero = -np.expm1(-0.5 / (np.exp(smooth[:, 0]) * scale))
     r = np.exp(-1 / (np.exp(smooth[:, 2:]) * scale[:, None]))

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-FEATURES, HIDDEN, BINS = 24, 16, 80
-#: Scale 1 lies at the left edge of this bin; a bin is a quarter of an octave wide.
-UNIT_BIN = 40
+from caesar_freq.entropy.context import N_FEATURES
+from caesar_freq.entropy.network import HIDDEN, UNIT_BIN
+from caesar_freq.entropy.tables import N_BINS
+
 #: Integer weights are this many times the float weights, biases this times `FEATURE_UNIT` more.
 WEIGHT_UNIT, FEATURE_UNIT = 64, 16
 WEIGHT_MAX, ACTIVATION_MAX = 127, 127
@@ -25,11 +26,6 @@ WEIGHT_MAX, ACTIVATION_MAX = 127, 127
 BINS_PER_UNIT = 8
 #: Keeps every partial sum of a layer far below 2**24 (24 x 127 x 127 is below 2**19).
 BIAS_MAX = 1 << 20
-
-
-def _through(rounded: Tensor, x: Tensor) -> Tensor:
-    """`rounded` in the forward pass, the gradient of `x` in the backward pass, both exact."""
-    return x + (rounded - x).detach() if x.requires_grad else rounded
 
 
 class _Straight(torch.autograd.Function):
@@ -58,7 +54,7 @@ class ScaleNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        sizes = (FEATURES, HIDDEN, HIDDEN, 1)
+        sizes = (N_FEATURES, HIDDEN, HIDDEN, 1)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:]))
         self.rounding = False
 
@@ -124,12 +120,12 @@ class MagnitudeBits(nn.Module):
         super().__init__()
         # columns: log of P(0)'s scale, log scale of the short law, log ratio of the long law, mix
         start = torch.tensor([0.0, -0.3, 0.5, -1.0])
-        self.shape = nn.Parameter(start.repeat(BINS, 1))
+        self.shape = nn.Parameter(start.repeat(N_BINS, 1))
 
     def forward(self, position: Tensor, magnitude: Tensor) -> Tensor:
         """Bits of each `magnitude` (float, whole, ``[n]``), sign included, at `position` ``[n]``."""
-        position = position.clamp(0.5, BINS - 0.5)
-        left = (position.detach() - 0.5).floor().clamp(0, BINS - 2).long()
+        position = position.clamp(0.5, N_BINS - 0.5)
+        left = (position.detach() - 0.5).floor().clamp(0, N_BINS - 2).long()
         part = (position - 0.5 - left)[:, None]
         shape = self.shape[left] * (1 - part) + self.shape[left + 1] * part
         scale = (position - UNIT_BIN) * (math.log(2) / 4)
@@ -145,6 +141,21 @@ class MagnitudeBits(nn.Module):
         log_zero = torch.log(-torch.expm1(zero_rate.clamp(max=-1e-7)))
         natural = torch.where(magnitude == 0, log_zero, zero_rate + law - math.log(2))
         return natural * (-1 / math.log(2))
+
+
+    def load_pmf(self, pmf: np.ndarray) -> None:
+        """Start from a model's integer pmf parameters ``[80, 4]`` (`FrequencyModel.pmf`)."""
+        zero, mix, *falls = pmf.T.astype(np.float64) / [[2**16], [2**16], [2**24], [2**24]]
+        decay, mix = -np.log1p(-np.column_stack(falls)), np.clip(mix, 1e-4, 1 - 1e-4)
+        scale = 2.0 ** ((np.arange(N_BINS) + 0.5 - UNIT_BIN) / 4)
+        # the long law may not be shorter than the short one, and gradients need it apart from it
+        excess = np.maximum(np.log(decay[:, 0] / decay[:, 1]), 1e-2)
+        shape = np.column_stack([
+            np.log(-0.5 / (np.log1p(-zero) * scale)), -np.log(decay[:, 0] * scale),
+            np.log(np.expm1(excess)), np.log(mix / (1 - mix)),
+        ])  # fmt: skip
+        with torch.no_grad():
+            self.shape.copy_(torch.from_numpy(shape))
 
 
 def _log_geometric(decay: Tensor, beyond: Tensor) -> Tensor:

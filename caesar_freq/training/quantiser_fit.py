@@ -16,10 +16,12 @@ from caesar_freq.training.rows import STEP_PER_NRMSE
 #: The documented default of ``--lambda_bpp``: there, a bit weighs what it is worth along the
 #: rate-distortion curve, and dead zones give the fewest bytes at equal error.
 DEFAULT_LAMBDA = 0.01
-_THRESHOLDS = (0.5, 0.53, 0.56, 0.59, 0.62, 0.65, 0.68)
+_THRESHOLDS = (0.5, 0.53, 0.56, 0.59, 0.62, 0.65, 0.68, 0.71)
 #: Bounds at which centroids are measured; below 1e-3 they are next to 0.
 _CENTROID_NRMSE = (2e-2, 6e-3, 2e-3, 6e-4)
 _MIN_COUNT = 200
+#: Costs that differ relatively by less than this are alike.
+_INDIFFERENT = 2e-4
 
 
 def fit_centroids(model: FrequencyModel, volumes: Sequence[VolumeEncoder]) -> FrequencyModel:
@@ -70,7 +72,9 @@ def fit_dead_zones(
         costs = np.zeros(len(_THRESHOLDS))
         for encoder in volumes:
             costs += np.log(_costs(_with(encoder, model), STEP_PER_NRMSE * nrmse, lambda_bpp))
-        chosen.append(round(1000 * _THRESHOLDS[int(np.argmin(costs))]))
+        # where the threshold hardly matters, the smallest has the smallest error
+        near = costs <= costs.min() + _INDIFFERENT * len(volumes)
+        chosen.append(round(1000 * _THRESHOLDS[int(np.argmax(near))]))
     return replace(model, dead_zone=np.array(chosen, np.int32))
 
 

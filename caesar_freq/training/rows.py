@@ -11,6 +11,7 @@ from caesar_freq.codec.choose import sample
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder, training_rows
 from caesar_freq.data.blocks import Volume
+from caesar_freq.errors import InputError
 from caesar_freq.transform.blocks import Transform
 
 #: NRMSE range over which steps are drawn: one model serves all bounds (design, section 6).
@@ -19,6 +20,10 @@ NRMSE_RANGE = (4e-2, 3e-5)
 STEP_PER_NRMSE = 3.46
 _SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("lot", 32), ("dct", 8), ("dct", 32))
 _KEYFRAME_INTERVAL = 3
+#: Rows kept at most (28 bytes each, twice while they are joined): long series give fewer a set.
+MAX_ROWS = 8_000_000
+#: What `variants` yields for a long volume: six, one given, three long blocks, two generated.
+_MAX_VARIANTS = 12
 
 
 @dataclass
@@ -79,8 +84,14 @@ def gather(
     n_rows : int
         Rows of one volume, variant and step at most.
     seed : int
+
+    Raises
+    ------
+    InputError
+        If no volume has anything to code.
     """
     rng = np.random.default_rng(seed)
+    n_rows = max(1, min(n_rows, MAX_ROWS // max(1, len(volumes) * n_steps * _MAX_VARIANTS)))
     parts = []
     low, high = np.log(NRMSE_RANGE[1]), np.log(NRMSE_RANGE[0])
     for volume in volumes:
@@ -92,6 +103,8 @@ def gather(
                 found = _one(part, transform, model, float(nrmse), rng, n_rows)
                 if found is not None:
                     parts.append(found)
+    if not parts:
+        raise InputError("the training data hold nothing that varies; give --train_data that does")
     features, magnitudes, weights = (np.concatenate(p) for p in zip(*parts, strict=True))
     weights *= len(weights) / weights.sum()
     return Rows(features, magnitudes, weights.astype(np.float32))
