@@ -81,7 +81,7 @@ def decode_ints(data: bytes, n: int, low: int, high: int) -> np.ndarray:
     """
     if data == b"\xff":
         return np.zeros(n, np.int32)
-    if not data or data[0] >= len(_DECAYS):
+    if not data or data[0] >= len(_DECAYS) or low == high:
         raise CorruptStreamError("a table of an entropy-coded part is unknown")
     coder = open_words(data[1:])
     values = coder.decode(_model(_counts(data[0], low, high)), n)

@@ -111,8 +111,10 @@ def decode_outliers(data: bytes, n_values: int) -> tuple[np.ndarray, np.ndarray]
     coder = open_words(reader.rest())
     gaps = _decode_gamma(coder, tables, n)
     folded = _decode_gamma(coder, tables, n)
-    positions = np.cumsum(gaps) - 1
-    if not coder.is_empty() or gaps.min() < 1 or positions[-1] >= n_values or folded.max() >> 30:
+    # the sum in float64 as well: gaps of a damaged stream can wrap around in int64
+    if not coder.is_empty() or gaps.sum(dtype=np.float64) > n_values:
         raise CorruptStreamError("the corrections do not end where they should")
-    multiples = np.where(folded & 1, (folded + 1) >> 1, -(folded >> 1)).astype(np.int32)
-    return positions, multiples
+    multiples = np.where(folded & 1, (folded + 1) >> 1, -(folded >> 1))
+    if multiples.max() >= 1 << 31 or multiples.min() < -(1 << 31):
+        raise CorruptStreamError("a correction is out of range")
+    return np.cumsum(gaps) - 1, multiples.astype(np.int32)

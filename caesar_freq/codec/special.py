@@ -77,6 +77,8 @@ def restore_special(decoded: np.ndarray, data: bytes) -> np.ndarray:
         return out
     kinds = np.frombuffer(reader.take(n_kinds * width), f"<u{width}").astype(bits.dtype)
     if n_kinds == 1:
+        if reader.left:
+            raise CorruptStreamError("the mask of missing values has a wrong length")
         bits[mask] = kinds[0]
         return out
     codes = np.frombuffer(_inflate(reader.rest(), n), np.uint8)
