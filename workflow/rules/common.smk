@@ -1,14 +1,18 @@
 # Checked settings, and functions of wildcards. Rules get only the keys they use: a change in one
 # phase's section then reruns that phase and what follows, nothing else.
 
+from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
-from snakemake.utils import validate
 
 from caesar_freq import workflow as library
 from caesar_freq.errors import ConfigError
+from caesar_freq.settings import validated
 
-validate(config, "../schemas/config.schema.yaml")
 try:
+    config = validated(
+        config,
+        load_configfile(workflow.source_path("../schemas/config.schema.yaml")),
+    )
     library.check_settings(config)
 except ConfigError as error:
     raise WorkflowError(f"config: {error}")

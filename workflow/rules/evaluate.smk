@@ -16,7 +16,7 @@ rule evaluate:
         runtime=120,
     params:
         flags=evaluation_flags,
-        code=library.fingerprint("caesar_freq.evaluate"),
+        code=lambda wildcards: library.evaluation_code(wildcards.codec),
     message:
         "{wildcards.codec} on {wildcards.dataset}, {wildcards.criterion} {wildcards.target}"
     shell:
