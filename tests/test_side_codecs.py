@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numcodecs import Zstd
 
+from caesar_freq.codec import lossless
 from caesar_freq.codec.entropy_side import decode_ints, encode_ints
 from caesar_freq.codec.lossless import decode_lossless, encode_lossless
 from caesar_freq.codec.outliers import decode_outliers, encode_outliers
@@ -226,6 +227,26 @@ class TestLossless:
         columns = np.linspace(1, 1.9, 4096, dtype=np.float32).reshape(1, 1, -1)
         assert len(encode_lossless(rows)) < 1.05 * len(encode_lossless(rows[:1]))
         assert len(encode_lossless(columns)) < 0.1 * columns.nbytes
+
+    def test_smooth_fields_use_all_axes_and_packed_ones_none(self):
+        t, y, x = np.ogrid[0:16, 0:60, 0:70]
+        wave = np.sin(t / 9 + y / 17) * np.cos(x / 23) + 4
+        assert len(encode_lossless(wave.astype(np.float32))) < 0.33 * wave.size * 4
+        levels = np.random.default_rng(0).choice([0, 0.5, 1, 1.5], (16, 60, 70))
+        assert len(encode_lossless(levels.astype(np.float32))) < 0.11 * levels.size * 4
+
+    @pytest.mark.parametrize("number", range(10))
+    @pytest.mark.parametrize("shape", [(30,), (5, 6), (3, 4, 5), (2, 1, 3, 4, 5)])
+    def test_every_predictor_returns_or_is_refused(self, number, shape):
+        x = with_patterns(
+            shape, np.float32, [(i, i) for i in range(0, 30, 3)], PATTERNS[np.float32]
+        )
+        if len(shape) == 1 and -2 in lossless._PREDICTORS[number][0]:
+            whole = lossless._encode(lossless._ordered(x), 0, 1)
+            self.refused(bytes([number]) + whole[1:], shape)
+            return
+        data = lossless._encode(lossless._ordered(x), number, 1)
+        np.testing.assert_array_equal(bits(decode_lossless(data, shape, x.dtype)), bits(x))
 
     def refused(self, data, shape=(4, 20, 30), dtype=np.float32):
         with pytest.raises(CorruptStreamError):
