@@ -23,7 +23,7 @@ import numpy as np
 
 from caesar_freq import __version__, metrics, peer_files, peer_search, peers
 from caesar_freq.atomic import atomic_path, write_bytes
-from caesar_freq.data.files import load_npz
+from caesar_freq.data.sections import Sections, load_sections
 from caesar_freq.errors import CaesarError, ConfigError, InputError, run_main
 
 OURS = ("frequency", "teacher", "student", "auto")
@@ -47,6 +47,7 @@ class Job:
     model : str
         ``base``, a frequency checkpoint, or the combined checkpoint that teacher and student need.
     fill_value : float or None
+        Instead of the one that the data file may hold.
     threads : int
         For our codec; peers run on one.
     """
@@ -59,11 +60,12 @@ class Job:
     fill_value: float | None = None
     threads: int = 1
 
-    def load(self) -> np.ndarray:
-        """The array as stored, native byte order."""
-        array = load_npz(self.data, ["data"])["data"]
-        metrics.to_five_axes(array)
-        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    def load(self) -> Sections:
+        """The array in native byte order, with the fill value of the job or else of the file."""
+        stored = load_sections(self.data)
+        values = stored.values.astype(stored.values.dtype.newbyteorder("="), copy=False)
+        fill_value = stored.fill_value if self.fill_value is None else self.fill_value
+        return Sections(values, fill_value)
 
     def check(self) -> None:
         """Refuse what cannot be run before anything is spent on it."""
@@ -74,7 +76,6 @@ class Job:
                     " the base model has no teacher or student"
                 )
             return
-        # zstd keeps every value: whatever was asked for, its row is the lossless one
         peers.peers(self.codec, self.criterion)
         peers.version(self.codec)
 
@@ -89,7 +90,7 @@ def generators(codec: str, model: str) -> list:
     return [load_predictor(model, kind) for kind in kinds]
 
 
-def encoder(job: Job, array: np.ndarray, target: float) -> tuple[Callable[[], bytes], dict]:
+def encoder(job: Job, source: Sections, target: float) -> tuple[Callable[[], bytes], dict]:
     """The call that compresses, and what the record tells about it.
 
     The search of a peer's knob happens here, outside of what is timed; our own encoder searches its
@@ -100,18 +101,19 @@ def encoder(job: Job, array: np.ndarray, target: float) -> tuple[Callable[[], by
     TargetMissedError
         If a peer has no setting that meets the target.
     """
+    array, fill_value = source.values, source.fill_value
     if job.codec in OURS:
         from caesar_freq.api import encode  # numba only when needed
 
         predictors = generators(job.codec, job.model)
         return lambda: encode(
             array, _MODES[job.criterion], target, model=job.model, generator=predictors or None,
-            strategy=job.codec, fill_value=job.fill_value, threads=job.threads,
+            strategy=job.codec, fill_value=fill_value, threads=job.threads,
         ), {"codec_version": f"caesar-freq {__version__}", "threads": job.threads}  # fmt: skip
-    found = peer_search.find_settings(array, job.codec, job.criterion, target, job.fill_value)
+    found = peer_search.find_settings(array, job.codec, job.criterion, target, fill_value)
     settings = [s and s.describe() for s in found]
     about = {"codec_version": peers.version(job.codec), "threads": 1, "peer_settings": settings}
-    return lambda: peer_files.encode(array, job.codec, found, job.fill_value), about
+    return lambda: peer_files.encode(array, job.codec, found, fill_value), about
 
 
 def decoder(job: Job) -> Callable[[bytes], np.ndarray]:
@@ -136,9 +138,10 @@ def timed(call: Callable):
     return result, best
 
 
-def compress(job: Job, array: np.ndarray, target: float, path: Path) -> dict:
+def compress(job: Job, source: Sections, target: float, path: Path) -> dict:
     """Compress to `path`; the record without what decoding will tell."""
-    call, about = encoder(job, array, target)
+    array = source.values
+    call, about = encoder(job, source, target)
     data, seconds = timed(call)
     write_bytes(path, data)
     size = os.path.getsize(path)
@@ -170,15 +173,15 @@ def _inside(job: Job, data: bytes) -> dict:
 
 def measure(job: Job, criterion: str, target: float, path: Path) -> dict:
     """Decode a file and measure it (in the fresh process); keeps slices for the error maps."""
-    original, data = job.load(), path.read_bytes()
-    decoded, seconds = timed(lambda decode=decoder(job): decode(data))
-    measured = metrics.distortion(original, decoded, job.fill_value)
-    _keep_slices(original, decoded, slices_path(path))
+    source, data, decode = job.load(), path.read_bytes(), decoder(job)
+    decoded, seconds = timed(lambda: decode(data))
+    measured = metrics.distortion(source.values, decoded, source.fill_value)
+    _keep_slices(source, decoded, slices_path(path))
     return {
         **measured.as_dict(),
         "bound_held": metrics.bound_held(measured, criterion, target),
         "decode_seconds": seconds,
-        "decode_mb_per_s": original.nbytes / 1e6 / seconds,
+        "decode_mb_per_s": source.values.nbytes / 1e6 / seconds,
         "decode_peak_memory_mb": peak_memory_mb(),
     }
 
@@ -188,17 +191,20 @@ def slices_path(compressed: Path) -> Path:
     return compressed.with_name(f"{compressed.stem}_slice.npz")
 
 
-def _keep_slices(original: np.ndarray, decoded: np.ndarray, path: Path) -> None:
-    """The middle frame of the first section of the first variable, original and decoded."""
-    frames = original.reshape(metrics.to_five_axes(original).shape)
-    middle = frames.shape[2] // 2
+def _keep_slices(source: Sections, decoded: np.ndarray, path: Path) -> None:
+    """The middle frame of the first section of the first variable, original and decoded.
+
+    Missing values are NaN in both.
+    """
+    middle = source.values.shape[2] // 2
+    missing = source.mask[0, 0, middle]
     with atomic_path(path) as temporary:
         np.savez_compressed(
             temporary,
-            original=frames[0, 0, middle],
-            decoded=decoded.reshape(frames.shape)[0, 0, middle],
+            original=np.where(missing, np.nan, source.values[0, 0, middle]),
+            decoded=np.where(missing, np.nan, decoded[0, 0, middle]),
             frame=middle,
-            range=metrics.variable_ranges(frames[:1])[0],
+            range=metrics.variable_ranges(source.values[:1], source.fill_value)[0],
         )
 
 
@@ -244,16 +250,16 @@ def evaluate(job: Job, targets: Sequence[float], output: Path) -> list[dict]:
         If the data, the model or an option cannot be used.
     """
     job.check()
-    array = job.load()
+    source = job.load()
     if job.codec in OURS:
         generators(job.codec, job.model)  # a wrong checkpoint is the user's affair, not a failure
     output.parent.mkdir(parents=True, exist_ok=True)
     records = []
     for target in targets:
         path = compressed_path(output, job.codec, target, len(targets) > 1)
-        record = _common(job, array, target, path)
+        record = _common(job, source.values, target, path)
         try:
-            record |= compress(job, array, target, path)
+            record |= compress(job, source, target, path)
             record |= in_fresh_process(job, target, path)
             record |= {"status": "ok", "peak_memory_mb": peak_memory_mb()}
         except Exception as error:  # a codec that breaks is a result, and must be seen as one
@@ -261,8 +267,8 @@ def evaluate(job: Job, targets: Sequence[float], output: Path) -> list[dict]:
             record |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
         print(_line(record), flush=True)
         records.append(record)
-    text = json.dumps({"format": "caesar-freq/evaluation/1", "records": records}, indent=1)
-    write_bytes(output, (text + "\n").encode())
+    content = _finite({"format": "caesar-freq/evaluation/1", "records": records})
+    write_bytes(output, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     return records
 
 
@@ -271,6 +277,15 @@ def compressed_path(output: Path, codec: str, target: float, several: bool) -> P
     suffix = ".cfq" if codec in OURS else f".{codec}"
     return output.with_name(f"{output.stem}_{target:.3g}{suffix}" if several
                             else f"{output.stem}{suffix}")  # fmt: skip
+
+
+def _finite(value):
+    """JSON has no infinity and no nan: None stands for both (PSNR without loss, a lost value)."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _common(job: Job, array: np.ndarray, target: float, path: Path) -> dict:
@@ -293,8 +308,8 @@ def _line(record: dict) -> str:
     head = "{dataset} {codec} {criterion} {target:g}: ".format(**record)
     if record["status"] == "failed":
         return head + f"FAILED: {record['error']}"
-    held = "bound held" if record["bound_held"] else "BOUND BROKEN"
-    return head + "CR {cr:.4g}, NRMSE {nrmse:.4g}, max {max_error_rel:.4g}, ".format(**record) + held
+    head += "CR {cr:.4g}, NRMSE {nrmse:.4g}, max {max_error_rel:.4g}, ".format(**record)
+    return head + ("bound held" if record["bound_held"] else "BOUND BROKEN")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

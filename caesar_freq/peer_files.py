@@ -3,7 +3,7 @@
 Layout: magic, peer, bytes per value, shape; then for each volume ``[T, H, W]`` its mask of missing
 values (the very bytes our own format stores; empty if none is missing), its layout, and
 its streams. All lengths are variable-length integers of mostly one to three bytes. A piece (volume
-or frame) of constant value is stored as that value, since SPERR cannot code it and the others
+or block of frames) of constant value is stored as that value, since SPERR cannot code it and the others
 waste bytes.
 """
 
@@ -87,12 +87,12 @@ def _mask(volume: np.ndarray, missing: np.ndarray) -> bytes:
 
 
 def _volume(volume: np.ndarray, setting: Setting | None, spread: float, lossless: bool) -> bytes:
-    layout = setting.layout if setting else "volume"
+    layout = setting.layout if setting else LAYOUTS[0]
     out = [bytes([LAYOUTS.index(layout)])]
     for piece in pieces(volume, layout):
         if setting is None or not lossless and piece.min() == piece.max():
             out.append(varint(0) + piece.ravel()[:1].tobytes())
         else:
-            stream = setting.peer.compress(piece, setting.knob * spread)
+            stream = setting.peer.compress(piece, setting.knob, spread)
             out.append(varint(len(stream)) + stream)
     return b"".join(out)

@@ -1,9 +1,10 @@
 """Other compressors behind one small contract: SZ3, SPERR, ZFP and lossless zstd.
 
-``compress(values, tolerance) -> bytes`` and ``decompress(data, shape, dtype) -> values``, where
-`values` is 1-D to 3-D float32 or float64, finite, with a range above 0, and `tolerance` is the
-peer's own knob in the unit of the values. What a knob does to the error is the peer's affair: it
-is searched until the measured error is right (`peer_search`).
+``compress(values, knob, spread) -> bytes`` and ``decompress(data, shape, dtype) -> values``, where
+`values` is 1-D to 3-D float32 or float64, finite, with a range above 0, and `knob` is the peer's
+own knob, growing with the error and relative to `spread`, the range of the whole variable. What a
+knob does to the error is the peer's affair: it is searched until the measured error is right
+(`peer_search`).
 
 Axes of length 1 are dropped before a peer sees the values: ZFP and SPERR would spend up to three
 times the bits on them.
@@ -11,6 +12,7 @@ times the bits on them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from importlib import import_module, metadata
 from typing import Protocol
@@ -26,9 +28,10 @@ class Peer(Protocol):
     """A compressor with one of its ways to be set."""
 
     setting: str
+    guess: dict[str, float]  # by criterion: a first knob, in units of the target
 
-    def compress(self, values: np.ndarray, tolerance: float) -> bytes:
-        """Code `values`; `tolerance` is in their unit."""
+    def compress(self, values: np.ndarray, knob: float, spread: float) -> bytes:
+        """Code `values`; the larger the `knob`, the fewer bytes."""
 
     def decompress(self, data: bytes, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
         """Inverse of `compress`, whatever the `setting` was."""
@@ -45,12 +48,13 @@ class SZ3:
 
     def __init__(self, setting: str) -> None:
         self.setting = setting
+        self.guess = {"nrmse": math.sqrt(3), "max_rel": 1.0}  # errors are nearly uniform
         self._sz = _load("pysz")
 
-    def compress(self, values: np.ndarray, tolerance: float) -> bytes:
+    def compress(self, values: np.ndarray, knob: float, spread: float) -> bytes:
         config = self._sz.szConfig()
         config.errorBoundMode = self._sz.szErrorBoundMode.ABS
-        config.absErrorBound = tolerance
+        config.absErrorBound = knob * spread
         config.cmprAlgo = getattr(self._sz.szAlgorithm, self.setting)
         return self._sz.sz.compress(_squeezed(values), config)[0].tobytes()
 
@@ -65,16 +69,20 @@ class SPERR:
 
     Parameters
     ----------
-    setting : {"q", "pwe"}
-        Knob: quantisation step (for a mean error) or pointwise error (with outlier coding).
+    setting : {"q", "bpp", "pwe"}
+        Knob: quantisation step or rate (for a mean error; a rate ends inside a bit plane, which
+        is better at loose errors), or pointwise error (with outlier coding). The rate of a knob
+        k is 1/2 log2(1 + 1/k^2), that of a Gaussian source at the noise-to-signal ratio k^2.
     """
 
     def __init__(self, setting: str) -> None:
         self.setting = setting
+        self.guess = {"nrmse": 100.0 if setting == "bpp" else 4.0, "max_rel": 1.0}
         self._codec = _load("numcodecs_wasm_sperr").Sperr
 
-    def compress(self, values: np.ndarray, tolerance: float) -> bytes:
-        codec = self._codec(mode=self.setting, **{self.setting: tolerance})
+    def compress(self, values: np.ndarray, knob: float, spread: float) -> bytes:
+        value = math.log2(1 + knob**-2) / 2 if self.setting == "bpp" else knob * spread
+        codec = self._codec(mode=self.setting, **{self.setting: value})
         return bytes(codec.encode(_squeezed(values)))
 
     def decompress(self, data: bytes, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
@@ -89,12 +97,13 @@ class ZFP:
     """
 
     setting = "accuracy"
+    guess = {"nrmse": 30.0, "max_rel": 4.0}
 
     def __init__(self) -> None:
         self._zfpy = _load("zfpy")
 
-    def compress(self, values: np.ndarray, tolerance: float) -> bytes:
-        return self._zfpy.compress_numpy(_squeezed(values), tolerance=tolerance)
+    def compress(self, values: np.ndarray, knob: float, spread: float) -> bytes:
+        return self._zfpy.compress_numpy(_squeezed(values), tolerance=knob * spread)
 
     def decompress(self, data: bytes, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
         return self._zfpy.decompress_numpy(data).reshape(shape)
@@ -106,13 +115,15 @@ class Zstd:
     Takes any values, NaN and constant ones too.
     """
 
+    guess: dict[str, float] = {}
+
     def __init__(self, setting: str) -> None:
         self.setting = setting
         blosc = _load("numcodecs").Blosc
         shuffle = {"shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}[setting]
         self._codec = blosc(cname="zstd", clevel=9, shuffle=shuffle)
 
-    def compress(self, values: np.ndarray, tolerance: float = 0.0) -> bytes:
+    def compress(self, values: np.ndarray, knob: float = 0.0, spread: float = 0.0) -> bytes:
         return bytes(self._codec.encode(np.ascontiguousarray(values)))
 
     def decompress(self, data: bytes, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
@@ -122,7 +133,7 @@ class Zstd:
 _SETTINGS = {
     ("sz3", "nrmse"): (SZ3, ("LORENZO_REG", "INTERP_LORENZO", "INTERP")),
     ("sz3", "max_rel"): (SZ3, ("LORENZO_REG", "INTERP_LORENZO", "INTERP")),
-    ("sperr", "nrmse"): (SPERR, ("q",)),
+    ("sperr", "nrmse"): (SPERR, ("q", "bpp")),
     ("sperr", "max_rel"): (SPERR, ("pwe", "q")),
     ("zfp", "nrmse"): (ZFP, ()),
     ("zfp", "max_rel"): (ZFP, ()),

@@ -17,9 +17,7 @@ from caesar_freq.reporting import plots, tables
 from caesar_freq.reporting.records import counts
 
 
-def render(
-    records: list[dict], histories: Sequence[Path], manifests: Sequence[Path]
-) -> str:
+def render(records: list[dict], histories: Sequence[Path], manifests: Sequence[Path]) -> str:
     """The report as one HTML text without links to anything outside.
 
     Parameters

@@ -46,9 +46,7 @@ def load(folder: Path) -> list[dict]:
     seen = set()
     for record in records:
         if key(record) in seen:
-            raise InputError(
-                f"two records of {name(record)} below {folder}; remove the stale one"
-            )
+            raise InputError(f"two records of {name(record)} below {folder}; remove the stale one")
         seen.add(key(record))
     return sorted([*records, *_missing(records)], key=_order)
 
