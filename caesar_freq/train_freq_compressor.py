@@ -60,22 +60,50 @@ def parser() -> argparse.ArgumentParser:
     )
     add_common_args(out, "freq_compressor")
     group = out.add_argument_group("phase 1")
-    group.add_argument("--dct_block_size", type=int, default=8,
-                       help="DCT block in each subband of --use_dwt (default: 8)")
-    group.add_argument("--batch_size", type=int, default=8,
-                       help=f"blocks of {ROWS_PER_BLOCK} coefficients a step (default: 8)")
-    group.add_argument("--lambda_bpp", type=float, default=0.01,
-                       help="weight of bits per value against MSE; 0.01 gives the fewest bytes at "
-                            "equal error, more widens the dead zones (default: 0.01)")
-    group.add_argument("--init", default="none", metavar="none|base|PATH",
-                       help="start from this model; it also takes part in the selection, so the "
-                            "result is never worse on the validation data (default: none)")
-    group.add_argument("--steps_per_volume", type=int, default=4,
-                       help="quantisation steps drawn for each volume and transform (default: 4)")
-    group.add_argument("--rows_per_set", type=int, default=12000,
-                       help="contexts of one volume, transform and step at most (default: 12000)")
-    group.add_argument("--evaluations", type=int, default=3,
-                       help="times a model is made and its bytes are counted (default: 3)")
+    group.add_argument(
+        "--dct_block_size",
+        type=int,
+        default=8,
+        help="DCT block in each subband of --use_dwt (default: 8)",
+    )
+    group.add_argument(
+        "--batch_size",
+        type=int,
+        default=8,
+        help=f"blocks of {ROWS_PER_BLOCK} coefficients a step (default: 8)",
+    )
+    group.add_argument(
+        "--lambda_bpp",
+        type=float,
+        default=0.01,
+        help="weight of bits per value against MSE; 0.01 gives the fewest bytes at "
+        "equal error, more widens the dead zones (default: 0.01)",
+    )
+    group.add_argument(
+        "--init",
+        default="none",
+        metavar="none|base|PATH",
+        help="start from this model; it also takes part in the selection, so the "
+        "result is never worse on the validation data (default: none)",
+    )
+    group.add_argument(
+        "--steps_per_volume",
+        type=int,
+        default=4,
+        help="quantisation steps drawn for each volume and transform (default: 4)",
+    )
+    group.add_argument(
+        "--rows_per_set",
+        type=int,
+        default=12000,
+        help="contexts of one volume, transform and step at most (default: 12000)",
+    )
+    group.add_argument(
+        "--evaluations",
+        type=int,
+        default=3,
+        help="times a model is made and its bytes are counted (default: 3)",
+    )
     return out
 
 
@@ -166,8 +194,11 @@ class Trainer:
             "val_bytes": sum(sizes), "val_log2_bytes": score, "best": int(model is self.best),
             "seconds": round(time.monotonic() - started, 1),
         })  # fmt: skip
-        print(f"step {self.step}/{self.n_steps}: {self.average:.4f} bits per coded coefficient, "
-              f"validation {sum(sizes)} bytes{' (best)' if model is self.best else ''}", flush=True)
+        print(
+            f"step {self.step}/{self.n_steps}: {self.average:.4f} bits per coded coefficient, "
+            f"validation {sum(sizes)} bytes{' (best)' if model is self.best else ''}",
+            flush=True,
+        )
 
     def state(self) -> dict:
         """What a resumed run needs."""
@@ -226,7 +257,9 @@ def train(args: argparse.Namespace) -> Path:
         print(f"resumed at step {trainer.step} of {trainer.n_steps}", flush=True)
     elif args.init != "none":
         trainer.consider(trainer.start, started)
-    marks = {math.ceil(trainer.n_steps * (i + 1) / args.evaluations) for i in range(args.evaluations)}
+    marks = {
+        math.ceil(trainer.n_steps * (i + 1) / args.evaluations) for i in range(args.evaluations)
+    }
     while trainer.step < trainer.n_steps:
         trainer.run_step()
         if trainer.step in marks:

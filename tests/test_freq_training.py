@@ -120,7 +120,9 @@ def test_pmf_weights_count_like_repeated_rows():
     m, bins = rng.geometric(0.4, 40_000) - 1, rng.integers(38, 42, 40_000)
     weights = rng.integers(1, 4, 40_000)
     weighted = pmf_fit.fit_pmf(bins, m, weights)
-    repeated = pmf_fit.fit_pmf(np.repeat(bins, weights), np.repeat(m, weights), np.ones(weights.sum()))
+    repeated = pmf_fit.fit_pmf(
+        np.repeat(bins, weights), np.repeat(m, weights), np.ones(weights.sum())
+    )
     # the prior counts for less among more rows, which rare magnitudes feel
     probabilities = [2.0 ** -pmf_fit.code_lengths(p, bins, m) for p in (weighted, repeated)]
     np.testing.assert_allclose(*probabilities, rtol=0.05, atol=1e-4)

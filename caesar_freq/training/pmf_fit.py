@@ -110,12 +110,14 @@ def _expectation_maximisation(
 def _borrowed_shape(p: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Every bin's parameters as the bins around it suggest, carried over by their scales."""
     scale = _scales()
-    shape = np.column_stack([
-        np.log(-0.5 / np.log1p(-p[:, 0]) / scale),
-        np.log(p[:, 1] / (1 - p[:, 1])),
-        np.log(-1 / np.log(p[:, 2]) / scale),
-        np.log(-1 / np.log(p[:, 3]) / scale),
-    ])
+    shape = np.column_stack(
+        [
+            np.log(-0.5 / np.log1p(-p[:, 0]) / scale),
+            np.log(p[:, 1] / (1 - p[:, 1])),
+            np.log(-1 / np.log(p[:, 2]) / scale),
+            np.log(-1 / np.log(p[:, 3]) / scale),
+        ]
+    )
     distance = np.abs(np.arange(N_BINS)[:, None] - np.arange(N_BINS)[None, :])
     # half weight per two bins; the tiny constant lets far bins speak where nothing is near
     nearness = (rows + 1e-6)[None, :] * 0.5 ** (distance / 2)

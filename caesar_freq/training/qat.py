@@ -142,7 +142,6 @@ class MagnitudeBits(nn.Module):
         natural = torch.where(magnitude == 0, log_zero, zero_rate + law - math.log(2))
         return natural * (-1 / math.log(2))
 
-
     def load_pmf(self, pmf: np.ndarray) -> None:
         """Start from a model's integer pmf parameters ``[80, 4]`` (`FrequencyModel.pmf`)."""
         zero, mix, *falls = pmf.T.astype(np.float64) / [[2**16], [2**16], [2**24], [2**24]]

@@ -124,9 +124,7 @@ def _one(part, transform, model, nrmse, rng, n_rows):
     return features, magnitudes, np.full(len(levels), 1 / bits.sum())
 
 
-def encoders(
-    volumes: Sequence[Volume], model: FrequencyModel, limit: int
-) -> list[VolumeEncoder]:
+def encoders(volumes: Sequence[Volume], model: FrequencyModel, limit: int) -> list[VolumeEncoder]:
     """Encoders of up to `limit` volumes, evenly chosen, under the default transform."""
     chosen = np.unique(np.linspace(0, len(volumes) - 1, min(limit, len(volumes))).astype(int))
     found = []
