@@ -51,7 +51,8 @@ def encode(
         In the unit of `mode`; 0 means lossless.
     model : "base", path or FrequencyModel
         Entropy model. One that is not packaged is put into the stream (about 1.4 KB) unless
-        `embed_model` is False.
+        `embed_model` is False; streams below 100 kB are coded with the packaged one, too, and the
+        shorter stream is kept.
     generator : predictor or predictors, optional
         Teacher or student (`models.predictor.load_predictor`).
     strategy : {"frequency", "student", "teacher", "auto"}, optional
@@ -64,7 +65,7 @@ def encode(
     threads : int, optional
         Default: all cores. Does not change the result.
     embed_model : bool, optional
-        Default: embed unless it is the packaged model.
+        Default: embed unless the packaged model makes the shorter stream.
     spatial : tuple of (kind, cell), optional
         Restricts the spatial transforms, e.g. ``(("haar", 16),)``; default: all.
 

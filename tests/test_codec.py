@@ -150,7 +150,7 @@ def test_trained_model_travels_in_the_file(tmp_path):
     base = FrequencyModel.base()
     other = replace(base, b3=base.b3 + 100)
     x = field((16, 37, 49))
-    embedded = caesar_freq.encode(x, "rel", 1e-3, model=other)
+    embedded = caesar_freq.encode(x, "rel", 1e-3, model=other, embed_model=True)
     assert caesar_freq.info(embedded)["model_embedded"]
     apart = caesar_freq.encode(x, "rel", 1e-3, model=other, embed_model=False)
     np.testing.assert_array_equal(
@@ -158,6 +158,19 @@ def test_trained_model_travels_in_the_file(tmp_path):
     )
     with pytest.raises(ModelError, match="neither in it nor in this release"):
         caesar_freq.decode(apart)
+
+
+def test_small_streams_do_without_a_model_that_does_not_pay():
+    from dataclasses import replace
+
+    from caesar_freq.codec.model import FrequencyModel
+
+    base = FrequencyModel.base()
+    worse = replace(base, b3=base.b3 + 400)
+    x = field((16, 37, 49))
+    data = caesar_freq.encode(x, "rel", 1e-2, model=worse)
+    assert data == caesar_freq.encode(x, "rel", 1e-2)
+    assert not caesar_freq.info(data)["model_embedded"]
 
 
 def test_api_class_counts_all_bytes():

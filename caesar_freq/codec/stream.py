@@ -22,6 +22,8 @@ from caesar_freq.errors import CorruptStreamError, InputError, ModelError
 
 #: Bounds below which the transform works in float64 (pointwise and RMS, relative to the range).
 _DOUBLE_POINTWISE, _DOUBLE_RMS = 2e-4, 1e-5
+#: Streams below this many bytes are also coded with the packaged model, which need not be stored.
+_SMALL_STREAM = 100_000
 _PREDICTOR_MODES = {"student": STUDENT, "teacher": TEACHER}
 
 
@@ -58,32 +60,43 @@ def encode_array(
             "teacher and student come from different files, but a stream names one; merge them "
             "with caesar_freq.merge and give the combined_model.pth"
         )
-    header = Header(
-        array.shape, array.dtype, options.mode, float(options.bound), _needs_double(array, options),
-        [], options.fill_value, metadata=options.metadata,
-    )  # fmt: skip
     cube = array.reshape(five_dimensional(array.shape))
     with ThreadPoolExecutor(options.threads or os.cpu_count()) as pool:
         chunks = list(pool.map(
             lambda box: Chunk(cube[box.index], box, options.fill_value), boxes(cube.shape)))  # fmt: skip
-        if options.mode == "lossless" or options.bound == 0:
-            written = list(pool.map(Chunk.write_lossless, chunks))
-        else:
-            if not any(c.good.size for c in chunks):
-                raise InputError(
-                    "the data holds no finite value (all NaN, infinite or fill values); "
-                    "check the variable, or use the mode lossless to store it as it is"
-                )
-            written = _encode_variables(chunks, header, options, model, predictors, pool)
+        data = _stream(array, chunks, options, model, predictors, pool)
+        if options.embed_model is None and len(data) < _SMALL_STREAM:
+            # here the model's own bytes count: the packaged one, which costs none, may be better
+            base = FrequencyModel.base()
+            if model.fingerprint != base.fingerprint:
+                other = _stream(array, chunks, options, base, predictors, pool)
+                data = min(data, other, key=len)
+    _verify(data, array, options, model, predictors)
+    return data
+
+
+def _stream(array, chunks, options, model, predictors, pool) -> bytes:
+    """The stream of `chunks` under one model."""
+    header = Header(
+        array.shape, array.dtype, options.mode, float(options.bound), _needs_double(array, options),
+        [], options.fill_value, metadata=options.metadata,
+    )  # fmt: skip
+    if options.mode == "lossless" or options.bound == 0:
+        written = list(pool.map(Chunk.write_lossless, chunks))
+    else:
+        if not any(c.good.size for c in chunks):
+            raise InputError(
+                "the data holds no finite value (all NaN, infinite or fill values); "
+                "check the variable, or use the mode lossless to store it as it is"
+            )
+        written = _encode_variables(chunks, header, options, model, predictors, pool)
     frames = sum((chunk_census(w.body, 1)[1] for w in written), Counter())
     for predictor in predictors:
         if frames[predictor.kind]:
             header.generator_sha256 = predictor.sha256
             header.generator_source = predictor.source
     header.chunks = [(len(w.body), google_crc32c.value(w.body)) for w in written]
-    data = header.pack() + b"".join(w.body for w in written)
-    _verify(data, array, options, model, predictors)
-    return data
+    return header.pack() + b"".join(w.body for w in written)
 
 
 def _encode_variables(chunks, header, options, model, predictors, pool) -> list[Written]:
@@ -96,9 +109,7 @@ def _encode_variables(chunks, header, options, model, predictors, pool) -> list[
         written += bodies
     header.fingerprint = model.fingerprint
     embed = options.embed_model
-    if embed is None:
-        embed = model.fingerprint != FrequencyModel.base().fingerprint
-    if embed:
+    if embed or (embed is None and model.fingerprint != FrequencyModel.base().fingerprint):
         header.model = model.to_bytes()
     return written
 
