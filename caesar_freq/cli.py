@@ -24,7 +24,8 @@ DEFAULT_BOUNDS = {"rel": 1e-3, "nrmse": 1e-3, "lossless": 0.0}
 app = typer.Typer(
     name="caesar-freq",
     help="Error-bounded compression of spatio-temporal fields.",
-    epilog="Rule modules, each with its own --help: " + ", ".join(RULES) + ".",
+    # \b keeps the lines; wrapping would split the names at their hyphens
+    epilog="\b\nRule modules, each with its own --help:\n" + "\n".join(f"  {r}" for r in RULES),
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

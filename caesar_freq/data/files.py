@@ -55,10 +55,10 @@ def read(path: str | Path, names: Sequence[str] | None = None) -> list[Field]:
         if names and list(names) != [DEFAULT_KEY]:
             raise InputError(f"{path} is an .npy file and holds one unnamed array; drop {names!r}")
         return [Field(DEFAULT_KEY, check_values(_load_npy(path), "the array", path))]
-    arrays = load_npz(path, names or [DEFAULT_KEY])
-    return [
-        Field(key, check_values(values, f"array {key!r}", path)) for key, values in arrays.items()
-    ]
+    names = list(names or [DEFAULT_KEY])
+    arrays = load_npz(path, names)
+    # by name and not by item: a name given twice must not vanish silently
+    return [Field(key, check_values(arrays[key], f"array {key!r}", path)) for key in names]
 
 
 def write(path: str | Path, fields: Sequence[Field]) -> None:
@@ -141,6 +141,8 @@ def _load_npy(path: Path) -> np.ndarray:
 def _unreadable(path: str | Path, suffix: str, error: Exception) -> str:
     if "Object arrays" in str(error):
         return f"{path} holds Python objects, not numbers; save it again as a float32 array"
+    if "pickle" in str(error):  # numpy's guess about any foreign bytes, with unsafe advice
+        return f"{path} is damaged or not an {suffix} file; make it again"
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return f"{path} is damaged or not an {suffix} file ({reason}); make it again"
 
