@@ -278,9 +278,11 @@ class TestLossless:
         assert decoded.shape == (3, 8, 9)
 
     def test_a_bomb_is_not_inflated(self):
-        bomb = b"\0" + bytes(Zstd(1).encode(bytes(1 << 28)))
+        bomb = bytes(Zstd(1).encode(bytes(1 << 28)))
+        data = encode_lossless(smooth((4, 20, 30)))
         tracemalloc.start()
-        self.refused(bomb)
+        self.refused(b"\0" + bomb)
+        self.refused(data + bomb)  # as a second frame, where the first has the right size
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 1 << 20

@@ -115,9 +115,11 @@ def decode_lossless(data: bytes, shape: tuple[int, ...], dtype: np.dtype) -> np.
         return np.full(shape, _unordered(code, dtype)[0])
     if not data or data[0] >= len(_PREDICTORS) or _frame_size(data[1:]) != n_bytes:
         raise CorruptStreamError("a lossless part is damaged or holds another number of values")
+    shuffled = np.empty(n_bytes, np.uint8)
     try:
-        shuffled = Zstd().decode(data[1:])
-    except RuntimeError as error:
+        # a second frame behind the first would not fit: refused before it takes any memory
+        Zstd().decode(data[1:], out=shuffled)
+    except (RuntimeError, ValueError) as error:
         raise CorruptStreamError("a lossless part is damaged") from error
     raw = Shuffle(dtype.itemsize).decode(shuffled)
     codes = np.frombuffer(raw, unsigned).astype(unsigned.newbyteorder("=")).reshape(shape or (1,))
