@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +20,14 @@ from pathlib import Path
 import numpy as np
 
 from caesar_freq import __version__, metrics, peer_files, peer_search, peers
-from caesar_freq.atomic import atomic_path, write_bytes
+from caesar_freq.atomic import write_bytes
 from caesar_freq.data.sections import Sections, load_sections
 from caesar_freq.errors import CaesarError, ConfigError, InputError, run_main
+from caesar_freq.measuring import finite, keep_slices, peak_memory_mb, slices_path, timed
 
 OURS = ("frequency", "teacher", "student", "auto")
 CRITERIA = ("nrmse", "max_rel", "lossless")
 _MODES = {"nrmse": "nrmse", "max_rel": "rel", "lossless": "lossless"}
-
-# A call faster than this is timed once more, so that loading and compiling code does not count.
-_REPEAT_BELOW_SECONDS = 5.0
-
 
 @dataclass(frozen=True)
 class Job:
@@ -126,18 +121,6 @@ def decoder(job: Job) -> Callable[[bytes], np.ndarray]:
     return lambda data: decode(data, generator=predictors, model=job.model, threads=job.threads)
 
 
-def timed(call: Callable):
-    """(result, seconds) of a call; a fast one runs twice and its faster run counts."""
-    best, result = math.inf, None
-    for _ in range(2):
-        start = time.perf_counter()
-        result = call()
-        first, best = best, min(best, time.perf_counter() - start)
-        if math.isfinite(first) or best > _REPEAT_BELOW_SECONDS:
-            break
-    return result, best
-
-
 def compress(job: Job, source: Sections, target: float, path: Path) -> dict:
     """Compress to `path`; the record without what decoding will tell."""
     array = source.values
@@ -176,7 +159,8 @@ def measure(job: Job, criterion: str, target: float, path: Path) -> dict:
     source, data, decode = job.load(), path.read_bytes(), decoder(job)
     decoded, seconds = timed(lambda: decode(data))
     measured = metrics.distortion(source.values, decoded, source.fill_value)
-    _keep_slices(source, decoded, slices_path(path))
+    if criterion == "nrmse":
+        keep_slices(source, decoded, slices_path(path))
     return {
         **measured.as_dict(),
         "bound_held": metrics.bound_held(measured, criterion, target),
@@ -184,41 +168,6 @@ def measure(job: Job, criterion: str, target: float, path: Path) -> dict:
         "decode_mb_per_s": source.values.nbytes / 1e6 / seconds,
         "decode_peak_memory_mb": peak_memory_mb(),
     }
-
-
-def slices_path(compressed: Path) -> Path:
-    """Where the frame for the error map of a compressed file is kept."""
-    return compressed.with_name(f"{compressed.stem}_slice.npz")
-
-
-def _keep_slices(source: Sections, decoded: np.ndarray, path: Path) -> None:
-    """The middle frame of the first section of the first variable, original and decoded.
-
-    Missing values are NaN in both.
-    """
-    middle = source.values.shape[2] // 2
-    missing = source.mask[0, 0, middle]
-    with atomic_path(path) as temporary:
-        np.savez_compressed(
-            temporary,
-            original=np.where(missing, np.nan, source.values[0, 0, middle]),
-            decoded=np.where(missing, np.nan, decoded[0, 0, middle]),
-            frame=middle,
-            range=metrics.variable_ranges(source.values[:1], source.fill_value)[0],
-        )
-
-
-def peak_memory_mb() -> float:
-    """Peak resident memory of this process in MB, all of it: interpreter, array, codec."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        import resource
-
-        # bytes on macOS, KiB elsewhere; /proc is better: this one inherits the parent's peak
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
 
 def in_fresh_process(job: Job, target: float, path: Path) -> dict:
@@ -267,7 +216,7 @@ def evaluate(job: Job, targets: Sequence[float], output: Path) -> list[dict]:
             record |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
         print(_line(record), flush=True)
         records.append(record)
-    content = _finite({"format": "caesar-freq/evaluation/1", "records": records})
+    content = finite({"format": "caesar-freq/evaluation/1", "records": records})
     write_bytes(output, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     return records
 
@@ -277,15 +226,6 @@ def compressed_path(output: Path, codec: str, target: float, several: bool) -> P
     suffix = ".cfq" if codec in OURS else f".{codec}"
     return output.with_name(f"{output.stem}_{target:.3g}{suffix}" if several
                             else f"{output.stem}{suffix}")  # fmt: skip
-
-
-def _finite(value):
-    """JSON has no infinity and no nan: None stands for both (PSNR without loss, a lost value)."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _common(job: Job, array: np.ndarray, target: float, path: Path) -> dict:
