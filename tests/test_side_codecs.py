@@ -1,6 +1,7 @@
 """Side streams: exact round trips, small sizes, and damage that stays a `CorruptStreamError`."""
 
 import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from caesar_freq.codec.lossless import decode_lossless, encode_lossless
 from caesar_freq.codec.outliers import decode_outliers, encode_outliers
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.special import encode_special, restore_special, special_mask
+from caesar_freq.entropy.mask import decode_mask, encode_mask
 from caesar_freq.errors import CorruptStreamError
 
 # Bit patterns that float arithmetic or a careless cast would change: signalling and negative
@@ -288,6 +290,44 @@ class TestLossless:
         assert peak < 1 << 20
 
 
+class TestMask:
+    @given(
+        shape=cubes,
+        threshold=st.sampled_from([-9.0, 0.0, 1.0, 9.0]),
+        noise=st.sampled_from([0.0, 0.1, 5.0]),
+        seed=st.integers(0, 10**6),
+    )
+    @quick
+    def test_round_trip(self, shape, threshold, noise, seed):
+        rng = np.random.default_rng(seed)
+        mask = smooth(shape, seed=seed) + noise * rng.standard_normal(shape) > threshold
+        coded = encode_mask(mask.copy())
+        np.testing.assert_array_equal(decode_mask(coded, shape), mask)
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_carries_travel_through_long_runs(self, seed):
+        # improbable bits after long sure runs drive the low end of the interval to its top
+        mask = np.random.default_rng(seed).random((3, 64, 256)) < 0.5 ** (seed % 10 + 1)
+        np.testing.assert_array_equal(decode_mask(encode_mask(mask), mask.shape), mask)
+
+    def test_moving_clouds_cost_half_of_what_deflate_makes_of_them(self):
+        t, y, x = np.ogrid[0:12, 0:80, 0:100]
+        clouds = np.sin((x + 2 * t) / 9) * np.cos((y - t) / 7) > 0.4
+        changes = np.packbits(clouds ^ np.roll(clouds, 1, 0))
+        assert len(encode_mask(clouds)) < 0.5 * len(zlib.compress(changes.tobytes(), 9))
+
+    def test_excess_is_refused_and_garbage_keeps_the_shape(self):
+        mask = smooth((3, 9, 10)) > 0
+        with pytest.raises(CorruptStreamError):
+            decode_mask(encode_mask(mask) + bytes(range(1, 9)), mask.shape)
+        rng = np.random.default_rng(0)
+        for length in range(40):
+            try:
+                assert decode_mask(rng.bytes(length), mask.shape).shape == mask.shape
+            except CorruptStreamError:
+                pass
+
+
 class TestSpecial:
     @given(shape=cubes, dtype=dtypes, places=places, fill=st.sampled_from([None, -999.0, 0.0]))
     @quick
@@ -322,12 +362,25 @@ class TestSpecial:
         land = smooth((1, 80, 90)) > 0
         x = np.where(np.repeat(land, 64, 0), np.float32(np.nan), np.float32(1))
         one = len(encode_special(x[:1], land))
-        assert len(encode_special(x, np.isnan(x))) < one + 140
+        assert len(encode_special(x, np.isnan(x))) < one + 10
 
     def test_one_lost_value_takes_few_bytes(self):
         x = np.ones((16, 64, 64), np.float32)
         x[5, 6, 7] = np.nan
-        assert len(encode_special(x, np.isnan(x))) < 60
+        assert len(encode_special(x, np.isnan(x))) < 16
+
+    def test_a_mask_without_structure_is_not_blown_up(self):
+        mask = np.random.default_rng(0).random((8, 50, 60)) < 0.5
+        x = np.where(mask, np.float32(np.inf), np.float32(0))
+        assert len(encode_special(x, mask)) < mask.size / 8 + 30
+        restored = restore_special(np.ones_like(x), encode_special(x, mask))
+        np.testing.assert_array_equal(np.isinf(restored), mask)
+
+    def test_a_stream_for_another_number_of_frames_is_refused(self):
+        clouds = smooth((16, 20, 30), seed=4) > 0
+        x = np.where(clouds, np.float32(np.nan), np.float32(1))
+        with pytest.raises(CorruptStreamError):
+            restore_special(np.zeros((4, 20, 30), np.float32), encode_special(x, clouds))
 
     def stream(self):
         x = with_patterns(

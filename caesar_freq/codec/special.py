@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 
 from caesar_freq.codec.packing import Reader, varint
+from caesar_freq.entropy.mask import decode_mask, encode_mask
 from caesar_freq.errors import CorruptStreamError
 
 _MAX_KINDS = 255
@@ -28,20 +29,25 @@ def special_mask(values: np.ndarray, fill_value: float | None) -> np.ndarray:
 def encode_special(values: np.ndarray, mask: np.ndarray) -> bytes:
     """Mask and exact masked bits of `values` ``[T, H, W]`` (native float32 or float64).
 
-    The mask is stored as the change from frame to frame, which is nothing for a coastline.
+    The mask is coded in context or, where that is larger (masks without structure), deflated as
+    the change from frame to frame; an empty deflated part tells the two apart.
     """
     changes = mask.copy()
     changes[1:] ^= mask[:-1]
-    packed = zlib.compress(np.packbits(changes).tobytes(), 9)
+    deflated = zlib.compress(np.packbits(changes).tobytes(), 9)
+    coded = encode_mask(mask)
+    if len(coded) < len(deflated):
+        stored = varint(0) + varint(len(coded)) + coded
+    else:
+        stored = varint(len(deflated)) + deflated
     kinds, codes = np.unique(_bits(values)[mask], return_inverse=True)
     if len(kinds) > _MAX_KINDS:
         table, codes = b"\0", _bits(values)[mask]
     else:
         table = bytes([len(kinds)]) + kinds.astype(kinds.dtype.newbyteorder("<")).tobytes()
         codes = codes.astype(np.uint8) if len(kinds) > 1 else np.zeros(0, np.uint8)
-    coded = codes.astype(codes.dtype.newbyteorder("<")).tobytes()
-    payload = zlib.compress(coded, 9) if coded else b""
-    return varint(len(packed)) + packed + table + payload
+    codes = codes.astype(codes.dtype.newbyteorder("<")).tobytes()
+    return stored + table + (zlib.compress(codes, 9) if codes else b"")
 
 
 def _inflate(data: bytes, size: int) -> bytes:
@@ -56,6 +62,16 @@ def _inflate(data: bytes, size: int) -> bytes:
     return raw
 
 
+def _read_mask(reader: Reader, shape: tuple[int, int, int]) -> np.ndarray:
+    deflated = reader.take(reader.varint())
+    if not deflated:
+        return decode_mask(reader.take(reader.varint()), shape)
+    size = int(np.prod(shape))
+    packed = np.frombuffer(_inflate(deflated, -(-size // 8)), np.uint8)
+    changes = np.unpackbits(packed, count=size).reshape(shape)
+    return np.bitwise_xor.accumulate(changes, axis=0).astype(bool)
+
+
 def restore_special(decoded: np.ndarray, data: bytes) -> np.ndarray:
     """A copy of `decoded` with the masked values of `encode_special` put back bit by bit.
 
@@ -65,9 +81,7 @@ def restore_special(decoded: np.ndarray, data: bytes) -> np.ndarray:
         If `data` is damaged or for another shape or dtype.
     """
     reader = Reader(data)
-    packed = _inflate(reader.take(reader.varint()), -(-decoded.size // 8))
-    changes = np.unpackbits(np.frombuffer(packed, np.uint8), count=decoded.size)
-    mask = np.bitwise_xor.accumulate(changes.reshape(decoded.shape), axis=0).astype(bool)
+    mask = _read_mask(reader, decoded.shape)
     out = decoded.copy()
     bits = _bits(out)
     n, width = int(mask.sum()), bits.dtype.itemsize
