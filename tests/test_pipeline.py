@@ -1,0 +1,96 @@
+"""The whole workflow, for real, on data small enough for every test run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+CODECS = {"frequency", "auto", "zfp", "zstd"}
+
+
+def waves() -> np.ndarray:
+    """Travelling waves with a little noise, ``[1, 3, 32, 32, 40]`` float32."""
+    t, y, x = np.meshgrid(np.arange(32), np.arange(32), np.arange(40), indexing="ij")
+    rng = np.random.default_rng(5)
+    sections = [np.sin(0.3 * x + 0.1 * t + k) * np.cos(0.2 * y - 0.05 * t) for k in range(3)]
+    noise = 0.01 * rng.standard_normal((3, *x.shape))
+    return (np.stack(sections) + noise).astype(np.float32)[None]
+
+
+def run_snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+    }
+    command = [
+        BIN / "snakemake", "--profile", ROOT / "profiles" / "local", "--cores", "2",
+        "--snakefile", ROOT / "workflow" / "Snakefile", "--directory", folder,
+        "--configfile", ROOT / "tests" / "config" / "tiny.yaml", *arguments,
+    ]  # fmt: skip
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("pipeline")
+    np.savez(folder / "waves.npz", data=waves())
+    done = run_snakemake(folder)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
+    return folder
+
+
+@pytest.mark.pipeline
+def test_the_pipeline_ends_in_a_report_of_real_files(finished):
+    with open(finished / "results" / "tables" / "summary.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["dataset"], row["criterion"]) for row in rows] == [
+        ("waves", "nrmse"), ("waves", "max_rel"), ("waves", "lossless"),
+    ]  # fmt: skip
+    assert set(rows[0]) >= CODECS
+    page = (finished / "results" / "report.html").read_text()
+    assert "<script src" not in page
+    assert 'href="http' not in page.split("<body")[0]
+    records = []
+    for path in (finished / "results" / "raw" / "waves").glob("*.json"):
+        for record in json.loads(path.read_text())["records"]:
+            records.append(record)
+            assert record["status"] == "ok", record
+            assert record["bound_held"], record
+            size = (path.parent / record["compressed_file"]).stat().st_size
+            assert record["cr"] == pytest.approx(record["original_bytes"] / size)
+    assert len(records) == 3 * 2 + 1  # zstd is lossless alone
+
+
+@pytest.mark.pipeline
+def test_the_checkpoints_are_complete_and_plain(finished):
+    folder = finished / "checkpoints"
+    combined = torch.load(folder / "combined_model.pth", weights_only=True)
+    assert {"freq_compressor", "diffusion", "single_step_diffusion", "config"} <= set(combined)
+    assert (folder / "model.safetensors").stat().st_size > 0
+    manifest = (finished / "data" / "processed" / "waves" / "manifest.json").read_text()
+    assert json.loads(manifest)["inputs"][0]["sha256"] in (folder / "model_card.md").read_text()
+    assert not list(folder.glob("*/resume/**/*.ckpt"))  # cleared by runs that ended well
+
+
+@pytest.mark.pipeline
+def test_a_second_run_has_nothing_to_do(finished):
+    again = run_snakemake(finished, "--dry-run")
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+@pytest.mark.pipeline
+def test_every_job_left_a_log_and_a_benchmark(finished):
+    logs = [path for path in (finished / "logs").rglob("*.log") if path.stat().st_size]
+    benchmarks = list((finished / "results" / "benchmarks").rglob("*.tsv"))
+    assert len(logs) == len(benchmarks) == 1 + 3 + 1 + 7 + 1
