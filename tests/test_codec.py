@@ -262,11 +262,17 @@ def golden_cases():
     cube = np.stack([np.roll(ramp, i, axis=1) for i in range(18)])
     holes = cube.copy()
     holes[4:6, 3:9, 2:8] = np.nan
+    t, y, x = np.ogrid[0:18, 0:20, 0:30]
+    drifting = ((x + t) % 15 - 7) ** 2 + ((y - t) % 12 - 6) ** 2 < 20
+    clouds = np.where(drifting, np.float32(np.nan), cube)
+    bowl = np.sqrt(t * t + 3.0 * y * y + 2.0 * x * x - x * y + 9).astype(np.float32)
     return {
         "rel": (cube, "rel", 1e-3),
         "nrmse64": (cube.astype(np.float64), "nrmse", 1e-3),
         "holes": (holes, "abs", 0.01),
         "lossless": (holes, "lossless", 0),
+        "clouds": (clouds, "rel", 1e-2),
+        "folded": (bowl, "lossless", 0),
     }
 
 
