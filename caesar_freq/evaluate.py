@@ -29,6 +29,7 @@ OURS = ("frequency", "teacher", "student", "auto")
 CRITERIA = ("nrmse", "max_rel", "lossless")
 _MODES = {"nrmse": "nrmse", "max_rel": "rel", "lossless": "lossless"}
 
+
 @dataclass(frozen=True)
 class Job:
     """What to run: one codec on one array.
@@ -260,12 +261,24 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help=".npz with the key data")
     parser.add_argument("--dataset", required=True, help="name in the tables")
     parser.add_argument("--codec", required=True, choices=[*OURS, *peers.NAMES])
-    parser.add_argument("--criterion", required=True, choices=CRITERIA,
-                        help="error that is made equal: NRMSE, or largest error over range")
-    parser.add_argument("--targets", "--target", type=float, nargs="+",
-                        help="errors to stay under (not with lossless)")
-    parser.add_argument("--model", default="base",
-                        help="base, a frequency checkpoint or combined_model.pth (%(default)s)")
+    parser.add_argument(
+        "--criterion",
+        required=True,
+        choices=CRITERIA,
+        help="error that is made equal: NRMSE, or largest error over range",
+    )
+    parser.add_argument(
+        "--targets",
+        "--target",
+        type=float,
+        nargs="+",
+        help="errors to stay under (not with lossless)",
+    )
+    parser.add_argument(
+        "--model",
+        default="base",
+        help="base, a frequency checkpoint or combined_model.pth (%(default)s)",
+    )
     parser.add_argument("--fill_value", type=float, help="value that marks missing data")
     parser.add_argument("--threads", type=int, default=1, help="threads of our codec (%(default)s)")
     parser.add_argument("--output", type=Path, required=True, help="JSON file of the records")

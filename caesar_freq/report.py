@@ -59,12 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of the rule ``report``."""
     parser = argparse.ArgumentParser(prog="caesar_freq.report", description=__doc__.split("\n")[0])
     parser.add_argument("--results", type=Path, required=True, help="folder of the records")
-    parser.add_argument("--histories", type=Path, nargs="*", default=[],
-                        help="history.csv of the training phases")
-    parser.add_argument("--manifests", type=Path, nargs="*", default=[],
-                        help="manifest.json of the splits")
-    parser.add_argument("--output_dir", type=Path, required=True,
-                        help="where tables/ and report.html go")
+    parser.add_argument(
+        "--histories", type=Path, nargs="*", default=[], help="history.csv of the training phases"
+    )
+    parser.add_argument(
+        "--manifests", type=Path, nargs="*", default=[], help="manifest.json of the splits"
+    )
+    parser.add_argument(
+        "--output_dir", type=Path, required=True, help="where tables/ and report.html go"
+    )
     args = parser.parse_args(argv)
     failed = report(args.results, args.output_dir, args.histories, args.manifests)
     for failure in failed:

@@ -141,8 +141,9 @@ def test_a_job_of_a_peer_keeps_its_file_and_settings(data, tmp_path):
     (record,) = job(data, output, "sz3", "--criterion", "max_rel", "--target", "1e-3")
     file = tmp_path / record["compressed_file"]
     assert record["bound_held"] and file.stat().st_size == record["compressed_bytes"]
-    assert distortion(field(), peer_files.decode(file.read_bytes())).max_error_rel == (
-        record["max_error_rel"]
+    assert (
+        distortion(field(), peer_files.decode(file.read_bytes())).max_error_rel
+        == (record["max_error_rel"])
     )
     assert record["codec_version"].startswith("pysz ")
     assert record["peer_settings"][0]["knob"] > 0
