@@ -205,7 +205,10 @@ def test_the_full_size_configuration_has_the_defaults_of_the_flags():
     modules = {
         "freq_compressor": (train_freq_compressor, []),
         "diffusion": (train_diffusion, ["--freq_compressor_path", "a"]),
-        "distillation": (train_distillation, ["--freq_compressor_path", "a", "--teacher_path", "b"]),
+        "distillation": (
+            train_distillation,
+            ["--freq_compressor_path", "a", "--teacher_path", "b"],
+        ),
     }
     config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
     required = ["--train_data", "a", "--val_data", "b"]
