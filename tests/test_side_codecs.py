@@ -153,7 +153,7 @@ class TestOutliers:
         multiples = rng.choice(np.array([-1, 1], np.int32), len(positions))
         entropy = -(rate * np.log2(rate) + (1 - rate) * np.log2(1 - rate)) / rate + 1
         bits_each = 8 * len(encode_outliers(positions, multiples, 400_000)) / len(positions)
-        assert bits_each < 1.04 * entropy + 8 * 40 / len(positions)
+        assert bits_each < 1.03 * entropy + 8 * 30 / len(positions)
 
     def stream(self, n=200, n_values=5000):
         rng = np.random.default_rng(3)

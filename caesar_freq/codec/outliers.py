@@ -9,7 +9,11 @@ from caesar_freq.codec.entropy_side import open_words, pack_words
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.errors import CorruptStreamError
 
+#: Set in the length of the table of sizes: signs are coded apart, one bit each. Streams without it
+#: fold them into the sizes, which costs half a bit more where nearly all sizes are 1.
+_SIGNS_APART = 0x80
 _CHUNK = 16  # raw bits that one Uniform call can take comfortably
+_SIGN = constriction.stream.model.Uniform(2)
 
 
 def _classes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -48,8 +52,8 @@ def _encode_gamma(coder, values: np.ndarray) -> bytes:
     return bytes([len(counts), *counts.tolist()])
 
 
-def _decode_gamma(coder, reader: Reader, n: int) -> np.ndarray:
-    counts = np.frombuffer(reader.take(reader.byte()), np.uint8)
+def _decode_gamma(coder, table: bytes, n: int) -> np.ndarray:
+    counts = np.frombuffer(table, np.uint8)
     if len(counts) > 48 or (counts > 0).sum() < 2:
         raise CorruptStreamError("a table of the corrections is damaged")
     lengths = coder.decode(_table(counts), n).astype(np.int64)
@@ -78,12 +82,12 @@ def encode_outliers(positions: np.ndarray, multiples: np.ndarray, n_values: int)
     if n == 0:
         return varint(0)
     gaps = np.diff(positions, prepend=-1)
-    # zigzag without zero: 1, -1, 2, -2 ... become 1, 2, 3, 4 ...
-    folded = 2 * np.abs(multiples.astype(np.int64)) - (multiples > 0)
     coder = constriction.stream.stack.AnsCoder()
-    sizes = _encode_gamma(coder, folded)
+    coder.encode_reverse((multiples < 0).astype(np.int32), _SIGN)
+    sizes = _encode_gamma(coder, np.abs(multiples.astype(np.int64)))
     places = _encode_gamma(coder, gaps)
-    return varint(n) + places + sizes + pack_words(coder.get_compressed())
+    tables = places + bytes([sizes[0] | _SIGNS_APART]) + sizes[1:]
+    return varint(n) + tables + pack_words(coder.get_compressed())
 
 
 def decode_outliers(data: bytes, n_values: int) -> tuple[np.ndarray, np.ndarray]:
@@ -102,19 +106,19 @@ def decode_outliers(data: bytes, n_values: int) -> tuple[np.ndarray, np.ndarray]
         if reader.left:
             raise CorruptStreamError("the corrections hold more than their fields")
         return np.zeros(0, np.int64), np.zeros(0, np.int32)
-    tables = Reader(data[len(data) - reader.left :])
-    lengths = []
-    for _ in range(2):
-        size = reader.byte()
-        reader.take(size)
-        lengths.append(size)
+    places = reader.take(reader.byte())
+    length = reader.byte()
+    sizes = reader.take(length & ~_SIGNS_APART)
     coder = open_words(reader.rest())
-    gaps = _decode_gamma(coder, tables, n)
-    folded = _decode_gamma(coder, tables, n)
+    gaps = _decode_gamma(coder, places, n)
+    multiples = _decode_gamma(coder, sizes, n)
+    if length & _SIGNS_APART:
+        multiples = np.where(coder.decode(_SIGN, n), -multiples, multiples)
+    else:  # 1, 2, 3, 4 ... stand for 1, -1, 2, -2 ...
+        multiples = np.where(multiples & 1, (multiples + 1) >> 1, -(multiples >> 1))
     # the sum in float64 as well: gaps of a damaged stream can wrap around in int64
     if not coder.is_empty() or gaps.sum(dtype=np.float64) > n_values:
         raise CorruptStreamError("the corrections do not end where they should")
-    multiples = np.where(folded & 1, (folded + 1) >> 1, -(folded >> 1))
     if multiples.max() >= 1 << 31 or multiples.min() < -(1 << 31):
         raise CorruptStreamError("a correction is out of range")
     return np.cumsum(gaps) - 1, multiples.astype(np.int32)
