@@ -13,7 +13,7 @@ demo: $(READY)
 	@echo "report: $(CURDIR)/results/report.html"
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -15,6 +15,8 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
+# one worker, so that the pipeline runs once
+pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("pipeline")]
 CODECS = {"frequency", "auto", "zfp", "zstd"}
 
 
@@ -49,7 +51,6 @@ def finished(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.pipeline
 def test_the_pipeline_ends_in_a_report_of_real_files(finished):
     with open(finished / "results" / "tables" / "summary.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -71,7 +72,6 @@ def test_the_pipeline_ends_in_a_report_of_real_files(finished):
     assert len(records) == 3 * 2 + 1  # zstd is lossless alone
 
 
-@pytest.mark.pipeline
 def test_the_checkpoints_are_complete_and_plain(finished):
     folder = finished / "checkpoints"
     combined = torch.load(folder / "combined_model.pth", weights_only=True)
@@ -82,14 +82,12 @@ def test_the_checkpoints_are_complete_and_plain(finished):
     assert not list(folder.glob("*/resume/**/*.ckpt"))  # cleared by runs that ended well
 
 
-@pytest.mark.pipeline
 def test_a_second_run_has_nothing_to_do(finished):
     again = run_snakemake(finished, "--dry-run")
     assert again.returncode == 0
     assert "Nothing to be done" in again.stdout + again.stderr
 
 
-@pytest.mark.pipeline
 def test_every_job_left_a_log_and_a_benchmark(finished):
     logs = [path for path in (finished / "logs").rglob("*.log") if path.stat().st_size]
     benchmarks = list((finished / "results" / "benchmarks").rglob("*.tsv"))
