@@ -52,25 +52,28 @@ def simulate_all(folder: Path) -> tuple[list[Path], Path]:
     return paths[:-1], paths[-1]
 
 
-def card(args: argparse.Namespace, files: list[Path], result: Path) -> str:
+def card(args: argparse.Namespace, uses: dict[str, list[Path]], result: Path) -> str:
     """Model card of the base model, Markdown."""
     model = load_frequency_model(result)
     rows = "\n".join(
-        f"| {path.name} | {hashlib.sha256(path.read_bytes()).hexdigest()} |" for path in files
+        f"| {path.name} | {use} | {hashlib.sha256(path.read_bytes()).hexdigest()} |"
+        for use, files in uses.items()
+        for path in files
     )
     settings = json.dumps({"epochs": args.epochs, "lr": args.lr, "seed": SEED}, indent=2)
     return f"""# Base model of CAESAR-Freq
 
 Frequency model (entropy network 24-16-16-1, pmfs, centroids, dead zones), fingerprint
-`{model.fingerprint}`, {len(model.to_bytes())} bytes. Made by `benchmarks/train_base.py`.
+`{model.fingerprint}`,
+{len(model.to_bytes())} bytes. Made by `benchmarks/train_base.py`.
 
 Intended use: compression of any float field without training. It steers the number of bytes only;
 error bounds are enforced by the encoder whatever the model says.
 
-Training data (the simulated ones are rebuilt by the recipe from fixed seeds):
+Data (the simulated files are rebuilt by the recipe from fixed seeds):
 
-| file | sha256 |
-|---|---|
+| file | used for | sha256 |
+|---|---|---|
 {rows}
 
 Settings:
@@ -98,7 +101,10 @@ def main(argv: list[str] | None = None) -> int:
     train_freq_compressor.main([str(flag) for flag in flags])
     result = args.work_dir / "phase1" / "best_model.cfm"
     write_bytes(ASSETS / "base.cfm", result.read_bytes())
-    write_bytes(ASSETS / "base_card.md", card(args, [*train, *validation], result).encode())
+    write_bytes(
+        ASSETS / "base_card.md",
+        card(args, {"training": train, "selection": validation}, result).encode(),
+    )
     print(f"wrote {ASSETS / 'base.cfm'}")
     return 0
 
