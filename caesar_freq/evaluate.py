@@ -23,7 +23,7 @@ from caesar_freq import __version__, metrics, peer_files, peer_search, peers
 from caesar_freq.atomic import write_bytes
 from caesar_freq.data.sections import Sections, load_sections
 from caesar_freq.errors import CaesarError, ConfigError, InputError, run_main
-from caesar_freq.measuring import finite, keep_slices, peak_memory_mb, slices_path, timed
+from caesar_freq.measuring import finite, in_words, keep_slices, peak_memory_mb, slices_path, timed
 
 OURS = ("frequency", "teacher", "student", "auto")
 CRITERIA = ("nrmse", "max_rel", "lossless")
@@ -45,7 +45,7 @@ class Job:
     fill_value : float or None
         Instead of the one that the data file may hold.
     threads : int
-        For our codec; peers run on one.
+        Of our codec; peers run on one.
     """
 
     data: Path
@@ -71,6 +71,10 @@ class Job:
                     f"codec {self.codec} needs --model with the combined checkpoint;"
                     " the base model has no teacher or student"
                 )
+            from caesar_freq.codec.model import load_frequency_model
+
+            load_frequency_model(self.model)
+            generators(self.codec, self.model)
             return
         peers.peers(self.codec, self.criterion)
         peers.version(self.codec)
@@ -201,8 +205,6 @@ def evaluate(job: Job, targets: Sequence[float], output: Path) -> list[dict]:
     """
     job.check()
     source = job.load()
-    if job.codec in OURS:
-        generators(job.codec, job.model)  # a wrong checkpoint is the user's affair, not a failure
     output.parent.mkdir(parents=True, exist_ok=True)
     records = []
     for target in targets:
@@ -215,7 +217,7 @@ def evaluate(job: Job, targets: Sequence[float], output: Path) -> list[dict]:
         except Exception as error:  # a codec that breaks is a result, and must be seen as one
             path.unlink(missing_ok=True)
             record |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
-        print(_line(record), flush=True)
+        print(in_words(record), flush=True)
         records.append(record)
     content = finite({"format": "caesar-freq/evaluation/1", "records": records})
     write_bytes(output, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
@@ -245,14 +247,6 @@ def _common(job: Job, array: np.ndarray, target: float, path: Path) -> dict:
     }
 
 
-def _line(record: dict) -> str:
-    head = "{dataset} {codec} {criterion} {target:g}: ".format(**record)
-    if record["status"] == "failed":
-        return head + f"FAILED: {record['error']}"
-    head += "CR {cr:.4g}, NRMSE {nrmse:.4g}, max {max_error_rel:.4g}, ".format(**record)
-    return head + ("bound held" if record["bound_held"] else "BOUND BROKEN")
-
-
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Command line of the rule ``evaluate``."""
     parser = argparse.ArgumentParser(
@@ -261,24 +255,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help=".npz with the key data")
     parser.add_argument("--dataset", required=True, help="name in the tables")
     parser.add_argument("--codec", required=True, choices=[*OURS, *peers.NAMES])
-    parser.add_argument(
-        "--criterion",
-        required=True,
-        choices=CRITERIA,
-        help="error that is made equal: NRMSE, or largest error over range",
-    )
-    parser.add_argument(
-        "--targets",
-        "--target",
-        type=float,
-        nargs="+",
-        help="errors to stay under (not with lossless)",
-    )
-    parser.add_argument(
-        "--model",
-        default="base",
-        help="base, a frequency checkpoint or combined_model.pth (%(default)s)",
-    )
+    parser.add_argument("--criterion", required=True, choices=CRITERIA, help="error made equal")
+    parser.add_argument("--targets", "--target", type=float, nargs="+", help="errors to stay under")
+    parser.add_argument("--model", default="base", help="base or a checkpoint (%(default)s)")
     parser.add_argument("--fill_value", type=float, help="value that marks missing data")
     parser.add_argument("--threads", type=int, default=1, help="threads of our codec (%(default)s)")
     parser.add_argument("--output", type=Path, required=True, help="JSON file of the records")

@@ -1,4 +1,4 @@
-"""Time, memory and frames of one measurement, and numbers that JSON can hold."""
+"""Time, memory and frames of one measurement; its record in words and in numbers of JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from caesar_freq.atomic import atomic_path
 from caesar_freq.data.sections import Sections
 
 # A call faster than this is timed once more, so that loading and compiling code does not count.
-_REPEAT_BELOW_SECONDS = 5.0
+_REPEAT_BELOW_SECONDS = 2.0
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:
@@ -73,3 +73,12 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def in_words(record: dict) -> str:
+    """One line on a record."""
+    head = "{dataset} {codec} {criterion} {target:g}: ".format(**record)
+    if record["status"] == "failed":
+        return head + f"FAILED: {record['error']}"
+    head += "CR {cr:.4g}, NRMSE {nrmse:.4g}, max {max_error_rel:.4g}, ".format(**record)
+    return head + ("bound held" if record["bound_held"] else "BOUND BROKEN")

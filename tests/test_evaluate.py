@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from caesar_freq import evaluate, peer_files, peer_search, peers
-from caesar_freq.errors import ConfigError, CorruptStreamError, InputError
+from caesar_freq.errors import ConfigError, CorruptStreamError, InputError, ModelError
 from caesar_freq.metrics import bound_held, distortion
 
 
@@ -183,6 +183,8 @@ def test_a_file_damaged_on_the_disk_is_not_measured_from_memory(data, tmp_path, 
         (["--codec", "sz3", "--criterion", "nrmse"], InputError, "--targets"),
         (["--codec", "sz3", "--criterion", "lossless"], InputError, "sz3"),
         (["--codec", "auto", "--criterion", "nrmse", "--targets", "1e-2"], ConfigError, "--model"),
+        (["--codec", "frequency", "--criterion", "nrmse", "--targets", "1e-2", "--model", "no.pth"],
+         ModelError, "no.pth"),
         (["--codec", "sz3", "--criterion", "nrmse", "--targets", "1e-2", "--threads", "0"],
          InputError, "--threads"),
     ],

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from caesar_freq.evaluate import OURS
 from caesar_freq.reporting.tables import LABELS
@@ -28,7 +29,18 @@ COLOURS = {
     "zfp": "#7F7F7F",
     "zstd": "#000000",
 }
-_STREAM_COLOURS = "tab20"
+_STREAM_COLOURS = {
+    "coefficients": "#0072B2",
+    "end_of_block": "#56B4E9",
+    "keyframes": "#009E73",
+    "residuals": "#8FD3B6",
+    "outliers": "#D55E00",
+    "lossless": "#8C6BB1",
+    "mask": "#E69F00",
+    "model": "#CC79A7",
+    "metadata": "#F0E442",
+    "header": "#7F7F7F",
+}
 _STYLE = {
     "font.size": 10,
     "axes.grid": True,
@@ -59,6 +71,10 @@ def rate_distortion(records: list[dict], title: str) -> bytes:
             right.semilogx([r["bits_per_value"] for r in own], [r["psnr"] for r in own], **style)
         left.set(xlabel="NRMSE reached (smaller is better)", ylabel="compression ratio")
         right.set(xlabel="bits per value", ylabel="PSNR in dB")
+        for axis in (left.xaxis, left.yaxis, right.xaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
         left.legend()
         figure.suptitle(title)
         return _png(figure)
@@ -72,16 +88,18 @@ def error_maps(original, decoded: dict[str, np.ndarray], spread: float, title: s
     original : ndarray [H, W]
     decoded : dict of label to ndarray [H, W]
     spread : float
-        Range of the variable: errors are shown relative to it, on one colour scale.
+        Range of the variable: errors are shown relative to it, on one colour scale that ends at
+        the 99.5th percentile of all of them.
     """
     errors = {label: (frame - original) / (spread or 1) for label, frame in decoded.items()}
-    limit = max(float(np.nanmax(np.abs(_finite(e)))) for e in errors.values()) or 1e-12
+    sizes = np.concatenate([np.abs(_finite(e)).ravel() for e in errors.values()])
+    limit = float(np.nanpercentile(sizes, 99.5)) or 1e-12
     first = next(iter(decoded))
     low, high = np.nanmin(_finite(original)), np.nanmax(_finite(original))
     panels = [("original", original), (first, decoded[first])]
     with plt.rc_context({**_STYLE, "axes.grid": False}):
         count = len(panels) + len(errors)
-        figure, axes = plt.subplots(1, count, figsize=(3.1 * count, 3), layout="constrained")
+        figure, axes = plt.subplots(1, count, figsize=(2.5 * count, 2.7), layout="constrained")
         for axis, (label, frame) in zip(axes, panels, strict=False):
             image = axis.imshow(frame, vmin=low, vmax=high, cmap="viridis", origin="lower")
             axis.set_title(label, fontsize=10)
@@ -101,13 +119,13 @@ def stream_bars(table: pd.DataFrame, title: str) -> bytes:
     """Stacked bars of bytes by stream, one bar a file, as shares of the file."""
     shares = table.pivot_table(index="label", columns="stream", values="share", sort=False)
     shares = shares.fillna(0)[shares.sum().sort_values(ascending=False).index]
-    colours = plt.get_cmap(_STREAM_COLOURS)
     with plt.rc_context(_STYLE):
         height = 0.34 * len(shares) + 1.6
         figure, axis = plt.subplots(figsize=(11, height), layout="constrained")
         left = np.zeros(len(shares))
-        for i, stream in enumerate(shares.columns):
-            axis.barh(shares.index, shares[stream], left=left, color=colours(i % 20), label=stream)
+        for stream in shares.columns:
+            colour = _STREAM_COLOURS.get(stream, "#000000")
+            axis.barh(shares.index, shares[stream], left=left, color=colour, label=stream)
             left += shares[stream].to_numpy()
         axis.invert_yaxis()
         axis.set(xlabel="share of the file in %", xlim=(0, 100))
