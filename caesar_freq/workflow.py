@@ -13,6 +13,8 @@ from caesar_freq.errors import ConfigError
 
 #: Keys of `training` that reach the phases.
 _SHARED = ("wavelet", "use_dwt", "latent_channels", "low_freq_size", "training_size", "seed")
+#: Side of the cells of phases 2 and 3, whatever block phase 1 uses.
+_LATENT_CELL = 16
 PACKAGE = Path(__file__).parent
 _OURS = ("frequency", "teacher", "student", "auto")
 
@@ -31,6 +33,10 @@ def check_settings(config: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"training: training_size is {training['training_size']}, but it must be 2 x "
             f"dct_block_size x low_freq_size = {wanted}; change one of the three"
+        )
+    if wanted % _LATENT_CELL:
+        raise ConfigError(
+            f"training: training_size is {wanted}; phases 2 and 3 need a multiple of {_LATENT_CELL}"
         )
     if phase2["interpo_rate"] >= phase2["n_frame"]:
         raise ConfigError(
@@ -55,6 +61,8 @@ def check_settings(config: Mapping[str, Any]) -> None:
 def flags(config: Mapping[str, Any], phase: str) -> str:
     """Command line of a phase: its own section and what all phases share, nothing else."""
     settings = {key: config["training"][key] for key in _SHARED} | dict(config[phase])
+    if phase != "freq_compressor":
+        settings["low_freq_size"] = settings["training_size"] // _LATENT_CELL
     return " ".join(_flag(key, value) for key, value in settings.items())
 
 

@@ -223,6 +223,17 @@ def test_the_full_size_configuration_has_the_defaults_of_the_flags():
         }
 
 
+@pytest.mark.parametrize(("block", "low", "expected"), [(4, 16, 8), (8, 16, 16), (16, 2, 4)])
+def test_phases_2_and_3_see_cells_of_16_whatever_block_phase_1_uses(block, low, expected):
+    size = 2 * block * low
+    config = changed("training", low_freq_size=low, training_size=size)
+    config["freq_compressor"] = config["freq_compressor"] | {"dct_block_size": block}
+    check_settings(validated(config | {"datasets": {"w": {"source": "turbulence"}}}, SCHEMA))
+    assert f"--low_freq_size {low} --training_size {size} " in flags(config, "freq_compressor")
+    for phase in ("diffusion", "distillation"):
+        assert f"--low_freq_size {expected} --training_size {size} " in flags(config, phase)
+
+
 def test_every_rule_says_what_it_needs(finished):
     rules = {}
     for path in (finished.folder / "workflow" / "rules").glob("*.smk"):
