@@ -58,7 +58,7 @@ def merge(frequency: Path, diffusion: Path, distillation: Path) -> dict:
     for path, kind, phase in ((diffusion, "teacher", "phase 2"), (distillation, "student", "phase 3")):
         section, weights, layout_format = KINDS[kind]
         part = parts[section] = load_part(path, weights, layout_format, phase)
-        layouts[path] = read_part(part, weights, path)[2]
+        layouts[path] = read_part(part, kind, path)[2]
         if part["config"].get("frequency_model") != fingerprint:
             raise ModelError(
                 f"{path} was trained on another frequency compressor than {frequency}; "

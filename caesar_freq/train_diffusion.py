@@ -29,6 +29,7 @@ from caesar_freq.training.checkpoint import Checkpointer, file_digests
 from caesar_freq.training.generative import (
     Batch,
     Validation,
+    draw_blocks,
     draw_step,
     fit_wiener,
     layout_of,
@@ -117,14 +118,14 @@ def train(args: argparse.Namespace) -> Path:
     print(f"teacher of {sum(p.numel() for p in network.parameters()):,} weights", flush=True)
 
     def batch(step: int) -> Batch:
-        blocks = sampler.sample(step, args.batch_size)
+        blocks = draw_blocks(sampler, step, args.batch_size)
         return make_batch(blocks, layout, wiener, draw_step(args.seed, step), model, device)
 
     def loss(step: int, batch: Batch, part: slice) -> Tensor:
         noise, t = noise_for(args.seed, step, tuple(batch.target.shape), device)
         x0, noise, t = batch.target[part], noise[part], t[part]
         given = batch.given
-        answer = network(noisy(x0, noise, t), given.interpolated[part], given.keys, t,
+        answer = network(noisy(x0, noise, t), given.latents[part], given.key_mask, t,
                          given.log_step[part])  # fmt: skip
         return squared_error(answer, velocity(x0, noise, t), batch.weight)
 
@@ -133,21 +134,21 @@ def train(args: argparse.Namespace) -> Path:
         averaged.load_state_dict(weights)
         teacher = Predictor("teacher", averaged, wiener, layout, args.diffusion_steps,
                             device=device)  # fmt: skip
-        return {"val_byte_ratio": validation.byte_ratio(teacher)}
+        return validation.metrics(teacher)
 
     n_steps, per_epoch = schedule(args, sampler)
     settings = settings_of(args, [args.freq_compressor_path])
     keeper = Checkpointer(args.output_dir, settings, args.checkpoint_every)
     task = Task(network, batch, loss, evaluate)
     progress = run(task, args, keeper, n_steps, per_epoch, device, args.evaluations)
-    _, weights, layout_format = KINDS["teacher"]
+    _, key, layout_format = KINDS["teacher"]
     result = args.output_dir / "diffusion_best.pth"
     with atomic_path(result) as temporary:
         torch.save({
-            weights: {k: v.cpu() for k, v in progress.best.items()},
+            key: {k: v.cpu() for k, v in progress.best.items()},
             "wiener": wiener_tensors(wiener),
             "config": {**settings, "network": architecture, "layout": asdict(layout),
-                       "frequency_model": model.fingerprint},
+                       "frequency_model": model.fingerprint, "noise_scale": 0.0},
             "format": layout_format,
         }, temporary)  # fmt: skip
     write_history(args.output_dir / "history.csv", progress.history)

@@ -10,8 +10,8 @@ import torch
 
 from caesar_freq import cli
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.models.predictor import KINDS, Layout
-from caesar_freq.models.unet3d import Unet3D
+from caesar_freq.models.layout import Layout
+from caesar_freq.models.predictor import KINDS, build_network
 from caesar_freq.models.wiener import STEPS
 
 
@@ -34,7 +34,10 @@ def write_combined(path, seed=0):
     """A combined checkpoint with small untrained networks."""
     torch.manual_seed(seed)
     layout = {"n_frame": 16, "interpo_rate": 3, "channels": 8, "wavelet": "haar", "use_dwt": True}
-    network = {"dim": 8, "dim_mults": [1], "channels": 8}
+    networks = {
+        "teacher": {"dim": 8, "dim_mults": [1], "channels": 8},
+        "student": {"base_channels": 8, "channel_mults": [1], "num_res_blocks": 1},
+    }
     wiener = {
         "weights": linear_weights(Layout(**layout)),
         "latent_scale": torch.ones(8),
@@ -48,10 +51,10 @@ def write_combined(path, seed=0):
         "freq_compressor": {"model_state_dict": frequency},
         "format": "caesar-freq/combined/1",
     }
-    for section, weights, layout_format in KINDS.values():
-        config = {"network": network, "layout": layout, "diffusion_steps": 2}
+    for kind, (section, weights, layout_format) in KINDS.items():
+        config = {"network": networks[kind], "layout": layout, "diffusion_steps": 2}
         combined[section] = {
-            weights: Unet3D(**network).state_dict(), "wiener": wiener, "config": config,
+            weights: build_network(kind, networks[kind]).state_dict(), "wiener": wiener, "config": config,
             "format": layout_format,
         }  # fmt: skip
     torch.save(combined, path)

@@ -37,10 +37,18 @@ def velocity(x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     return signal * noise - sigma * x0
 
 
-def clean(x: Tensor, v: Tensor, t: Tensor) -> Tensor:
-    """The x_0 that `v` implies at `x`."""
+def implied_velocity(x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+    """The velocity at `x` that a prediction `x0` amounts to."""
     signal, sigma = levels(t)
-    return signal * x - sigma * v
+    return (signal * x - x0) / sigma
+
+
+def implied_clean(x: Tensor, reached: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """The x_0 for which one deterministic step takes `x` at level `t` to `reached` at `s`."""
+    signal_t, sigma_t = levels(t)
+    signal_s, sigma_s = levels(s)
+    ratio = sigma_s / sigma_t
+    return (reached - ratio * x) / (signal_s - ratio * signal_t)
 
 
 def ddim_step(network: Velocity, x: Tensor, t: Tensor, s: Tensor) -> Tensor:

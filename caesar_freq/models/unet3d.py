@@ -1,4 +1,4 @@
-"""Space-time U-Net over latents ``[N, C, T, h, w]``, the network of teacher and student.
+"""Space-time U-Net over latents ``[N, C, T, h, w]``, the network of the teacher.
 
 Convolutions are factorised into space and time (as in Ho et al. 2022, arXiv:2204.03458); only
 space is down- and upsampled, so any number of frames fits. Frames of any size fit too: latents are

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,15 +33,22 @@ class Task:
     batch : callable
         Optimiser step to `Batch`; depends on nothing else, so that a run can resume.
     loss : callable
-        Step, batch and its slice of items to the loss of that slice.
+        Optimiser step, batch and the slice of its items to the loss of these items.
     evaluate : callable
         Averaged weights to a dict of validation metrics with the key "val_byte_ratio".
+    begin : callable
+        Called before an optimiser step with its number and the averaged weights.
+    state, restore : callable
+        What of the phase itself a resumed run needs (tensors and plain types), and its inverse.
     """
 
     network: nn.Module
     batch: Callable[[int], Batch]
     loss: Callable[[int, Batch, slice], Tensor]
     evaluate: Callable[[dict[str, Tensor]], dict[str, float]]
+    begin: Callable[[int, dict[str, Tensor]], None] = lambda step, average: None
+    state: Callable[[], dict] = dict
+    restore: Callable[[dict], None] = lambda state: None
 
 
 @dataclass
@@ -72,29 +81,51 @@ def run(task: Task, args: argparse.Namespace, keeper: Checkpointer, n_steps: int
         optimiser.load_state_dict(state["optimiser"])
         average.weights = {k: v.to(device) for k, v in state["average"].items()}
         progress = Progress(**state["progress"])
+        task.restore(state["phase"])
         print(f"resumed at step {progress.step} of {n_steps}", flush=True)
     size = _micro_size(task, args, device)
     marks = {math.ceil(n_steps * (i + 1) / evaluations) for i in range(evaluations)}
     started = time.monotonic()
-    while progress.step < n_steps:
-        batch = task.batch(progress.step)
-        loss = _step(task, optimiser, batch, progress.step, n_steps, args.lr, size, device)
-        average.update(network, progress.step)
-        progress.step += 1
-        old = progress.running
-        progress.running = loss if math.isnan(old) else 0.98 * old + 0.02 * loss
-        if progress.step in marks:
-            _evaluate(task, average, progress, steps_per_epoch, started)
-        if progress.step % max(1, n_steps // 20) == 0:
-            print(f"step {progress.step}/{n_steps}: loss {progress.running:.4f}", flush=True)
-        if keeper.due(progress.step) or progress.step in marks or stop.requested:
-            keeper.save({
-                "network": network.state_dict(), "optimiser": optimiser.state_dict(),
-                "average": average.weights, "progress": vars(progress),
-            })  # fmt: skip
-        if stop.requested:
-            stop.exit(keeper.path)
+    with closing(prepared(task.batch, progress.step, n_steps, args.num_workers)) as batches:
+        for batch in batches:
+            task.begin(progress.step, average.weights)
+            loss = _step(task, optimiser, batch, progress.step, n_steps, args.lr, size, device)
+            average.update(network, progress.step)
+            progress.step += 1
+            old = progress.running
+            progress.running = loss if math.isnan(old) else 0.98 * old + 0.02 * loss
+            if progress.step in marks:
+                _evaluate(task, average, progress, steps_per_epoch, started)
+            if progress.step % max(1, n_steps // 20) == 0:
+                print(f"step {progress.step}/{n_steps}: loss {progress.running:.4f}", flush=True)
+            if keeper.due(progress.step) or progress.step in marks or stop.requested:
+                keeper.save({
+                    "network": network.state_dict(), "optimiser": optimiser.state_dict(),
+                    "average": average.weights, "progress": vars(progress),
+                    "phase": task.state(),
+                })  # fmt: skip
+            if stop.requested:
+                stop.exit(keeper.path)
     return progress
+
+
+def prepared(batch: Callable[[int], Batch], start: int, stop: int, workers: int) -> Iterator[Batch]:
+    """``batch(start)`` to ``batch(stop - 1)`` in order, made ahead by `workers` threads."""
+    if not workers:
+        yield from map(batch, range(start, stop))
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque = deque()
+        try:
+            for step in range(start, stop):
+                waiting.append(pool.submit(batch, step))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def learning_rate(peak: float, step: int, n_steps: int) -> float:

@@ -1,4 +1,4 @@
-"""Losses on latents ``[N, C, T, h, w]``: plain, multi-scale and spectral."""
+"""Losses on latents and on frames: plain, multi-scale and spectral."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch.nn import functional
 
 #: Weights of the optional terms, small against the squared error that bytes depend on.
 MULTI_SCALE_WEIGHT, SPECTRUM_WEIGHT = 0.25, 0.05
+_POOLS = (2, 4, 8)
 
 
 def squared_error(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
@@ -16,17 +17,22 @@ def squared_error(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
 
 
 def multi_scale_error(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
-    """Squared error of 2x2 and 4x4 means (documented as perceptual loss): large patterns count."""
+    """Squared error of block means of frames ``[N, M, H, W]`` (documented as perceptual loss).
+
+    Error in large patterns counts more than in fine ones. Errors of 2x2 to 8x8 means are summed;
+    frames smaller than a block leave it out.
+    """
     total = a.new_zeros(())
-    for size in (2, 4):
+    for size in _POOLS:
         if min(a.shape[-2:]) >= size:
-            pooled = (functional.avg_pool3d(z * weight.sqrt(), (1, size, size)) for z in (a, b))
-            x, y = pooled
-            total = total + ((x - y) ** 2).mean()
+            total = total + squared_error(*(functional.avg_pool2d(z, size) for z in (a, b)), weight)
     return total
 
 
 def spectrum_error(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
-    """Squared difference of spatial Fourier amplitudes: energy at every scale counts."""
-    x, y = (torch.fft.rfft2((z * weight.sqrt()).float(), norm="ortho").abs() for z in (a, b))
-    return ((x - y) ** 2).mean()
+    """Squared difference of the spatial Fourier amplitudes of frames ``[N, M, H, W]``.
+
+    Energy at every scale counts, wherever it is: blurred frames are punished.
+    """
+    x, y = (torch.fft.rfft2(z.float(), norm="ortho").abs() for z in (a, b))
+    return squared_error(x, y, weight)

@@ -1,0 +1,239 @@
+"""Phase 3's targets and losses: what the student is taught, by the truth and by the teacher."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+
+from caesar_freq.codec.model import load_frequency_model
+from caesar_freq.data.blocks import BlockSampler
+from caesar_freq.errors import ModelError
+from caesar_freq.models.conditions import Conditions
+from caesar_freq.models.diffusion import (
+    Velocity,
+    ddim_step,
+    implied_clean,
+    implied_velocity,
+    noisy,
+    sample,
+    start_noise,
+)
+from caesar_freq.models.layout import Layout
+from caesar_freq.models.predictor import KINDS, load_checkpoint, read_part
+from caesar_freq.models.student import MotionStudent
+from caesar_freq.models.unet3d import Unet3D
+from caesar_freq.models.wiener import Wiener
+from caesar_freq.training.generative import Batch, draw_blocks, draw_step, layout_of, make_batch
+from caesar_freq.training.loop import noise_for
+from caesar_freq.training.losses import (
+    MULTI_SCALE_WEIGHT,
+    SPECTRUM_WEIGHT,
+    multi_scale_error,
+    spectrum_error,
+    squared_error,
+)
+
+#: Batches whose teacher samples are cached; training passes over them again and again.
+CACHED_BATCHES = 64
+#: Samples whose mean stands for the teacher: one sample has twice the error of the mean.
+TEACHER_SAMPLES = 2
+TEACHER_WEIGHT = 0.5
+
+
+class Distiller:
+    """Teacher, student and the loss of every optimiser step.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        See `parser`.
+    device : torch.device
+    """
+
+    def __init__(self, args: argparse.Namespace, device: torch.device) -> None:
+        self.args, self.device = args, device
+        self.model = load_frequency_model(args.freq_compressor_path)
+        self.teacher, self.wiener, self.layout = load_teacher(args, self.model.fingerprint)
+        self.teacher.to(device).eval().requires_grad_(False)
+        self.sampler = BlockSampler(args.train_data, self.layout.n_frame, args.training_size,
+                                    args.seed, flips=True)  # fmt: skip
+        torch.manual_seed(args.seed)
+        self.architecture = {
+            "base_channels": args.student_base_channels,
+            "channel_mults": list(args.student_channel_mults),
+            "num_res_blocks": args.student_num_res_blocks,
+            "interpo_rate": self.layout.interpo_rate,
+        }
+        self.student = MotionStudent(**self.architecture).to(device)
+        self.stages = halvings(args.teacher_steps) if args.progressive else [1]
+        self.stage_steps = 1
+        self.stage = 0
+        self.before: MotionStudent | None = None
+        self.cache: dict[int, Tensor] = {}
+
+    def divide(self, n_steps: int) -> None:
+        """Share `n_steps` optimiser steps among the stages."""
+        self.stage_steps = -(-n_steps // len(self.stages))
+
+    def batch(self, step: int) -> Batch:
+        """Batch of an optimiser step."""
+        cached = self._cached(step)
+        number = step if cached is None else cached
+        blocks = draw_blocks(self.sampler, number, self.args.batch_size)
+        quantisation = draw_step(self.args.seed, number)
+        return make_batch(blocks, self.layout, self.wiener, quantisation, self.model, self.device)
+
+    def _cached(self, step: int) -> int | None:
+        """Number of a batch that has been to the teacher; every other one has not.
+
+        The teacher's samples are expensive, so the same few batches come again and again; those
+        between are new, and teach by the truth alone.
+        """
+        if self.args.progressive or step % 2:
+            return None
+        return step // 2 % CACHED_BATCHES
+
+    def begin(self, step: int, average: dict[str, Tensor]) -> None:
+        """At the start of a stage, the student as the last stage left it becomes the teacher."""
+        stage = min(step // self.stage_steps, len(self.stages) - 1)
+        if stage != self.stage:
+            self.restore({"stage": stage, "before": average})
+            print(f"step {step}: {2 * self.stages[stage]} steps into {self.stages[stage]}", flush=True)
+
+    def state(self) -> dict:
+        """Stage and the student that teaches in it."""
+        return {"stage": self.stage, "before": self.before and self.before.state_dict()}
+
+    def restore(self, state: dict) -> None:
+        """Inverse of `state`."""
+        self.stage = state["stage"]
+        if state["before"] is not None:
+            self.before = MotionStudent(**self.architecture).to(self.device)
+            self.before.load_state_dict(state["before"])
+            self.before.eval().requires_grad_(False)
+
+    def loss(self, step: int, batch: Batch, part: slice) -> Tensor:
+        """Loss of some items of a batch, relative to what the linear interpolation leaves."""
+        cached, taught = self._cached(step), None
+        if cached is not None:
+            taught = self._teacher_mean(cached, batch)[part]
+        if self.args.progressive:
+            noisy_frames, t, taught = self._halved(step, batch, part)
+            batch = batch.part(part)
+        else:
+            batch = batch.part(part)
+            noisy_frames = torch.zeros_like(batch.frames)
+            t = torch.ones(len(noisy_frames), device=self.device)
+        given = batch.given
+        frames = self.student(given.keyframes, given.base_frames, noisy_frames, t, given.log_step)
+        # an error far below the step saves no more bits
+        left = ((given.base_frames - batch.frames) ** 2).mean((1, 2, 3), keepdim=True)
+        weight = 1 / (left + given.step**2 / 12)
+        loss = squared_error(frames, batch.frames, weight)
+        if taught is not None:
+            loss = loss + self._distillation(frames, batch, taught, weight)
+        if self.args.use_perceptual_loss:
+            loss = loss + MULTI_SCALE_WEIGHT * multi_scale_error(frames, batch.frames, weight)
+        if self.args.use_frequency_loss:
+            loss = loss + SPECTRUM_WEIGHT * spectrum_error(frames, batch.frames, weight)
+        return loss
+
+    def _distillation(self, frames: Tensor, batch: Batch, taught: Tensor, weight: Tensor) -> Tensor:
+        """Squared error of the latents to the teacher's, where the teacher knows better.
+
+        The teacher's word counts by the part of the student's error that it would remove: pulling
+        towards a teacher that is worse than the student only costs bits.
+        """
+        answer, truth = self.layout.latents(frames), self.layout.latents(batch.frames)
+        target = batch.given.latents_with(taught)
+        axes = (1, 2, 3, 4)
+        own = ((answer.detach() - truth) ** 2).mean(axes)
+        others = ((target - truth) ** 2).mean(axes)
+        trust = (1 - others / own.clamp(min=1e-20)).clamp(min=0)
+        per_value = answer[0].numel() / frames[0].numel()
+        return TEACHER_WEIGHT * per_value * squared_error(
+            answer, target, (trust * weight.flatten())[:, None, None, None, None]
+        )
+
+    @torch.no_grad()
+    def _teacher_mean(self, number: int, batch: Batch) -> Tensor:
+        """Mean of the teacher's samples for a batch, computed once and kept in main memory."""
+        if number not in self.cache:
+            network = self._teacher_velocity(batch.given)
+            shape = tuple(batch.target.shape)
+            samples = [
+                sample(network, start_noise(shape, seed).to(self.device), self.args.teacher_steps)
+                for seed in range(TEACHER_SAMPLES)
+            ]
+            self.cache[number] = torch.stack(samples).mean(0).cpu()
+        return self.cache[number].to(self.device)
+
+    def _teacher_velocity(self, given: Conditions) -> Velocity:
+        return lambda x, t: self.teacher(x, given.latents, given.key_mask, t, given.log_step)
+
+    def _before_velocity(self, given: Conditions) -> Velocity:
+        """The last stage's student as the velocity of a sampler on latents."""
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            frames = self.before(given.keyframes, given.base_frames, _shown(given, x, t), t,
+                                 given.log_step)  # fmt: skip
+            return implied_velocity(x, given.correction_of(self.layout.latents(frames)), t)
+
+        return velocity
+
+    @torch.no_grad()
+    def _halved(self, step: int, batch: Batch, part: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Noisy correction as frames, its time, and the x_0 that two steps of the teacher imply."""
+        count = self.stages[self.stage]
+        noise, uniform = noise_for(self.args.seed, step, tuple(batch.target.shape), self.device)
+        given = batch.given.part(part)
+        t = (torch.floor(uniform[part] * count) + 1) / count
+        x = noisy(batch.target[part], noise[part], t)
+        velocity = self._before_velocity if self.stage else self._teacher_velocity
+        network = velocity(given)
+        middle, end = t - 0.5 / count, t - 1 / count
+        reached = ddim_step(network, ddim_step(network, x, t, middle), middle, end)
+        return _shown(given, x, t), t, implied_clean(x, reached, t, end)
+
+
+def _shown(given: Conditions, x: Tensor, t: Tensor) -> Tensor:
+    """Frames of the noisy correction `x`; at noise level 1 it says nothing, and 0 is shown."""
+    return given.render(x) * (t < 1)[:, None, None, None]
+
+
+def halvings(steps: int) -> list[int]:
+    """Steps of the stages: half of `steps`, down to 1."""
+    stages = []
+    while steps > 1:
+        steps //= 2
+        stages.append(steps)
+    return stages
+
+
+def load_teacher(args: argparse.Namespace, fingerprint: str) -> tuple[Unet3D, Wiener, Layout]:
+    """Teacher, baseline and layout of ``--teacher_path``.
+
+    Raises
+    ------
+    ModelError
+        If it is no teacher, or was trained with other latents or keyframes than the flags say.
+    """
+    checkpoint = load_checkpoint(args.teacher_path)
+    if checkpoint.get("format") != KINDS["teacher"][2]:
+        raise ModelError(f"{args.teacher_path} is no teacher; give a diffusion_best.pth of phase 2")
+    network, wiener, layout = read_part(checkpoint, "teacher", args.teacher_path)
+    wanted: Layout = layout_of(args, layout.interpo_rate, layout.n_frame)
+    if wanted != layout:
+        raise ModelError(
+            f"{args.teacher_path} was trained with {asdict(layout)}, but the flags say "
+            f"{asdict(wanted)}; use the same latent settings in phases 2 and 3"
+        )
+    if checkpoint["config"]["frequency_model"] != fingerprint:
+        raise ModelError(
+            f"{args.teacher_path} was trained on another frequency compressor than "
+            f"{args.freq_compressor_path}; give the one of its phase 2"
+        )
+    return network, wiener, layout

@@ -1,0 +1,271 @@
+"""Phases 2 and 3 and the merge as commands, with tiny networks on travelling waves."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib import resources
+
+import numpy as np
+import pytest
+import torch
+
+from caesar_freq import merge, train_diffusion, train_distillation
+from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.errors import ConfigError, ModelError
+from caesar_freq.models.predictor import load_predictor
+from caesar_freq.training.distiller import halvings
+from caesar_freq.training.generative import draw_blocks
+from caesar_freq.training.loop import learning_rate, prepared
+from caesar_freq.training.losses import multi_scale_error, spectrum_error
+from caesar_freq.training.memory import micro_batch
+
+SMALL = ("--training_size", "32", "--low_freq_size", "2", "--latent_channels", "8",
+         "--batch_size", "2", "--device", "cpu", "--epochs", "1000", "--evaluations", "2",
+         "--checkpoint_every", "2")  # fmt: skip
+TEACHER = ("--unet_dim", "8", "--dim_mults", "1", "2", "--diffusion_steps", "8",
+           "--interpo_rate", "3", "--n_frame", "7")  # fmt: skip
+STUDENT = ("--student_base_channels", "8", "--student_channel_mults", "1", "2",
+           "--student_num_res_blocks", "1", "--teacher_steps", "8")  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Tiny tensors gain nothing from threads, and lose much when the machine is busy."""
+    threads, variable = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    yield
+    torch.set_num_threads(threads)
+    os.environ.pop("OMP_NUM_THREADS")
+    if variable is not None:
+        os.environ["OMP_NUM_THREADS"] = variable
+
+
+def drifting(seed, frames=40, size=32):
+    """A pattern that drifts two cells a frame: easy for a network that knows motion."""
+    rng = np.random.default_rng(seed)
+    spectrum = np.fft.rfft2(rng.standard_normal((size, size)))
+    ky, kx = np.fft.fftfreq(size)[:, None] * size, np.arange(size // 2 + 1)
+    spectrum *= np.exp(-(ky**2 + kx**2) / 30)
+    pattern = np.fft.irfft2(spectrum)
+    return np.stack([np.roll(pattern, (2 * t, t), (0, 1)) for t in range(frames)])
+
+
+def tensors_of_base():
+    """The packaged frequency model as phase 1 stores it."""
+    state = FrequencyModel.base().state_dict()
+    return {k: torch.from_numpy(v.astype(np.int32 if v.dtype == np.uint32 else v.dtype))
+            for k, v in state.items()}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Files of a whole small run, and the flags of its phases."""
+    folder = tmp_path_factory.mktemp("run")
+    for name, seeds in (("train", (1, 2, 3)), ("val", (4,))):
+        data = np.stack([drifting(s) for s in seeds])[None].astype(np.float32)
+        np.savez(folder / f"{name}.npz", data=data)
+    config = {"latent_channels": 8, "wavelet": "haar", "use_dwt": True}
+    torch.save({"model_state_dict": tensors_of_base(), "config": config,
+                "format": "caesar-freq/frequency/1"}, folder / "freq.pth")  # fmt: skip
+    data = ("--train_data", str(folder / "train.npz"), "--val_data", str(folder / "val.npz"),
+            "--freq_compressor_path", str(folder / "freq.pth"))  # fmt: skip
+    teacher = (*data, *SMALL, *TEACHER)
+    student = (*data, *SMALL, *STUDENT, "--teacher_path", str(folder / "diffusion_best.pth"))
+    train_diffusion.main([*teacher, "--max_steps", "60", "--lr", "3e-3",
+                          "--output_dir", str(folder)])  # fmt: skip
+    os.rename(folder / "history.csv", folder / "teacher.csv")
+    train_distillation.main([*student, "--max_steps", "120", "--lr", "6e-3",
+                             "--output_dir", str(folder)])  # fmt: skip
+    os.rename(folder / "history.csv", folder / "student.csv")
+    return folder, teacher, student
+
+
+def history(path):
+    with open(path) as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def test_histories_tell_losses_and_bytes(run):
+    folder, *_ = run
+    for name in ("teacher", "student"):
+        rows = history(folder / f"{name}.csv")
+        assert [row["step"] for row in rows] in ([30, 60], [60, 120])
+        assert all(np.isfinite(list(row.values())).all() for row in rows)
+        assert min(row["val_byte_ratio"] for row in rows) > 0
+    assert rows[-1]["train_loss"] < 0.95 * rows[0]["train_loss"]
+
+
+def test_teacher_is_no_worse_than_linear_interpolation(run):
+    folder, *_ = run
+    assert min(row["val_rmse_ratio"] for row in history(folder / "teacher.csv")) < 1.02
+
+
+def test_student_has_learnt_motion(run):
+    folder, *_ = run
+    assert history(folder / "student.csv")[-1]["val_rmse_ratio"] < 0.95
+
+
+def test_results_load_safely_and_leave_no_resume_folder(run):
+    folder, *_ = run
+    assert not (folder / "resume").exists()
+    part = torch.load(folder / "student_best.pth", weights_only=True)
+    assert {"student_state_dict", "wiener", "config", "format"} <= set(part)
+    assert part["config"]["frequency_model"] == FrequencyModel.base().fingerprint
+    block = drifting(9, 7)[None, ::3].astype(np.float32)
+    for kind, name in (("teacher", "diffusion_best.pth"), ("student", "student_best.pth")):
+        frames = load_predictor(folder / name, kind).predict(block, 0.02)
+        assert frames.shape == (1, 4, 32, 32) and np.isfinite(frames).all()
+
+
+def kill_and_resume(module, flags, path):
+    """Weights of an undisturbed run, and of one that SIGKILL struck."""
+    main = {"train_diffusion": train_diffusion, "train_distillation": train_distillation}[module].main
+    results = []
+    for name in ("whole", "killed"):
+        out = path / name
+        out.mkdir()
+        if name == "killed":
+            command = [sys.executable, "-m", f"caesar_freq.{module}", *flags,
+                       "--output_dir", str(out)]  # fmt: skip
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            while not list(out.glob("resume/*/last.ckpt")) and process.poll() is None:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
+            assert list(out.glob("resume/*/last.ckpt"))
+        main([*flags, "--output_dir", str(out)])
+        results.append(torch.load(next(out.glob("*_best.pth")), weights_only=True))
+    return results
+
+
+@pytest.mark.parametrize("module", ["train_diffusion", "train_distillation"])
+def test_killed_run_ends_with_the_same_weights(module, run, tmp_path, capsys):
+    _, teacher, student = run
+    flags = (*teacher, "--max_steps", "8")
+    if module == "train_distillation":
+        flags = (*student, "--max_steps", "8", "--progressive")
+    whole, killed = kill_and_resume(module, flags, tmp_path)
+    assert "resumed at step" in capsys.readouterr().out
+    key = next(k for k in whole if k.endswith("state_dict"))
+    for name, value in whole[key].items():
+        assert torch.equal(value, killed[key][name]), name
+
+
+def test_stop_signal_saves_and_says_how_to_go_on(run, tmp_path):
+    _, teacher, _ = run
+    command = [sys.executable, "-m", "caesar_freq.train_diffusion", *teacher, "--max_steps", "4000",
+               "--output_dir", str(tmp_path)]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while not list(tmp_path.glob("resume/*/last.ckpt")) and process.poll() is None:
+        time.sleep(0.02)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "SIGTERM" in errors and "last.ckpt" in errors
+
+
+def test_merge_combines_what_belongs_together(run, tmp_path):
+    folder, *_ = run
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text('{"sha256": "feed"}')
+    out = tmp_path / "combined_model.pth"
+    merge.main(["--freq_compressor_path", str(folder / "freq.pth"),
+                "--diffusion_path", str(folder / "diffusion_best.pth"),
+                "--distillation_path", str(folder / "student_best.pth"),
+                "--manifests", str(manifest), "--output", str(out)])  # fmt: skip
+    combined = torch.load(out, weights_only=True)
+    assert set(combined) == {"freq_compressor", "diffusion", "single_step_diffusion", "config",
+                             "format"}  # fmt: skip
+    card = (tmp_path / "model_card.md").read_text()
+    assert "feed" in card and load_predictor(out, "student").sha256 in card
+    assert (tmp_path / "model.safetensors").stat().st_size > 1000
+    keys = drifting(9, 7)[None, ::3].astype(np.float32)
+    alone = load_predictor(folder / "student_best.pth", "student").predict(keys, 0.02)
+    np.testing.assert_array_equal(load_predictor(out, "student").predict(keys, 0.02), alone)
+
+
+def test_merge_refuses_strangers(run, tmp_path):
+    folder, *_ = run
+    files = [folder / name for name in ("freq.pth", "diffusion_best.pth", "student_best.pth")]
+    with pytest.raises(ModelError, match="student_best.pth has format"):
+        merge.merge(files[0], files[2], files[2])
+    other = torch.load(files[2], weights_only=True)
+    other["config"]["layout"]["channels"] = 9
+    torch.save(other, tmp_path / "other.pth")
+    with pytest.raises(ModelError, match=r"other\.pth"):
+        merge.merge(files[0], files[1], tmp_path / "other.pth")
+    other["config"]["frequency_model"] = "0" * 64
+    torch.save(other, tmp_path / "other.pth")
+    with pytest.raises(ModelError, match="another frequency compressor"):
+        merge.merge(files[0], files[1], tmp_path / "other.pth")
+
+
+def test_student_refuses_a_wrong_teacher(run, tmp_path):
+    folder, _, student = run
+    wrong = [*student, "--output_dir", str(tmp_path), "--max_steps", "1"]
+    with pytest.raises(ModelError, match="is no teacher"):
+        train_distillation.main([*wrong, "--teacher_path", str(folder / "student_best.pth")])
+    with pytest.raises(ModelError, match="same latent settings"):
+        train_distillation.main([*wrong, "--latent_channels", "9"])
+    cfm = resources.files("caesar_freq") / "assets" / "base.cfm"
+    with pytest.raises(ModelError, match="gone"):
+        train_distillation.main([*wrong, "--freq_compressor_path", str(cfm) + ".gone"])
+
+
+@pytest.mark.parametrize("flags", [("--n_frame", "8"), ("--dim_mults", "0"), ("--evaluations", "0")])
+def test_impossible_teacher_flags_are_named(flags, run, tmp_path):
+    with pytest.raises(ConfigError, match=flags[0]):
+        train_diffusion.main([*run[1], *flags, "--output_dir", str(tmp_path)])
+
+
+def test_teacher_steps_must_halve(run, tmp_path):
+    assert halvings(32) == [16, 8, 4, 2, 1]
+    with pytest.raises(ConfigError, match="--teacher_steps"):
+        train_distillation.main([*run[2], "--teacher_steps", "6", "--output_dir", str(tmp_path)])
+
+
+def test_batches_made_ahead_come_in_order():
+    def slow_first(step):
+        time.sleep(0.02 if step == 3 else 0)
+        return step
+
+    for workers in (0, 1, 3):
+        assert list(prepared(slow_first, 3, 9, workers)) == list(range(3, 9))
+
+
+def test_learning_rate_rises_and_falls():
+    rates = [learning_rate(1.0, step, 1000) for step in range(1000)]
+    peak = int(np.argmax(rates))
+    assert 20 < peak < 100 and rates[0] < 0.1 and rates[-1] < 0.02
+    assert all(a >= b for a, b in zip(rates[peak:], rates[peak + 1 :], strict=False))
+
+
+def test_blocks_are_a_function_of_their_number():
+    class Sampler:
+        seed = 3
+
+        def sample(self, number, batch):
+            return np.random.default_rng(number).standard_normal((batch, 4, 2, 2))
+
+    first, again = (draw_blocks(Sampler(), 5, 8) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, Sampler().sample(5, 8))
+
+
+def test_optional_losses_see_what_they_are_for():
+    a = torch.randn(1, 2, 16, 16)
+    one = torch.ones(1, 1, 1, 1)
+    checkerboard = 0.1 * (-1.0) ** (torch.arange(16)[:, None] + torch.arange(16))
+    assert multi_scale_error(a, a + checkerboard, one) < 1e-10
+    assert multi_scale_error(a, a + 0.1, one) > 0.01
+    assert spectrum_error(a, a.roll(3, -1), one) < 1e-8 < spectrum_error(a, 0.5 * a, one)
+
+
+def test_cpu_takes_the_whole_batch():
+    assert micro_batch(torch.device("cpu"), 4, 1.0, lambda: None) == 4
