@@ -21,7 +21,7 @@ rule train_freq_compressor:
         "results/benchmarks/train_freq_compressor.tsv"
     conda:
         "../../environment.yml"
-    threads: 2
+    threads: 4
     resources:
         gpu_mem_gb=8,
         mem_mb=8000,
@@ -57,7 +57,7 @@ rule train_diffusion:
         "results/benchmarks/train_diffusion.tsv"
     conda:
         "../../environment.yml"
-    threads: 2
+    threads: 4
     resources:
         gpu_mem_gb=16,
         mem_mb=16000,
@@ -95,7 +95,7 @@ rule train_distillation:
         "results/benchmarks/train_distillation.tsv"
     conda:
         "../../environment.yml"
-    threads: 2
+    threads: 4
     resources:
         gpu_mem_gb=12,
         mem_mb=16000,
