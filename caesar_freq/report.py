@@ -14,14 +14,17 @@ from caesar_freq.reporting import page, records, tables
 
 
 def report(
-    results: Path, output_dir: Path, histories: Sequence[Path] = (), manifests: Sequence[Path] = ()
+    results: Sequence[Path],
+    output_dir: Path,
+    histories: Sequence[Path] = (),
+    manifests: Sequence[Path] = (),
 ) -> list[str]:
     """Write ``tables/*.csv``, ``tables/summary.md`` and ``report.html`` into `output_dir`.
 
     Parameters
     ----------
-    results : Path
-        Folder with what `evaluate` left, one folder a data set.
+    results : sequence of Path
+        JSON files of `evaluate`, or folders of them.
     histories, manifests : sequence of Path
         ``history.csv`` of the training phases, ``manifest.json`` of the splits.
 
@@ -58,7 +61,13 @@ def _csv(table: pd.DataFrame) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of the rule ``report``."""
     parser = argparse.ArgumentParser(prog="caesar_freq.report", description=__doc__.split("\n")[0])
-    parser.add_argument("--results", type=Path, required=True, help="folder of the records")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="JSON files of evaluate, or folders of them",
+    )
     parser.add_argument(
         "--histories", type=Path, nargs="*", default=[], help="history.csv of the training phases"
     )

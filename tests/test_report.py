@@ -87,6 +87,24 @@ def test_markdown_has_the_best_in_bold_the_mean_and_every_loss(raw):
     ]
 
 
+def test_generated_frames_are_held_against_frequency_mode(raw):
+    write(raw / "climate", "student", 1e-2, 1200)
+    write(raw / "climate", "student", 1e-3, 3000)
+    text = (run(raw) / "tables" / "summary.md").read_text()
+    assert f"+ student: x{0.5**0.5:.3f} the ratio of frequency mode" in text
+    assert "more in 0, less in 1 of 2" in text
+
+
+def test_only_the_records_named_are_taken(raw):
+    named = [raw / "climate" / f"{codec}_nrmse_0.01.json" for codec in ("frequency", "sz3")]
+    out = raw.parent / "named"
+    assert report.main(["--results", *map(str, named), "--output_dir", str(out)]) == 0
+    table = pd.read_csv(out / "tables" / "summary.csv")
+    assert list(table["target"]) == [1e-2] and "sperr" not in table
+    with pytest.raises(InputError, match="gone.json"):
+        report.main(["--results", str(raw / "gone.json"), "--output_dir", str(out)])
+
+
 def test_streams_add_up_to_the_file(raw):
     table = pd.read_csv(run(raw) / "tables" / "bytes_by_stream.csv")
     for (codec, target), group in table.groupby(["codec", "target"]):
@@ -96,7 +114,7 @@ def test_streams_add_up_to_the_file(raw):
 def test_the_page_stands_alone_and_shows_all_sections(raw, tmp_path):
     history = tmp_path / "checkpoints" / "diffusion" / "history.csv"
     history.parent.mkdir(parents=True)
-    history.write_text("step,loss,val_bytes\n10,1.5,900\n20,1.0,800\n")
+    history.write_text("step,loss,val_bytes,best\n10,1.5,900,1\n20,1.0,950,0\n")
     manifest = tmp_path / "data" / "climate" / "manifest.json"
     manifest.parent.mkdir(parents=True)
     split = {"start": 0, "stop": 9, "shape": [1, 1, 9, 6, 10], "sha256": "ab" * 32}
@@ -107,6 +125,7 @@ def test_the_page_stands_alone_and_shows_all_sections(raw, tmp_path):
     page = (run(raw, "--histories", history, "--manifests", manifest) / "report.html").read_text()
     assert not re.search(r"""(src|href)=["'](?!data:image/png;base64,|#)""", page)
     assert page.count("data:image/png;base64,") == 4  # curves, error map, streams, history
+    assert page.count("<td>held</td>") == len(SIZES)
     for text in ("ab" * 32, "cd" * 32, "diffusion", "1,455", "SPERR 9.6 (-16.7 %)", "16 frames"):
         assert text in page
 

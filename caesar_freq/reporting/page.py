@@ -49,6 +49,7 @@ def render(records: list[dict], histories: Sequence[Path], manifests: Sequence[P
         failed=tables.FAILED,
         gains=[tables.gain_sentence(g).removeprefix("- ") for g in tables.geometric_means(rows)],
         headlines=headlines(rows),
+        generated=[s.removeprefix("- ") for s in tables.generation_sentences(rows)],
         losses=tables.losses(rows),
         failures=tables.failures(records),
         curves=_for_each_dataset(records, _rate_distortion),
@@ -106,7 +107,7 @@ def _error_maps(dataset: str, records: list[dict]) -> bytes | None:
         if not path.is_file():
             raise InputError(f"{path} is gone; run evaluate again")
         kept = plots.load_slice(path)
-        frames[f"{tables.LABELS[record['codec']]} (CR {record['cr']:.4g})"] = kept["decoded"]
+        frames[f"{tables.LABELS[record['codec']]}\nCR {record['cr']:.4g}"] = kept["decoded"]
     title = f"{dataset}, frame {int(kept['frame'])}, NRMSE {target:g}"
     return plots.error_maps(kept["original"], frames, float(kept["range"]), title)
 

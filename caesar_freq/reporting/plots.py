@@ -99,7 +99,7 @@ def error_maps(original, decoded: dict[str, np.ndarray], spread: float, title: s
     panels = [("original", original), (first, decoded[first])]
     with plt.rc_context({**_STYLE, "axes.grid": False}):
         count = len(panels) + len(errors)
-        figure, axes = plt.subplots(1, count, figsize=(2.5 * count, 2.7), layout="constrained")
+        figure, axes = plt.subplots(1, count, figsize=(2.5 * count, 2.9), layout="constrained")
         for axis, (label, frame) in zip(axes, panels, strict=False):
             image = axis.imshow(frame, vmin=low, vmax=high, cmap="viridis", origin="lower")
             axis.set_title(label, fontsize=10)
@@ -136,19 +136,22 @@ def stream_bars(table: pd.DataFrame, title: str) -> bytes:
 
 
 def training_curves(history: pd.DataFrame, title: str) -> bytes:
-    """One small plot for each number of a training history, against its first column."""
+    """One small plot for each number of a training history; a star marks the weights kept."""
     x = history.columns[0]
     shown = [c for c in history.columns[1:] if pd.api.types.is_numeric_dtype(history[c])]
-    shown = [c for c in shown if c not in ("seconds", "lr", "step", "epoch")]
+    shown = [c for c in shown if c not in ("seconds", "lr", "step", "epoch", "best")]
     with plt.rc_context(_STYLE):
         rows, wide = -(-len(shown) // 3), min(3, len(shown))
         figure, axes = plt.subplots(
             rows, wide, figsize=(3.7 * wide, 2.7 * rows), layout="constrained", squeeze=False
         )
+        best = history[history["best"] == 1].tail(1) if "best" in history else history.head(0)
         for axis, column in zip(axes.flat, shown, strict=False):
             axis.plot(history[x], history[column], color=COLOURS["frequency"], marker="o",
                       markersize=4)  # fmt: skip
+            axis.plot(best[x], best[column], color=COLOURS["sz3"], marker="*", markersize=13)
             axis.set(xlabel=x, title=column.replace("_", " "))
+            axis.ticklabel_format(useOffset=False)
         for axis in axes.flat[len(shown) :]:
             axis.set_visible(False)
         figure.suptitle(title)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from caesar_freq.errors import InputError
@@ -21,16 +21,16 @@ _MEASURED = (
 )  # fmt: skip
 
 
-def load(folder: Path) -> list[dict]:
-    """All records below `folder`, in the order of the tables, with a record for each one missing.
+def load(places: Sequence[Path]) -> list[dict]:
+    """All records, in the order of the tables, with a record for each one missing.
 
     A record is missing when its codec has one of the same criterion elsewhere: every codec is
     expected on every data set and at every target of a criterion it was used for.
 
     Parameters
     ----------
-    folder : Path
-        What `evaluate` wrote: ``*/*.json`` with the compressed files beside them.
+    places : sequence of Path
+        JSON files of `evaluate`, with the compressed files beside them, or folders of such.
 
     Raises
     ------
@@ -39,14 +39,19 @@ def load(folder: Path) -> list[dict]:
         that its record states.
     """
     records = []
-    for path in sorted(folder.rglob("*.json")):
-        records += _read(path)
+    for place in places:
+        for path in sorted(place.rglob("*.json")) if place.is_dir() else [place]:
+            records += _read(path)
     if not records:
-        raise InputError(f"no records (*.json) below {folder}; run the rule evaluate first")
+        shown = ", ".join(map(str, places))
+        raise InputError(f"no records (*.json) below {shown}; run the rule evaluate first")
     seen = set()
     for record in records:
         if key(record) in seen:
-            raise InputError(f"two records of {name(record)} below {folder}; remove the stale one")
+            raise InputError(
+                f"two records of {name(record)}, one of them in {record['folder']};"
+                " remove the stale one"
+            )
         seen.add(key(record))
     return sorted([*records, *_missing(records)], key=_order)
 
@@ -81,6 +86,8 @@ def trouble(record: dict) -> str | None:
 def _read(path: Path) -> list[dict]:
     try:
         content = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; run evaluate again") from error
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}); run evaluate again") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -111,6 +111,22 @@ def geometric_means(rows: list[Row]) -> list[dict]:
     return out
 
 
+def generation_sentences(rows: list[Row]) -> list[str]:
+    """How the ratios with generated frames compare with those of frequency mode alone."""
+    out = []
+    for codec in own_codecs(rows):
+        pairs = [(r.ratios.get(codec), r.ratios.get("frequency")) for r in rows]
+        gains = [own / plain for own, plain in pairs if own and plain]
+        if codec != "frequency" and gains:
+            mean = math.exp(sum(map(math.log, gains)) / len(gains))
+            out.append(
+                f"- {LABELS[codec]}: x{mean:.3f} the ratio of frequency mode (geometric mean),"
+                f" more in {sum(g > 1 for g in gains)}, less in {sum(g < 1 for g in gains)} of"
+                f" {len(gains)}"
+            )
+    return out
+
+
 def losses(rows: list[Row]) -> list[str]:
     """A sentence for each place where one of our codecs is not ahead of the best peer."""
     return [
@@ -146,6 +162,8 @@ def summary_markdown(rows: list[Row], records: list[dict]) -> str:
         lines.append(_line([row.dataset, row.error, *cells]))
     lines += ["", "## Against the best peer (geometric mean)", ""]
     lines += [gain_sentence(g) for g in geometric_means(rows)] or ["Nothing to compare."]
+    if generated := generation_sentences(rows):
+        lines += ["", "## Generated frames against frequency mode alone", "", *generated]
     lines += ["", "## Losses", ""]
     lines += [f"- {loss}" for loss in losses(rows)] or ["None."]
     lines += ["", "## Failures", ""]
