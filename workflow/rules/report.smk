@@ -34,5 +34,5 @@ rule report:
     message:
         "Tables and report"
     shell:
-        "python -m caesar_freq.report --results {params.folder}/raw --histories {input.histories}"
+        "python -m caesar_freq.report --results {input.records} --histories {input.histories}"
         " --manifests {input.manifests} --output_dir {params.folder} 2>&1 | tee {log}"
