@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from importlib import resources
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +18,12 @@ import torch
 from caesar_freq import merge, train_diffusion, train_distillation
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.errors import ConfigError, ModelError
+from caesar_freq.models.conditions import conditions
+from caesar_freq.models.layout import Layout
 from caesar_freq.models.predictor import load_predictor
-from caesar_freq.training.distiller import halvings
-from caesar_freq.training.generative import draw_blocks
+from caesar_freq.models.wiener import STEPS, WienerFit
+from caesar_freq.training.distiller import Distiller, halvings
+from caesar_freq.training.generative import Batch, draw_blocks
 from caesar_freq.training.loop import learning_rate, prepared
 from caesar_freq.training.losses import multi_scale_error, spectrum_error
 from caesar_freq.training.memory import micro_batch
@@ -228,6 +232,27 @@ def test_teacher_steps_must_halve(run, tmp_path):
     assert halvings(32) == [16, 8, 4, 2, 1]
     with pytest.raises(ConfigError, match="--teacher_steps"):
         train_distillation.main([*run[2], "--teacher_steps", "6", "--output_dir", str(tmp_path)])
+
+
+def test_only_a_teacher_who_knows_better_is_listened_to():
+    layout = Layout(n_frame=7, channels=8)
+    truth = torch.from_numpy(drifting(5, 7)[None].astype(np.float32))
+    frames = truth[:, list(layout.missing)]
+    fit = WienerFit(layout)
+    for index in range(len(STEPS)):
+        fit.add(index, truth[0, ::3].numpy(), frames[0].numpy())
+    given = conditions(layout, fit.solve(), truth[:, ::3].numpy(), 0.05)
+    right = given.correction_of(layout.latents(frames))
+    batch = Batch(given, frames, right, torch.ones(1))
+    answer = (frames + 0.1).requires_grad_()
+
+    def term(taught):
+        student = SimpleNamespace(layout=layout)
+        return Distiller._distillation(student, answer, batch, taught, torch.ones(1, 1, 1, 1))
+
+    assert term(right) > 0 and term(right + 1e6) == 0
+    term(right).backward()
+    assert answer.grad.mean() > 0  # down towards the teacher, who is right
 
 
 def test_batches_made_ahead_come_in_order():

@@ -36,8 +36,9 @@ from caesar_freq.training.losses import (
     squared_error,
 )
 
-#: Batches whose teacher samples are cached; training passes over them again and again.
-CACHED_BATCHES = 64
+#: Most batches that go to the teacher, how often each comes again at least, and in which steps:
+#: sampling a batch costs as much as some ten optimiser steps.
+CACHED_BATCHES, CACHED_USES, CACHED_EVERY = 64, 4, 4
 #: Samples whose mean stands for the teacher: one sample has twice the error of the mean.
 TEACHER_SAMPLES = 2
 TEACHER_WEIGHT = 0.5
@@ -69,7 +70,7 @@ class Distiller:
         }
         self.student = MotionStudent(**self.architecture).to(device)
         self.stages = halvings(args.teacher_steps) if args.progressive else [1]
-        self.stage_steps = 1
+        self.stage_steps, self.n_cached = 1, 1
         self.stage = 0
         self.before: MotionStudent | None = None
         self.cache: dict[int, Tensor] = {}
@@ -77,6 +78,7 @@ class Distiller:
     def divide(self, n_steps: int) -> None:
         """Share `n_steps` optimiser steps among the stages."""
         self.stage_steps = -(-n_steps // len(self.stages))
+        self.n_cached = min(CACHED_BATCHES, max(1, n_steps // (CACHED_EVERY * CACHED_USES)))
 
     def batch(self, step: int) -> Batch:
         """Batch of an optimiser step."""
@@ -87,14 +89,14 @@ class Distiller:
         return make_batch(blocks, self.layout, self.wiener, quantisation, self.model, self.device)
 
     def _cached(self, step: int) -> int | None:
-        """Number of a batch that has been to the teacher; every other one has not.
+        """Number of a batch that goes to the teacher, for every fourth step; None for the others.
 
         The teacher's samples are expensive, so the same few batches come again and again; those
         between are new, and teach by the truth alone.
         """
-        if self.args.progressive or step % 2:
+        if self.args.progressive or step % CACHED_EVERY:
             return None
-        return step // 2 % CACHED_BATCHES
+        return step // CACHED_EVERY % self.n_cached
 
     def begin(self, step: int, average: dict[str, Tensor]) -> None:
         """At the start of a stage, the student as the last stage left it becomes the teacher."""
