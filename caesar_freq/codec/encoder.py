@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from caesar_freq.codec.chunk import SEGMENTS, VOLUME, Chunk, Written, pointwise_bound, span
-from caesar_freq.codec.choose import SPATIAL, choose_transform, lagrangian
+from caesar_freq.codec.choose import SPATIAL, choose_transform, lagrangian, sample
 from caesar_freq.codec.coders import (
     PLAIN,
     STUDENT,
@@ -22,8 +22,9 @@ from caesar_freq.codec.coders import (
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.pointwise import STEP_RATIO
-from caesar_freq.codec.search import first_guess, largest_step, step_index
+from caesar_freq.codec.search import first_guess, largest_step, step_index, step_of
 from caesar_freq.codec.volume import LevelOverflow
+from caesar_freq.transform.blocks import Transform
 
 #: Modes that the strategy of a caller allows; every other strategy than "auto" forces its mode.
 STRATEGIES = {
@@ -81,9 +82,8 @@ class Encoder:
         volumes = dict(zip(map(id, coded), self._map(
             lambda c: c.normalised(variable, self.header.double), coded)))  # fmt: skip
         largest = max(coded, key=lambda c: c.values.size)
-        chosen = choose_transform(
-            volumes[id(largest)], 3 * target, dead_zone, self.model, self.spatial
-        )
+        step = self._likely_step(volumes[id(largest)], target, dead_zone)
+        chosen = choose_transform(volumes[id(largest)], step, dead_zone, self.model, self.spatial)
         variable = replace(variable, kind=chosen[0], cell=chosen[1], time_block=chosen[2])
         plain = {id(c): (PlainCoder(volumes[id(c)], variable, self.model), VOLUME) for c in coded}
         best = self._best(chunks, plain, variable, target, dead_zone)
@@ -104,6 +104,17 @@ class Encoder:
         if header.mode == "nrmse":
             return header.bound
         return pointwise_bound(header, variable) / variable.range / 2
+
+    def _likely_step(self, x, target: float, dead_zone: float) -> float:
+        """About the step that coding `x` will end at, where transforms have to be compared.
+
+        On smooth data it is many times the target: most coefficients are zero and add no error.
+        """
+        if self.header.mode in ("abs", "rel"):
+            return 2 * target * STEP_RATIO
+        part = np.ascontiguousarray(sample(x))
+        planes = Transform(part.shape).forward(part)
+        return step_of(first_guess([planes], part.size, target, dead_zone))
 
     def _statistics(self, chunks: list[Chunk]) -> Variable:
         """Offset (mean) and range of the values that are not masked."""

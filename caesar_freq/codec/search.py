@@ -19,6 +19,11 @@ def step_index(step: float) -> int:
     return math.floor(math.log2(step) * STEPS_PER_OCTAVE)
 
 
+def step_of(index: int) -> float:
+    """Step of an index."""
+    return 2.0 ** (index / STEPS_PER_OCTAVE)
+
+
 @nb.njit(nogil=True, cache=True)
 def _rounding_error(values, step, dead_zone):
     total = 0.0
@@ -36,7 +41,7 @@ def first_guess(planes: list[np.ndarray], n_values: int, target: float, dead_zon
     low, high = step_index(target), step_index(target * 64)
     while high - low > 8:
         middle = (low + high) // 2
-        step = 2.0 ** (middle / STEPS_PER_OCTAVE)
+        step = step_of(middle)
         error = scale * sum(_rounding_error(v, step, dead_zone) for v in values)
         if error <= target * target:
             low = middle
