@@ -94,6 +94,8 @@ def test_tensor_latents_are_the_codec_latents(wavelet, use_dwt, shape):
     tensor = torch.from_numpy(frames).requires_grad_()
     latents = layout.latents(tensor)
     np.testing.assert_allclose(latents.detach(), layout.cells(frames)[:, :, :20], atol=2e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(layout.latents(tensor), latents, atol=0, rtol=0)
     latents.sum().backward()
     assert tensor.grad.abs().sum() > 0
 

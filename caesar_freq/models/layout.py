@@ -91,7 +91,9 @@ class Layout:
         kind = self.wavelet if self.use_dwt else "dct"
         down = _axis_matrix(rows * CELL, kind).to(x)
         across = _axis_matrix(columns * CELL, kind).to(x)
-        y = (down @ x @ across.T).reshape(-1, rows, CELL, columns, CELL)
+        # bfloat16 would spoil what is compared with the codec's own latents
+        with torch.autocast(x.device.type, enabled=False):
+            y = (down @ x @ across.T).reshape(-1, rows, CELL, columns, CELL)
         y = y.permute(0, 2, 4, 1, 3).reshape(-1, FREQUENCIES, rows, columns)
         order = torch.from_numpy(frequency_order()[: self.channels]).to(y.device)
         return y[:, order].reshape(*lead, self.channels, rows, columns)
