@@ -86,9 +86,10 @@ def test_bound_is_used_not_only_held(mode, bound):
         lambda: field((10, 30, 20)).astype(">f4"),
         lambda: field((6, 30, 20), dtype=np.float64) + 1e9,
         lambda: np.random.default_rng(0).standard_normal((3, 64, 64)).astype(np.float32),
+        lambda: np.multiply.outer(np.arange(6.0).reshape(2, 3), np.ones((5, 9, 9))),
     ],
     ids=["constant", "spike", "huge", "denormal", "alternating", "transposed", "strided",
-         "big-endian", "offset", "noise"],
+         "big-endian", "offset", "noise", "constant sections"],
 )  # fmt: skip
 @pytest.mark.parametrize("mode, bound", [("rel", 1e-3), ("nrmse", 1e-3), ("abs", 1e-2)])
 def test_adversarial_arrays(make, mode, bound):

@@ -29,7 +29,10 @@ def lagrangian(step: float) -> float:
 def sample(x: np.ndarray) -> np.ndarray:
     """Central part of `x` ``[T, H, W]`` of about `SAMPLE_VALUES` values, time kept longest."""
     frames, height, width = x.shape
-    frames = min(frames, max(64, SAMPLE_VALUES // (height * width)))
+    # whole long blocks: a few frames more would be cut into shorter ones
+    longest = TIME_BLOCKS[-1]
+    enough = max(longest, SAMPLE_VALUES // (height * width))
+    frames = min(frames, enough - enough % longest)
     side = max(64, int(np.sqrt(SAMPLE_VALUES / frames)))
     if height <= side:
         side = max(side, SAMPLE_VALUES // (frames * height))

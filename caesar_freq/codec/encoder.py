@@ -69,8 +69,8 @@ class Encoder:
     def encode_variable(self, chunks: list[Chunk]) -> tuple[Variable, list[Written]]:
         """Code the chunks of one variable under the header's bound."""
         variable = self._statistics(chunks)
-        if not _RANGE_LIMITS[0] < variable.range < _RANGE_LIMITS[1]:
-            # a range of 0: every chunk is constant
+        all_constant = all(c.constant for c in chunks)
+        if all_constant or not _RANGE_LIMITS[0] < variable.range < _RANGE_LIMITS[1]:
             return variable, self._map(
                 lambda c: c.write_constant() if c.constant else c.write_lossless(), chunks
             )
