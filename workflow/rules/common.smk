@@ -1,6 +1,9 @@
 # Checked settings, and functions of wildcards. Rules get only the keys they use: a change in one
 # phase's section then reruns that phase and what follows, nothing else.
 
+import os
+import sys
+
 from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
 
@@ -16,6 +19,12 @@ try:
     library.check_settings(config)
 except ConfigError as error:
     raise WorkflowError(f"config: {error}")
+
+# `python` in a rule is the one that runs Snakemake, with no environment activated; a conda
+# environment, where asked for, still goes first.
+os.environ["PATH"] = (
+    os.path.dirname(sys.executable) + os.pathsep + os.environ.get("PATH", "")
+)
 
 DATASETS = list(config["datasets"])
 
