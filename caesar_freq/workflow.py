@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,15 @@ def check_settings(config: Mapping[str, Any]) -> None:
         for path in data.get("files", []):
             if not Path(path).is_file():
                 raise ConfigError(f"datasets: {name} names {path}, which does not exist")
+
+
+def use_this_interpreter() -> None:
+    """Let ``python`` in a rule be the one that runs Snakemake, with no environment activated.
+
+    A conda environment, where the workflow is told to use one, still goes first.
+    """
+    folder = os.path.dirname(sys.executable)
+    os.environ["PATH"] = folder + os.pathsep + os.environ.get("PATH", "")
 
 
 def flags(config: Mapping[str, Any], phase: str) -> str:

@@ -1,9 +1,6 @@
 # Checked settings, and functions of wildcards. Rules get only the keys they use: a change in one
 # phase's section then reruns that phase and what follows, nothing else.
 
-import os
-import sys
-
 from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
 
@@ -20,11 +17,7 @@ try:
 except ConfigError as error:
     raise WorkflowError(f"config: {error}")
 
-# `python` in a rule is the one that runs Snakemake, with no environment activated; a conda
-# environment, where asked for, still goes first.
-os.environ["PATH"] = (
-    os.path.dirname(sys.executable) + os.pathsep + os.environ.get("PATH", "")
-)
+library.use_this_interpreter()
 
 DATASETS = list(config["datasets"])
 
