@@ -55,7 +55,10 @@ def merge(frequency: Path, diffusion: Path, distillation: Path) -> dict:
     state = {k: v.numpy() for k, v in parts[_FREQUENCY[0]]["model_state_dict"].items()}
     fingerprint = FrequencyModel.from_state_dict(state, str(frequency)).fingerprint
     layouts = {}
-    for path, kind, phase in ((diffusion, "teacher", "phase 2"), (distillation, "student", "phase 3")):
+    for path, kind, phase in (
+        (diffusion, "teacher", "phase 2"),
+        (distillation, "student", "phase 3"),
+    ):
         section, weights, layout_format = KINDS[kind]
         part = parts[section] = load_part(path, weights, layout_format, phase)
         layouts[path] = read_part(part, kind, path)[2]
@@ -103,7 +106,14 @@ def model_card(combined: dict, combined_path: Path, inputs: dict[str, Path],
     for section, path in inputs.items():
         history = path.parent / "history.csv"
         if history.is_file():
-            lines += [f"## Selection of {section}", "", "```", history.read_text().strip(), "```", ""]
+            lines += [
+                f"## Selection of {section}",
+                "",
+                "```",
+                history.read_text().strip(),
+                "```",
+                "",
+            ]
     for manifest in manifests:
         lines += [f"## Data: {manifest}", "", "```json", manifest.read_text().strip(), "```", ""]
     lines += ["## Settings", "", "```json", json.dumps(combined["config"], indent=1), "```", ""]
@@ -120,8 +130,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--freq_compressor_path", type=Path, required=True)
     parser.add_argument("--diffusion_path", type=Path, required=True)
     parser.add_argument("--distillation_path", type=Path, required=True)
-    parser.add_argument("--manifests", type=Path, nargs="*", default=[],
-                        help="split manifests to quote in the card")
+    parser.add_argument(
+        "--manifests", type=Path, nargs="*", default=[], help="split manifests to quote in the card"
+    )
     parser.add_argument("--output", type=Path, default=Path("checkpoints/combined_model.pth"))
     args = parser.parse_args(argv)
     combined = merge(args.freq_compressor_path, args.diffusion_path, args.distillation_path)

@@ -49,17 +49,30 @@ def parser() -> argparse.ArgumentParser:
     )
     add_common_args(out, "diffusion")
     group = out.add_argument_group("phase 2")
-    group.add_argument("--freq_compressor_path", type=Path, required=True,
-                       help="best_model.pth of phase 1, which decodes the keyframes")
+    group.add_argument(
+        "--freq_compressor_path",
+        type=Path,
+        required=True,
+        help="best_model.pth of phase 1, which decodes the keyframes",
+    )
     group.add_argument("--unet_dim", type=int, default=64, help="channels of the finest level")
-    group.add_argument("--dim_mults", type=int, nargs="+", default=[1, 2, 4, 8],
-                       help="channels of the levels in units of --unet_dim")
+    group.add_argument(
+        "--dim_mults",
+        type=int,
+        nargs="+",
+        default=[1, 2, 4, 8],
+        help="channels of the levels in units of --unet_dim",
+    )
     group.add_argument("--diffusion_steps", type=int, default=32, help="steps of the sampler")
     group.add_argument("--interpo_rate", type=int, default=3, help="distance of keyframes")
     group.add_argument("--n_frame", type=int, default=16, help="frames of a block")
     group.add_argument("--batch_size", type=int, default=4, help="blocks of an optimiser step")
-    group.add_argument("--evaluations", type=int, default=4,
-                       help="times validation blocks are coded to choose the best weights")
+    group.add_argument(
+        "--evaluations",
+        type=int,
+        default=4,
+        help="times validation blocks are coded to choose the best weights",
+    )
     return out
 
 

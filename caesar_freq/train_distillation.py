@@ -42,23 +42,41 @@ def parser() -> argparse.ArgumentParser:
     add_common_args(out, "distillation")
     switch = argparse.BooleanOptionalAction
     group = out.add_argument_group("phase 3")
-    group.add_argument("--freq_compressor_path", type=Path, required=True,
-                       help="best_model.pth of phase 1")
-    group.add_argument("--teacher_path", type=Path, required=True,
-                       help="diffusion_best.pth of phase 2")
+    group.add_argument(
+        "--freq_compressor_path", type=Path, required=True, help="best_model.pth of phase 1"
+    )
+    group.add_argument(
+        "--teacher_path", type=Path, required=True, help="diffusion_best.pth of phase 2"
+    )
     group.add_argument("--teacher_steps", type=int, default=32, help="sampler steps of the teacher")
     group.add_argument("--student_base_channels", type=int, default=64)
     group.add_argument("--student_channel_mults", type=int, nargs="+", default=[1, 2, 4])
     group.add_argument("--student_num_res_blocks", type=int, default=2)
-    group.add_argument("--use_perceptual_loss", action=switch, default=True,
-                       help="add the multi-scale term (default: on)")
-    group.add_argument("--use_frequency_loss", action=switch, default=True,
-                       help="add the spectral term (default: on)")
-    group.add_argument("--progressive", action=switch, default=False,
-                       help="halve the steps stage by stage (default: off)")
+    group.add_argument(
+        "--use_perceptual_loss",
+        action=switch,
+        default=True,
+        help="add the multi-scale term (default: on)",
+    )
+    group.add_argument(
+        "--use_frequency_loss",
+        action=switch,
+        default=True,
+        help="add the spectral term (default: on)",
+    )
+    group.add_argument(
+        "--progressive",
+        action=switch,
+        default=False,
+        help="halve the steps stage by stage (default: off)",
+    )
     group.add_argument("--batch_size", type=int, default=4, help="blocks of an optimiser step")
-    group.add_argument("--evaluations", type=int, default=4,
-                       help="times validation blocks are coded to choose the best weights")
+    group.add_argument(
+        "--evaluations",
+        type=int,
+        default=4,
+        help="times validation blocks are coded to choose the best weights",
+    )
     return out
 
 
@@ -71,9 +89,7 @@ def train(args: argparse.Namespace) -> Path:
     layout = distiller.layout
     n_steps, per_epoch = schedule(args, distiller.sampler)
     distiller.divide(n_steps)
-    validation = Validation(
-        args.val_data, layout, distiller.model, args.training_size, args.seed
-    )
+    validation = Validation(args.val_data, layout, distiller.model, args.training_size, args.seed)
     weights_count = sum(p.numel() for p in distiller.student.parameters())
     print(f"student of {weights_count:,} weights, stages {distiller.stages}", flush=True)
 

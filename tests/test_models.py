@@ -172,7 +172,9 @@ def test_velocity_round_trips():
     x0, noise = torch.randn(3, 2, 4, 3, 3), torch.randn(3, 2, 4, 3, 3)
     t, s = torch.tensor([0.25, 0.5, 0.9]), torch.tensor([0.1, 0.25, 0.5])
     x, y = noisy(x0, noise, t), noisy(x0, noise, s)
-    torch.testing.assert_close(implied_velocity(x, x0, t), velocity(x0, noise, t), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        implied_velocity(x, x0, t), velocity(x0, noise, t), atol=1e-5, rtol=0
+    )
     torch.testing.assert_close(implied_clean(x, y, t, s), x0, atol=1e-4, rtol=0)
 
 
@@ -209,6 +211,7 @@ def test_student_output_depends_on_every_keyframe():
     network = perturbed(MotionStudent(**STUDENT)).eval()
     keys, base = torch.randn(1, 3, 16, 16), torch.randn(1, 4, 16, 16)
     with torch.no_grad():
+
         def run(k):
             return network(k, base, torch.zeros_like(base), torch.ones(1), torch.zeros(1))
 

@@ -93,8 +93,15 @@ def test_documented_defaults(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags", [("--training_size", "128"), ("--lr", "-1"), ("--epochs", "0"),
-              ("--latent_channels", "300"), ("--max_steps", "-1"), ("--gpu_mem_gb", "nan")]
+    "flags",
+    [
+        ("--training_size", "128"),
+        ("--lr", "-1"),
+        ("--epochs", "0"),
+        ("--latent_channels", "300"),
+        ("--max_steps", "-1"),
+        ("--gpu_mem_gb", "nan"),
+    ],
 )
 def test_contradictory_flags_are_named(tmp_path, flags):
     with pytest.raises(ConfigError, match=flags[0]):

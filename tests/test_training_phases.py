@@ -129,7 +129,9 @@ def test_results_load_safely_and_leave_no_resume_folder(run):
 
 def kill_and_resume(module, flags, path):
     """Weights of an undisturbed run, and of one that SIGKILL struck."""
-    main = {"train_diffusion": train_diffusion, "train_distillation": train_distillation}[module].main
+    main = {"train_diffusion": train_diffusion, "train_distillation": train_distillation}[
+        module
+    ].main
     results = []
     for name in ("whole", "killed"):
         out = path / name
@@ -165,7 +167,9 @@ def test_stop_signal_saves_and_says_how_to_go_on(run, tmp_path):
     _, teacher, _ = run
     command = [sys.executable, "-m", "caesar_freq.train_diffusion", *teacher, "--max_steps", "4000",
                "--output_dir", str(tmp_path)]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
     while not list(tmp_path.glob("resume/*/last.ckpt")) and process.poll() is None:
         time.sleep(0.02)
     process.terminate()
@@ -222,7 +226,9 @@ def test_student_refuses_a_wrong_teacher(run, tmp_path):
         train_distillation.main([*wrong, "--freq_compressor_path", str(cfm) + ".gone"])
 
 
-@pytest.mark.parametrize("flags", [("--n_frame", "8"), ("--dim_mults", "0"), ("--evaluations", "0")])
+@pytest.mark.parametrize(
+    "flags", [("--n_frame", "8"), ("--dim_mults", "0"), ("--evaluations", "0")]
+)
 def test_impossible_teacher_flags_are_named(flags, run, tmp_path):
     with pytest.raises(ConfigError, match=flags[0]):
         train_diffusion.main([*run[1], *flags, "--output_dir", str(tmp_path)])

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from caesar_freq.codec.chunk import SEGMENTS, VOLUME, Chunk, Written, pointwise_bound, span
 from caesar_freq.codec.choose import SPATIAL, choose_transform, lagrangian, sample
+from caesar_freq.codec.chunk import SEGMENTS, VOLUME, Chunk, Written, pointwise_bound, span
 from caesar_freq.codec.coders import (
     PLAIN,
     STUDENT,

@@ -11,9 +11,9 @@ import google_crc32c
 import numpy as np
 
 from caesar_freq.codec.census import chunk_census
+from caesar_freq.codec.choose import SPATIAL
 from caesar_freq.codec.chunk import Chunk, Written, read_chunk, span
 from caesar_freq.codec.chunks import boxes, five_dimensional
-from caesar_freq.codec.choose import SPATIAL
 from caesar_freq.codec.coders import STUDENT, TEACHER, Predictor
 from caesar_freq.codec.encoder import STRATEGIES, Encoder
 from caesar_freq.codec.header import DTYPES, MODES, Header
@@ -150,8 +150,7 @@ def _needs_double(array: np.ndarray, options: Options) -> bool:
     cube = array.reshape(five_dimensional(array.shape))
     finite = np.isfinite(cube)
     spread = max(
-        span(part[ok].min(), part[ok].max()) if ok.any() else 0.0
-        for part, ok in zip(cube, finite)
+        span(part[ok].min(), part[ok].max()) if ok.any() else 0.0 for part, ok in zip(cube, finite)
     )
     return options.mode == "abs" and options.bound < _DOUBLE_POINTWISE * spread
 

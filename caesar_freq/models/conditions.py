@@ -81,9 +81,9 @@ class Conditions:
         c = self.layout.channels
         out = np.zeros((*self.latents.shape[:1], self.layout.n_frame, *latents.shape[2:]),
                        np.float32)  # fmt: skip
-        out[:, list(self.layout.missing)] = (
-            latents - self.base_cells[:, :, :c]
-        ) / self.scale[:, None, None]
+        out[:, list(self.layout.missing)] = (latents - self.base_cells[:, :, :c]) / self.scale[
+            :, None, None
+        ]
         out = np.ascontiguousarray(out.transpose(0, 2, 1, 3, 4))
         return torch.from_numpy(out).to(self.latents.device)
 

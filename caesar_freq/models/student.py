@@ -128,8 +128,11 @@ class MotionStudent(nn.Module):
         height, width = around.shape[-2:]
         x = _pad(torch.cat([around, base, noisy], 1), self.multiple)
         angle = math.pi / 2 * t
-        embedding = self.embed(torch.stack(
-            [t, torch.sin(angle), torch.cos(angle), relative / 4, (relative / 4) ** 2], 1))
+        embedding = self.embed(
+            torch.stack(
+                [t, torch.sin(angle), torch.cos(angle), relative / 4, (relative / 4) ** 2], 1
+            )
+        )
         y = self._unet(functional.pixel_unshuffle(x, _PATCH), embedding).float()
         y = y.unflatten(1, (self.between, self.outputs))
         flow = _upsample(y[:, :, :4], height, width) * _FLOW_UNIT

@@ -89,9 +89,7 @@ class WienerFit:
         mean_energy = np.trace(self.gram, axis1=2, axis2=3) / n_keys
         ridge = (_RIDGE * mean_energy + 1e-12)[..., None, None]
         linear = self.layout.linear_weights().T
-        weights = np.linalg.solve(
-            self.gram + ridge * np.eye(n_keys), self.cross + ridge * linear
-        )
+        weights = np.linalg.solve(self.gram + ridge * np.eye(n_keys), self.cross + ridge * linear)
         left = self.energy - 2 * (weights * self.cross).sum(2)
         left += np.einsum("sfkm,sfkl,sflm->sfm", weights, self.gram, weights)
         c = self.layout.channels

@@ -30,39 +30,101 @@ def add_common_args(parser: argparse.ArgumentParser, phase: str) -> None:
     own = PHASES[phase]
     switch = argparse.BooleanOptionalAction
     data = parser.add_argument_group("data")
-    data.add_argument("--train_data", nargs="+", required=True, type=Path, metavar="NPZ",
-                      help="training files, key 'data', [variables, sections, time, height, width]")
-    data.add_argument("--val_data", nargs="+", required=True, type=Path, metavar="NPZ",
-                      help="validation files, used to select the best model")
-    data.add_argument("--training_size", type=int, default=256,
-                      help="height and width of the tiles that training draws (default: 256)")
+    data.add_argument(
+        "--train_data",
+        nargs="+",
+        required=True,
+        type=Path,
+        metavar="NPZ",
+        help="training files, key 'data', [variables, sections, time, height, width]",
+    )
+    data.add_argument(
+        "--val_data",
+        nargs="+",
+        required=True,
+        type=Path,
+        metavar="NPZ",
+        help="validation files, used to select the best model",
+    )
+    data.add_argument(
+        "--training_size",
+        type=int,
+        default=256,
+        help="height and width of the tiles that training draws (default: 256)",
+    )
     latent = parser.add_argument_group("transform")
-    latent.add_argument("--wavelet", choices=("haar", "cdf97"), default="haar",
-                        help="wavelet of the one-level transform (default: haar)")
-    latent.add_argument("--use_dwt", action=switch, default=True,
-                        help="wavelet transform before the block DCT (default: on)")
-    latent.add_argument("--latent_channels", type=int, default=32,
-                        help="lowest-frequency coefficients per cell (default: 32)")
-    latent.add_argument("--low_freq_size", type=int, default=16,
-                        help="cells along one side of a training tile (default: 16)")
+    latent.add_argument(
+        "--wavelet",
+        choices=("haar", "cdf97"),
+        default="haar",
+        help="wavelet of the one-level transform (default: haar)",
+    )
+    latent.add_argument(
+        "--use_dwt",
+        action=switch,
+        default=True,
+        help="wavelet transform before the block DCT (default: on)",
+    )
+    latent.add_argument(
+        "--latent_channels",
+        type=int,
+        default=32,
+        help="lowest-frequency coefficients per cell (default: 32)",
+    )
+    latent.add_argument(
+        "--low_freq_size",
+        type=int,
+        default=16,
+        help="cells along one side of a training tile (default: 16)",
+    )
     loop = parser.add_argument_group("training")
     loop.add_argument("--epochs", type=int, default=100, help="passes over the data (default: 100)")
-    loop.add_argument("--max_steps", type=int, default=0,
-                      help="cap on optimiser steps of this run, 0 = none (default: 0)")
+    loop.add_argument(
+        "--max_steps",
+        type=int,
+        default=0,
+        help="cap on optimiser steps of this run, 0 = none (default: 0)",
+    )
     loop.add_argument("--lr", type=float, default=1e-4, help="peak learning rate (default: 1e-4)")
-    loop.add_argument("--seed", type=int, default=42, help="seed of everything random (default: 42)")
-    loop.add_argument("--num_workers", type=int, default=2,
-                      help="threads that prepare batches ahead; never changes results (default: 2)")
-    loop.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cuda",
-                      help="where to train; auto takes a GPU if there is one (default: cuda)")
-    loop.add_argument("--gpu_mem_gb", type=float, default=own["gpu_mem_gb"],
-                      help=f"memory budget in GB (default: {own['gpu_mem_gb']:g})")
-    loop.add_argument("--resume", action=switch, default=True,
-                      help="continue an interrupted run of the same settings (default: on)")
-    loop.add_argument("--checkpoint_every", type=int, default=100,
-                      help="optimiser steps between resume checkpoints (default: 100)")
-    loop.add_argument("--output_dir", type=Path, default=Path(own["output_dir"]),
-                      help=f"folder of the results (default: {own['output_dir']})")
+    loop.add_argument(
+        "--seed", type=int, default=42, help="seed of everything random (default: 42)"
+    )
+    loop.add_argument(
+        "--num_workers",
+        type=int,
+        default=2,
+        help="threads that prepare batches ahead; never changes results (default: 2)",
+    )
+    loop.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="cuda",
+        help="where to train; auto takes a GPU if there is one (default: cuda)",
+    )
+    loop.add_argument(
+        "--gpu_mem_gb",
+        type=float,
+        default=own["gpu_mem_gb"],
+        help=f"memory budget in GB (default: {own['gpu_mem_gb']:g})",
+    )
+    loop.add_argument(
+        "--resume",
+        action=switch,
+        default=True,
+        help="continue an interrupted run of the same settings (default: on)",
+    )
+    loop.add_argument(
+        "--checkpoint_every",
+        type=int,
+        default=100,
+        help="optimiser steps between resume checkpoints (default: 100)",
+    )
+    loop.add_argument(
+        "--output_dir",
+        type=Path,
+        default=Path(own["output_dir"]),
+        help=f"folder of the results (default: {own['output_dir']})",
+    )
 
 
 def check_common_args(args: argparse.Namespace) -> None:

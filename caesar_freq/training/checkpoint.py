@@ -138,8 +138,11 @@ class StopHandler:
     def exit(self, path: Path) -> None:
         """Leave with the conventional 128 + signal and say how to go on; `path` was just saved."""
         name = signal.Signals(self.signal).name
-        print(f"stopped by {name}; state saved in {path}, run the same command to continue",
-              file=sys.stderr, flush=True)
+        print(
+            f"stopped by {name}; state saved in {path}, run the same command to continue",
+            file=sys.stderr,
+            flush=True,
+        )
         sys.exit(128 + self.signal)
 
 

@@ -103,7 +103,9 @@ class Distiller:
         stage = min(step // self.stage_steps, len(self.stages) - 1)
         if stage != self.stage:
             self.restore({"stage": stage, "before": average})
-            print(f"step {step}: {2 * self.stages[stage]} steps into {self.stages[stage]}", flush=True)
+            print(
+                f"step {step}: {2 * self.stages[stage]} steps into {self.stages[stage]}", flush=True
+            )
 
     def state(self) -> dict:
         """Stage and the student that teaches in it."""
@@ -156,8 +158,10 @@ class Distiller:
         others = ((target - truth) ** 2).mean(axes)
         trust = (1 - others / own.clamp(min=1e-20)).clamp(min=0)
         per_value = answer[0].numel() / frames[0].numel()
-        return TEACHER_WEIGHT * per_value * squared_error(
-            answer, target, (trust * weight.flatten())[:, None, None, None, None]
+        return (
+            TEACHER_WEIGHT
+            * per_value
+            * squared_error(answer, target, (trust * weight.flatten())[:, None, None, None, None])
         )
 
     @torch.no_grad()

@@ -78,7 +78,9 @@ def decode_keyframes(blocks: np.ndarray, layout: Layout, step: float, model: Fre
     return out
 
 
-def draw_step(seed: int, step: int, low: float = STEP_RANGE[0], high: float = STEP_RANGE[1]) -> float:
+def draw_step(
+    seed: int, step: int, low: float = STEP_RANGE[0], high: float = STEP_RANGE[1]
+) -> float:
     """Log-uniform quantisation step of a training step."""
     rng = np.random.default_rng([seed, step, 1])
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))

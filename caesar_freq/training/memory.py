@@ -33,7 +33,9 @@ def cap_memory(device: torch.device, budget_gb: float) -> None:
     torch.cuda.set_per_process_memory_fraction(min(1.0, budget_gb * _GB / total), device)
 
 
-def micro_batch(device: torch.device, batch: int, budget_gb: float, probe: Callable[[], None]) -> int:
+def micro_batch(
+    device: torch.device, batch: int, budget_gb: float, probe: Callable[[], None]
+) -> int:
     """Largest part of `batch` whose training step fits the budget.
 
     Parameters
