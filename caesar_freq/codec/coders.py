@@ -19,7 +19,7 @@ from caesar_freq.errors import CorruptStreamError, ModelError
 from caesar_freq.transform.blocks import Transform
 
 #: Keyframes are coded at this part of the step, as they also serve the frames between them
-#: (measured optimum on turbulence: shared research, 0.62).
+#: (the optimum measured on simulated turbulence).
 KEYFRAME_STEP = 0.62
 PLAIN, STUDENT, TEACHER = 0, 1, 2
 MODE_NAMES = {PLAIN: "plain", STUDENT: "student", TEACHER: "teacher"}

@@ -243,13 +243,6 @@ class VolumeEncoder:
         )[0]
 
 
-def simulate(
-    x: np.ndarray, step: float, transform: Transform, model: FrequencyModel, nrmse: float = 1e-3
-) -> np.ndarray:
-    """Decoded version of `x` ``[T, H, W]`` at `step` (dead zone for the error `nrmse`)."""
-    return VolumeEncoder(x, transform, model).simulate(step, model.dead_zone_at(nrmse))
-
-
 def training_rows(
     x: np.ndarray,
     step: float,
