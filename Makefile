@@ -1,5 +1,7 @@
 # All set-up happens in .venv; every target may be run again and reuses what is there.
 PYTHON ?= python3
+# folder of .npz files that `make bench` measures
+DATA ?= data/bench
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -27,7 +29,7 @@ format: $(READY)
 	$(BIN)/snakefmt workflow
 
 bench: $(READY)
-	$(BIN)/python benchmarks/peers.py --data_dir data/bench
+	$(BIN)/python benchmarks/peers.py --data_dir $(DATA)
 
 base-model: $(READY)
 	$(BIN)/python benchmarks/train_base.py
