@@ -66,15 +66,6 @@ def keep_slices(source: Sections, decoded: np.ndarray, path: Path) -> None:
         )
 
 
-def finite(value: Any) -> Any:
-    """`value` for JSON, which has no infinity (PSNR without loss) and no nan: both become None."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def in_words(record: dict) -> str:
     """One line on a record."""
     head = "{dataset} {codec} {criterion} {target:g}: ".format(**record)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from caesar_freq.codec.special import special_mask
+from caesar_freq.data.sections import missing
 from caesar_freq.errors import InputError
 
 
@@ -82,7 +82,7 @@ def variable_ranges(array: np.ndarray, fill_value: float | None = None) -> np.nd
 
 def valid_values(array: np.ndarray, fill_value: float | None = None) -> np.ndarray:
     """True where `array` is finite and not the fill value."""
-    return ~special_mask(array, fill_value)
+    return ~missing(array, fill_value)
 
 
 def distortion(

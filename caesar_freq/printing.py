@@ -12,7 +12,7 @@ def show(values: Mapping[str, Any], as_json: bool) -> None:
     """Print `values` as JSON, or as one line per name with a line for each entry of a table."""
     if as_json:
         # JSON has no infinity and no NaN: the PSNR of a lossless file is null
-        print(json.dumps(_finite(values), indent=2, allow_nan=False))
+        print(json.dumps(finite(values), indent=2, allow_nan=False))
         return
     for name, value in values.items():
         rows = (
@@ -23,11 +23,12 @@ def show(values: Mapping[str, Any], as_json: bool) -> None:
             name = ""
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """`value` for JSON, which has no infinity (PSNR without loss) and no nan: both become None."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

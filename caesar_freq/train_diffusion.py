@@ -17,12 +17,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from caesar_freq.atomic import atomic_path
 from caesar_freq.codec.model import load_frequency_model
 from caesar_freq.data.blocks import BlockSampler
 from caesar_freq.errors import ConfigError, run_main
 from caesar_freq.models.diffusion import noisy, velocity
-from caesar_freq.models.predictor import KINDS, Predictor
+from caesar_freq.models.predictor import Predictor
 from caesar_freq.models.unet3d import Unet3D
 from caesar_freq.training.args import add_common_args, check_common_args, resolve_device
 from caesar_freq.training.checkpoint import Checkpointer, file_digests
@@ -34,10 +33,8 @@ from caesar_freq.training.generative import (
     fit_wiener,
     layout_of,
     make_batch,
-    wiener_tensors,
 )
-from caesar_freq.training.history import write_history
-from caesar_freq.training.loop import Task, noise_for, run
+from caesar_freq.training.loop import Task, noise_for, run, write_phase
 from caesar_freq.training.losses import squared_error
 from caesar_freq.training.memory import cap_memory
 
@@ -154,17 +151,15 @@ def train(args: argparse.Namespace) -> Path:
     keeper = Checkpointer(args.output_dir, settings, args.checkpoint_every)
     task = Task(network, batch, loss, evaluate)
     progress = run(task, args, keeper, n_steps, per_epoch, device, args.evaluations)
-    _, key, layout_format = KINDS["teacher"]
     result = args.output_dir / "diffusion_best.pth"
-    with atomic_path(result) as temporary:
-        torch.save({
-            key: {k: v.cpu() for k, v in progress.best.items()},
-            "wiener": wiener_tensors(wiener),
-            "config": {**settings, "network": architecture, "layout": asdict(layout),
-                       "frequency_model": model.fingerprint, "noise_scale": 0.0},
-            "format": layout_format,
-        }, temporary)  # fmt: skip
-    write_history(args.output_dir / "history.csv", progress.history)
+    config = {
+        **settings,
+        "network": architecture,
+        "layout": asdict(layout),
+        "frequency_model": model.fingerprint,
+        "noise_scale": 0.0,
+    }
+    write_phase("teacher", result, progress, wiener, config)
     keeper.clear()
     return result
 

@@ -17,20 +17,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from caesar_freq.atomic import atomic_path
 from caesar_freq.errors import ConfigError, run_main
-from caesar_freq.models.predictor import KINDS, Predictor
+from caesar_freq.models.predictor import Predictor
 from caesar_freq.models.student import MotionStudent
 from caesar_freq.train_diffusion import schedule, settings_of
 from caesar_freq.training.args import add_common_args, check_common_args, resolve_device
 from caesar_freq.training.checkpoint import Checkpointer
 from caesar_freq.training.distiller import Distiller
-from caesar_freq.training.generative import Validation, wiener_tensors
-from caesar_freq.training.history import write_history
-from caesar_freq.training.loop import Task, run
+from caesar_freq.training.generative import Validation
+from caesar_freq.training.loop import Task, run, write_phase
 from caesar_freq.training.memory import cap_memory
 
 
@@ -104,17 +101,14 @@ def train(args: argparse.Namespace) -> Path:
     task = Task(distiller.student, distiller.batch, distiller.loss, evaluate,
                 distiller.begin, distiller.state, distiller.restore)  # fmt: skip
     progress = run(task, args, keeper, n_steps, per_epoch, device, args.evaluations)
-    _, key, layout_format = KINDS["student"]
     result = args.output_dir / "student_best.pth"
-    with atomic_path(result) as temporary:
-        torch.save({
-            key: {k: v.cpu() for k, v in progress.best.items()},
-            "wiener": wiener_tensors(distiller.wiener),
-            "config": {**settings, "network": distiller.architecture, "layout": asdict(layout),
-                       "frequency_model": distiller.model.fingerprint},
-            "format": layout_format,
-        }, temporary)  # fmt: skip
-    write_history(args.output_dir / "history.csv", progress.history)
+    config = {
+        **settings,
+        "network": distiller.architecture,
+        "layout": asdict(layout),
+        "frequency_model": distiller.model.fingerprint,
+    }
+    write_phase("student", result, progress, distiller.wiener, config)
     keeper.clear()
     return result
 

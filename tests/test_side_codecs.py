@@ -15,7 +15,8 @@ from caesar_freq.codec.entropy_side import decode_ints, encode_ints
 from caesar_freq.codec.lossless import decode_lossless, encode_lossless
 from caesar_freq.codec.outliers import decode_outliers, encode_outliers
 from caesar_freq.codec.packing import Reader, varint
-from caesar_freq.codec.special import encode_special, restore_special, special_mask
+from caesar_freq.codec.special import encode_special, restore_special
+from caesar_freq.data.sections import missing
 from caesar_freq.entropy.mask import decode_mask, encode_mask
 from caesar_freq.errors import CorruptStreamError
 
@@ -339,7 +340,7 @@ class TestSpecial:
         x = with_patterns(shape, dtype, places, PATTERNS[dtype])
         if fill is not None:
             x.ravel()[::5] = fill
-        mask = special_mask(x, fill)
+        mask = missing(x, fill)
         expected = ~np.isfinite(x) | (x == fill if fill is not None else False)
         np.testing.assert_array_equal(mask, expected)
         if not mask.any():
@@ -352,15 +353,15 @@ class TestSpecial:
     def test_more_kinds_than_a_table_holds_return(self):
         payloads = np.arange(2000, dtype=np.uint32).reshape(2, 20, 50) + 0x7FC00000
         x = payloads.view(np.float32)
-        restored = restore_special(np.zeros_like(x), encode_special(x, special_mask(x, None)))
+        restored = restore_special(np.zeros_like(x), encode_special(x, missing(x, None)))
         np.testing.assert_array_equal(bits(restored), payloads)
 
     def test_the_fill_value_is_meant_in_the_dtype_of_the_data(self):
         fill = 9.969209968386869e36  # default fill value of NetCDF, a float64 here
         x = np.array([[[1, np.float32(fill), 2]]], np.float32)
-        np.testing.assert_array_equal(special_mask(x, fill), [[[False, True, False]]])
+        np.testing.assert_array_equal(missing(x, fill), [[[False, True, False]]])
         # beyond float32 it means infinity, which is special anyway
-        assert not special_mask(np.ones((1, 1, 3), np.float32), 1e300).any()
+        assert not missing(np.ones((1, 1, 3), np.float32), 1e300).any()
 
     def test_a_static_mask_costs_one_frame(self):
         land = smooth((1, 80, 90)) > 0
@@ -390,7 +391,7 @@ class TestSpecial:
         x = with_patterns(
             (4, 9, 10), np.float32, [(i * 7, i) for i in range(25)], SPECIAL_PATTERNS[np.float32]
         )
-        return encode_special(x, special_mask(x, None))
+        return encode_special(x, missing(x, None))
 
     @given(st.integers(0, 10**6), st.integers(0, 7))
     @settings(max_examples=200, deadline=None)

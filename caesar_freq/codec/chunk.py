@@ -19,8 +19,9 @@ from caesar_freq.codec.lossless import decode_lossless, encode_lossless
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.pointwise import correct, decode_corrections, working_bound
-from caesar_freq.codec.special import encode_special, restore_special, special_mask
+from caesar_freq.codec.special import encode_special, restore_special
 from caesar_freq.data.filling import fill_masked
+from caesar_freq.data.sections import missing
 from caesar_freq.errors import CorruptStreamError
 
 CONSTANT, LOSSLESS, VOLUME, SEGMENTS = 0, 1, 2, 3
@@ -69,7 +70,7 @@ class Chunk:
 
     def __init__(self, values: np.ndarray, box: Box, fill_value: float | None) -> None:
         self.values, self.box = values, box
-        self.mask = special_mask(values, fill_value)
+        self.mask = missing(values, fill_value)
         self.special = encode_special(values, self.mask) if self.mask.any() else b""
         self.good = values[~self.mask]
 

@@ -17,15 +17,6 @@ def _bits(values: np.ndarray) -> np.ndarray:
     return values.view(np.uint32 if values.dtype == np.float32 else np.uint64)
 
 
-def special_mask(values: np.ndarray, fill_value: float | None) -> np.ndarray:
-    """True where `values` are NaN, infinite or equal to `fill_value` (rounded to their dtype)."""
-    mask = ~np.isfinite(values)
-    if fill_value is not None:
-        with np.errstate(over="ignore"):
-            mask |= values == values.dtype.type(fill_value)
-    return mask
-
-
 def encode_special(values: np.ndarray, mask: np.ndarray) -> bytes:
     """Mask and exact masked bits of `values` ``[T, H, W]`` (native float32 or float64).
 

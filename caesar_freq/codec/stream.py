@@ -18,6 +18,7 @@ from caesar_freq.codec.coders import STUDENT, TEACHER, Predictor
 from caesar_freq.codec.encoder import STRATEGIES, Encoder
 from caesar_freq.codec.header import DTYPES, MODES, Header
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.data.sections import missing
 from caesar_freq.errors import CorruptStreamError, InputError, ModelError
 
 #: Bounds below which the transform works in float64 (pointwise and RMS, relative to the range).
@@ -172,9 +173,7 @@ def bound_holds(before, after, mode: str, bound: float, fill_value: float | None
     bits = np.uint32 if before.dtype == np.float32 else np.uint64
     if mode == "lossless" or bound == 0:
         return bool(np.array_equal(before.view(bits), after.view(bits)))
-    masked = ~np.isfinite(before)
-    if fill_value is not None:
-        masked |= before == before.dtype.type(fill_value)
+    masked = missing(before, fill_value)
     if not np.array_equal(before[masked].view(bits), after[masked].view(bits)):
         return False
     good, got = (a[~masked].astype(np.float64) for a in (before, after))

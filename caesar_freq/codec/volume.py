@@ -53,14 +53,11 @@ class VolumeCode:
         Everything `decode_volume` needs besides transform, step and model.
     levels, bins : int32 and uint8 arrays
         Quantised levels and their scale bins, for `reconstruct`.
-    end_of_block_bytes : int
-        Part of `data` that says where each cell ends.
     """
 
     data: bytes
     levels: np.ndarray
     bins: np.ndarray
-    end_of_block_bytes: int
 
 
 class _Blocks:
@@ -152,7 +149,7 @@ def encode_levels(
     stream = np.uint64(state).astype("<u8").tobytes() + words[:n_words].astype("<u4").tobytes()
     if n_ops == 0:
         stream = b""
-    return VolumeCode(head + end_of_block + stream, q, bins, len(head) + len(end_of_block))
+    return VolumeCode(head + end_of_block + stream, q, bins)
 
 
 def decode_volume(

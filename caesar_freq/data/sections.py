@@ -44,7 +44,8 @@ def missing(values: np.ndarray, fill_value: float | None) -> np.ndarray:
     """Where `values` hold no number: NaN, infinity or `fill_value` (in the dtype of `values`)."""
     mask = ~np.isfinite(values)
     if fill_value is not None:
-        mask |= values == values.dtype.type(fill_value)
+        with np.errstate(over="ignore"):  # a fill value beyond float32 marks the infinities there
+            mask |= values == values.dtype.type(fill_value)
     return mask
 
 

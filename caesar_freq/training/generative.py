@@ -209,8 +209,3 @@ class MovingAverage:
         decay = min(self.decay, (step + 1) / (step + 10))
         for name, value in network.state_dict().items():
             self.weights[name].lerp_(value, 1 - decay)
-
-
-def wiener_tensors(wiener: Wiener) -> dict[str, Tensor]:
-    """Baseline as tensors for a checkpoint."""
-    return {name: torch.from_numpy(value) for name, value in vars(wiener).items()}

@@ -10,13 +10,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from caesar_freq.atomic import atomic_path
+from caesar_freq.models.predictor import KINDS
+from caesar_freq.models.wiener import Wiener
 from caesar_freq.training.checkpoint import Checkpointer, install_stop_handler
 from caesar_freq.training.generative import Batch, MovingAverage
+from caesar_freq.training.history import write_history
 from caesar_freq.training.memory import micro_batch
 
 _WARM_UP = 50
@@ -194,3 +199,16 @@ def noise_for(seed: int, step: int, shape: tuple[int, ...], device) -> tuple[Ten
     noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)).to(device)
     times = torch.from_numpy(rng.random(shape[0], dtype=np.float32)).to(device)
     return noise, times
+
+
+def write_phase(kind: str, path: Path, progress: Progress, wiener: Wiener, config: dict) -> None:
+    """Write a phase's best weights with all that `models.predictor` needs, and its history."""
+    _, key, layout_format = KINDS[kind]
+    with atomic_path(path) as temporary:
+        torch.save({
+            key: {name: tensor.cpu() for name, tensor in progress.best.items()},
+            "wiener": {name: torch.from_numpy(value) for name, value in vars(wiener).items()},
+            "config": config,
+            "format": layout_format,
+        }, temporary)  # fmt: skip
+    write_history(path.parent / "history.csv", progress.history)
