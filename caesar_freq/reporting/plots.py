@@ -28,6 +28,8 @@ COLOURS = {
     "sperr": "#E69F00",
     "zfp": "#7F7F7F",
     "zstd": "#000000",
+    "tthresh": "#8C6BB1",
+    "ebcc": "#A6761D",
 }
 _STREAM_COLOURS = {
     "coefficients": "#0072B2",
