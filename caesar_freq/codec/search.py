@@ -10,8 +10,8 @@ import numpy as np
 
 #: Steps are ``2 ** (index / 512)``.
 STEPS_PER_OCTAVE = 512
-#: No search starts above this step, so that none leaves the range of floats.
-_LARGEST_STEP = 2.0**800
+#: No search starts above this step, so that no square of a step leaves the range of floats.
+_LARGEST_STEP = 2.0**300
 _CLOSE = 0.998
 _MAX_ROUNDS = 9
 
