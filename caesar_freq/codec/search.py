@@ -10,15 +10,13 @@ import numpy as np
 
 #: Steps are ``2 ** (index / 512)``.
 STEPS_PER_OCTAVE = 512
-#: No search starts above this step, so that no square of a step leaves the range of floats.
-_LARGEST_STEP = 2.0**300
 _CLOSE = 0.998
 _MAX_ROUNDS = 9
 
 
 def step_index(step: float) -> int:
-    """Index of the largest step not above `step`, which may be infinite."""
-    return math.floor(math.log2(min(step, _LARGEST_STEP)) * STEPS_PER_OCTAVE)
+    """Index of the largest step not above `step`."""
+    return math.floor(math.log2(step) * STEPS_PER_OCTAVE)
 
 
 def step_of(index: int) -> float:
