@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import peers as peers_bench
 import peers_report
 import simulated
+import speed
 
 
 @pytest.fixture
@@ -123,3 +124,35 @@ def test_simulated_fields_are_alive_and_come_again(name):
     change = np.abs(np.diff(field, axis=2)).mean(axis=(1, 2, 3, 4))
     assert (change > 1e-3 * field.std(axis=(1, 2, 3, 4))).all()
     np.testing.assert_array_equal(field[..., :8, :8], simulated.SETS[name]()[..., :8, :8])
+
+
+def test_speeds_are_compared_within_a_round():
+    times = {
+        "CAESAR-Freq, 1 thread": {"encode": [4.0, 8.0, 4.0], "decode": [2.0, 2.0, 2.0]},
+        "SZ3": {"encode": [1.0, 4.0, 2.0], "decode": [1.0, 1.0, 1.0]},
+        "SPERR": {"encode": [2.0, 8.0, 4.0], "decode": [4.0, 4.0, 4.0]},
+    }
+    for one in times.values():
+        one |= {"cr": 10.0, "nrmse": 1e-3}
+    assert speed.relative(times, "CAESAR-Freq, 1 thread", "SZ3", "encode") == 0.5
+    peaks = {name: {"encode": 3.0, "decode": 2.0} for name in times}
+    starts = {"--version": 0.1, "--version imports": "[]", "info": 0.2, "info imports": "['numba']"}
+    text = speed.table(times, peaks, starts, 16.0)
+    assert (
+        "| CAESAR-Freq, 1 thread | 10.00 | 0.001 | 4.0 | 8.0 | 0.50 | 0.50 | 1.00 | 2.00 |" in text
+    )
+    assert "`caesar-freq info`: 0.20 s; of torch, numba, scipy it imports ['numba']" in text
+    assert speed.plot(times, 16.0).startswith(b"\x89PNG")
+
+
+def test_every_codec_that_is_timed_keeps_the_target():
+    rng = np.random.default_rng(0)
+    t, y, x = np.meshgrid(np.arange(16.0), np.arange(24.0), np.arange(20.0), indexing="ij")
+    field = np.sin(0.3 * x + 0.2 * t) * np.cos(0.2 * y) + 0.01 * rng.standard_normal(x.shape)
+    array = field.astype(np.float32)[None, None]
+    codecs = speed.ours() | {name: speed.peer(name, array) for name in speed.PEERS}
+    times = speed.rounds(codecs, array, 2)
+    assert len(times) >= 4
+    for one in times.values():
+        assert len(one["encode"]) == len(one["decode"]) == 2
+        assert one["nrmse"] <= speed.TARGET and one["cr"] > 1
