@@ -12,9 +12,9 @@ setup(
             "caesar_freq.kernels._native",
             sources=[
                 f"caesar_freq/kernels/{name}.c"
-                for name in ("module", "network", "coder", "quantise")
+                for name in ("module", "network", "coder", "quantise", "dct")
             ],
-            depends=["caesar_freq/kernels/kernels.h"],
+            depends=["caesar_freq/kernels/kernels.h", "caesar_freq/kernels/dct_of.h"],
             extra_compile_args=FLAGS,
             optional=True,
         )
