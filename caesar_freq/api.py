@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -13,10 +14,13 @@ from caesar_freq.codec.census import chunk_census
 from caesar_freq.codec.choose import SPATIAL
 from caesar_freq.codec.chunks import boxes, five_dimensional
 from caesar_freq.codec.coders import Predictor
+from caesar_freq.codec.container import Container
+from caesar_freq.codec.decoder import decode_array
 from caesar_freq.codec.header import Header
 from caesar_freq.codec.model import FrequencyModel, load_frequency_model
 from caesar_freq.codec.packing import Reader, varint
-from caesar_freq.codec.stream import Options, decode_array, encode_array
+from caesar_freq.codec.region import Range, Region
+from caesar_freq.codec.stream import Options, encode_array
 from caesar_freq.errors import ModelError
 
 _SET_MAGIC = b"CFS1"
@@ -93,17 +97,28 @@ def encode(
 
 
 def decode(
-    data: bytes,
+    data: bytes | memoryview | BinaryIO,
     *,
+    variables: list[int] | Range = None,
+    sections: Range = None,
+    frames: Range = None,
+    rows: Range = None,
+    columns: Range = None,
     generator: Predictor | Iterable[Predictor] | None = None,
     model: str | Path | FrequencyModel | None = None,
     threads: int | None = None,
 ) -> np.ndarray:
-    """Inverse of `encode`: the array in its shape and dtype (native byte order).
+    """Inverse of `encode`: the array in its shape and dtype (native byte order), or a part of it.
 
     Parameters
     ----------
-    data : bytes
+    data : bytes, memoryview, mmap or seekable binary file
+        Of a file, only the header and the chunks that are needed are read.
+    variables, sections, frames, rows, columns : slice, (start, stop) or int, optional
+        Part of each axis to decode, as in Python: negative numbers count from the end, ends may
+        be None, steps other than 1 are not possible. An int keeps its axis with length 1.
+        `variables` may also be a list of numbers. Only chunks that the part touches are decoded,
+        and damage elsewhere does no harm.
     generator : predictor or predictors
         Needed for streams with generated frames; `info` names the file.
     model : "base", path or FrequencyModel, optional
@@ -114,11 +129,18 @@ def decode(
     ------
     CorruptStreamError
         If the stream is not ours, truncated or altered.
+    InputError
+        If a range does not lie within the array.
     ModelError
         If it needs a model that is not given.
     """
+    stream = Container(data)
     given = None if model is None else load_frequency_model(model)
-    return decode_array(bytes(data), _predictors(generator), threads, given)
+    part = (variables, sections, frames, rows, columns)
+    region = None
+    if any(axis is not None for axis in part):
+        region = Region.of(stream.header.shape, *part)
+    return decode_array(stream, _predictors(generator), threads, given, region)
 
 
 def info(data: bytes) -> dict:

@@ -1,4 +1,4 @@
-"""Arrays to ``.cfq`` streams and back: the one place that knows the whole format."""
+"""Arrays to ``.cfq`` streams; `decoder` is the way back."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ import numpy as np
 
 from caesar_freq.codec.census import chunk_census
 from caesar_freq.codec.choose import SPATIAL
-from caesar_freq.codec.chunk import Chunk, Written, read_chunk, span
+from caesar_freq.codec.chunk import Chunk, Written, span
 from caesar_freq.codec.chunks import boxes, five_dimensional
-from caesar_freq.codec.coders import STUDENT, TEACHER, Predictor
+from caesar_freq.codec.coders import Predictor
+from caesar_freq.codec.container import Container
+from caesar_freq.codec.decoder import PREDICTOR_MODES, decode_array
 from caesar_freq.codec.encoder import STRATEGIES, Encoder
 from caesar_freq.codec.header import DTYPES, MODES, Header
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.data.sections import missing
-from caesar_freq.errors import CorruptStreamError, InputError, ModelError
+from caesar_freq.errors import InputError, ModelError
 
 #: Bounds below which the transform works in float64 (pointwise and RMS, relative to the range).
 _DOUBLE_POINTWISE, _DOUBLE_RMS = 2e-4, 1e-5
 #: Streams below this many bytes are also coded with the packaged model, which need not be stored.
 _SMALL_STREAM = 100_000
-_PREDICTOR_MODES = {"student": STUDENT, "teacher": TEACHER}
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _stream(array, chunks, options, model, predictors, pool) -> bytes:
 
 
 def _encode_variables(chunks, header, options, model, predictors, pool) -> list[Written]:
-    available = {_PREDICTOR_MODES[p.kind]: p for p in predictors}
+    available = {PREDICTOR_MODES[p.kind]: p for p in predictors}
     encoder = Encoder(header, model, pool, available, options.strategy, options.spatial)
     written: list[Written] = []
     for v in range(five_dimensional(header.shape)[0]):
@@ -158,7 +159,7 @@ def _needs_double(array: np.ndarray, options: Options) -> bool:
 
 def _verify(data, array, options, model, predictors) -> None:
     """Decode what was written; a pointwise bound that does not hold there is our fault, say so."""
-    decoded = decode_array(data, predictors, options.threads, model)
+    decoded = decode_array(Container(data), predictors, options.threads, model)
     cube, other = (a.reshape(five_dimensional(a.shape)) for a in (array, decoded))
     for v, (before, after) in enumerate(zip(cube, other)):
         if not bound_holds(before, after, options.mode, options.bound, options.fill_value):
@@ -188,77 +189,3 @@ def bound_holds(before, after, mode: str, bound: float, fill_value: float | None
         return bool(np.array_equal(good, got))
     scale = spread or 1.0
     return float(np.sqrt(np.mean(((good - got) / scale) ** 2))) * scale <= limit
-
-
-def decode_array(
-    data: bytes,
-    predictors: list[Predictor] | tuple = (),
-    threads: int | None = None,
-    model: FrequencyModel | None = None,
-) -> np.ndarray:
-    """Inverse of `encode_array`.
-
-    Parameters
-    ----------
-    predictors
-        Needed for streams with generated frames.
-    model
-        Needed for streams that neither hold their model nor use the packaged one.
-
-    Raises
-    ------
-    CorruptStreamError
-        If the stream is truncated or altered; the message says which chunk.
-    ModelError
-        If it needs a model that was not given.
-    """
-    header, at = Header.unpack(data)
-    if at + sum(length for length, _ in header.chunks) != len(data):
-        raise CorruptStreamError("the file is truncated, or something was appended to it")
-    network = _model_of(header, model) if header.variables else None
-    available = _predictors_of(header, predictors)
-    shape = five_dimensional(header.shape)
-    out = np.empty(shape, header.dtype)
-    ends = np.cumsum([at] + [length for length, _ in header.chunks]).tolist()
-
-    def one(arguments) -> None:
-        number, box = arguments
-        body = data[ends[number] : ends[number + 1]]
-        try:
-            if google_crc32c.value(body) != header.chunks[number][1]:
-                raise CorruptStreamError("its checksum does not match")
-            out[box.index] = read_chunk(body, box, header, network, available)
-        except CorruptStreamError as error:
-            raise CorruptStreamError(f"chunk {number} ({box}) is damaged: {error}") from error
-
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        list(pool.map(one, enumerate(boxes(shape))))
-    return out.reshape(header.shape)
-
-
-def _model_of(header: Header, given: FrequencyModel | None) -> FrequencyModel:
-    if header.model:
-        try:
-            return FrequencyModel.from_bytes(header.model, "the model in the file")
-        except ModelError as error:
-            raise CorruptStreamError(f"the file's own model is damaged: {error}") from error
-    for model in (given, FrequencyModel.base()):
-        if model is not None and model.fingerprint.startswith(header.fingerprint):
-            return model
-    raise ModelError(
-        f"the file was written with the frequency model {header.fingerprint}, which is neither in "
-        "it nor in this release; give that model"
-    )
-
-
-def _predictors_of(header: Header, predictors) -> dict[int, Predictor]:
-    if not header.generator_sha256:
-        return {}
-    found = [p for p in predictors if p.sha256 == header.generator_sha256]
-    if not found:
-        given = f", not {predictors[0].sha256[:16]}…" if predictors else ""
-        raise ModelError(
-            f"the file has generated frames and needs the model {header.generator_source} with "
-            f"sha256 {header.generator_sha256}{given}; give that file as the model"
-        )
-    return {_PREDICTOR_MODES[p.kind]: p for p in found}

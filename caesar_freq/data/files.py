@@ -78,11 +78,7 @@ def write(path: str | Path, fields: Sequence[Field]) -> None:
         If the suffix is unknown, `path` cannot be written, or the fields do not fit one file.
     """
     path = Path(path)
-    suffix = _suffix(path)
-    if suffix == ".npy" and len(fields) != 1:
-        raise InputError(
-            f"{path} can hold one array but {len(fields)} were given; write to .npz or .nc"
-        )
+    suffix = check_target(path, len(fields))
     with atomic_path(path) as temporary:
         if suffix == ".nc":
             from caesar_freq.data import netcdf
@@ -92,6 +88,16 @@ def write(path: str | Path, fields: Sequence[Field]) -> None:
             np.save(temporary, fields[0].values)
         else:
             _save_npz(temporary, {field.name: field.values for field in fields})
+
+
+def check_target(path: Path, n_fields: int) -> str:
+    """Suffix of `path`; raises InputError if it is unknown or cannot hold so many fields."""
+    suffix = _suffix(path)
+    if suffix == ".npy" and n_fields != 1:
+        raise InputError(
+            f"{path} can hold one array but {n_fields} were given; write to .npz or .nc"
+        )
+    return suffix
 
 
 def load_npz(path: str | Path, keys: Sequence[str]) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ floats and fill values NaN, as xarray does it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import netCDF4
 import numpy as np
 
 from caesar_freq.data.field import FILL_ATTRS, Coordinate, Field, check_values
+from caesar_freq.data.parts import Parts, sorted_parts
+from caesar_freq.data.template import Template
 from caesar_freq.errors import InputError
 
 # Attributes in packed units: meaningless once the data are floats.
@@ -51,11 +54,55 @@ def write(path: Path, fields: Sequence[Field]) -> None:
         names = {field.name for field in fields}
         for field in fields:
             dims = field.dims or _PLAIN_DIMS[-field.values.ndim :]
-            for name, coord in field.coords.items():
-                if name not in dataset.variables and name not in names:
-                    _write_variable(dataset, name, coord.dims, coord.values, coord.attrs)
+            _write_coords(dataset, field.coords, names)
             values, attrs = _with_fill(field)
             _write_variable(dataset, field.name, dims, values, attrs)
+
+
+class _FillTaken(Exception):
+    """A value of the field of this number equals its fill value."""
+
+
+def write_parts(path: Path, templates: Sequence[Template], dtype: np.dtype, parts: Parts) -> None:
+    """See `caesar_freq.data.parts.write_parts`; writes in place."""
+    templates = list(templates)
+    while True:
+        try:
+            return _write_parts(path, templates, dtype, parts)
+        except _FillTaken as taken:
+            (number,) = taken.args
+            attrs = _nan_as_fill(templates[number].attrs, dtype)
+            templates[number] = replace(templates[number], attrs=attrs)
+
+
+def _write_parts(path, templates, dtype, parts) -> None:
+    with netCDF4.Dataset(path, "w", format="NETCDF4") as dataset:
+        dataset.setncatts(dict(templates[0].file_attrs))
+        names = {template.name for template in templates}
+        variables, fills = [], []
+        for template in templates:
+            dims = template.dims or _PLAIN_DIMS[-len(template.shape) :]
+            _write_coords(dataset, template.coords, names)
+            variables.append(
+                _create_variable(
+                    dataset, template.name, dims, template.shape, dtype, template.attrs
+                )
+            )
+            fills.append(np.array(_fills(template.attrs), dtype))
+        for number, where, values in sorted_parts(templates, parts):
+            fill = fills[number]
+            if np.isin(values, fill[~np.isnan(fill)]).any():
+                raise _FillTaken(number)
+            if fill.size:
+                values = np.where(np.isnan(values), fill[0], values)
+            variables[number][where] = values
+
+
+def _write_coords(dataset, coords: Mapping[str, Coordinate], names: set[str]) -> None:
+    """Write coordinates that are neither there already nor fields of their own."""
+    for name, coord in coords.items():
+        if name not in dataset.variables and name not in names:
+            _write_variable(dataset, name, coord.dims, coord.values, coord.attrs)
 
 
 def _only_float_variable(dataset: netCDF4.Dataset, path: Path) -> str:
@@ -190,9 +237,13 @@ def _with_fill(field: Field) -> tuple[np.ndarray, dict[str, Any]]:
     if not fills.size:
         return field.values, attrs
     if np.isin(field.values, fills[~np.isnan(fills)]).any():
-        attrs = {key: value for key, value in attrs.items() if key not in FILL_ATTRS}
-        return field.values, {**attrs, "_FillValue": field.values.dtype.type(np.nan)}
+        return field.values, _nan_as_fill(attrs, field.values.dtype)
     return np.where(np.isnan(field.values), fills[0], field.values), attrs
+
+
+def _nan_as_fill(attrs: Mapping[str, Any], dtype: np.dtype) -> dict[str, Any]:
+    attrs = {key: value for key, value in attrs.items() if key not in FILL_ATTRS}
+    return {**attrs, "_FillValue": np.dtype(dtype).type(np.nan)}
 
 
 def _write_variable(
@@ -202,7 +253,22 @@ def _write_variable(
     values: np.ndarray,
     attrs: Mapping[str, Any],
 ) -> None:
-    for dim, size in zip(dims, values.shape, strict=True):
+    text = values.dtype.kind == "U"
+    dtype = str if text else values.dtype
+    variable = _create_variable(dataset, name, dims, values.shape, dtype, attrs)
+    variable[...] = values.astype(object) if text else values
+
+
+def _create_variable(
+    dataset: netCDF4.Dataset,
+    name: str,
+    dims: Sequence[str],
+    shape: Sequence[int],
+    dtype: np.dtype | type,
+    attrs: Mapping[str, Any],
+) -> netCDF4.Variable:
+    """A variable without values; its dimensions are made where they are new."""
+    for dim, size in zip(dims, shape, strict=True):
         known = dataset.dimensions.get(dim)
         if known is None:
             dataset.createDimension(dim, size)
@@ -213,10 +279,9 @@ def _write_variable(
             )
     attrs = dict(attrs)
     fill = attrs.pop("_FillValue", None)
-    dtype = str if values.dtype.kind == "U" else values.dtype
-    # False means: no _FillValue attribute, as in the file it came from
+    # None means: no _FillValue attribute, as in the file it came from
     variable = dataset.createVariable(name, dtype, tuple(dims), fill_value=fill)
     variable.set_auto_maskandscale(False)
     variable.set_auto_chartostring(False)
     variable.setncatts(attrs)
-    variable[...] = values.astype(object) if dtype is str else values
+    return variable
