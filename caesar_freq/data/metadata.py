@@ -23,7 +23,8 @@ import numpy as np
 
 from caesar_freq.data.arrangement import Arrangement
 from caesar_freq.data.field import Coordinate, Field
-from caesar_freq.data.layout import axis_order, from_sections, stack_variables, to_sections
+from caesar_freq.data.layout import axis_order, check_alike, from_sections
+from caesar_freq.data.lazy import Source
 from caesar_freq.data.template import Template
 from caesar_freq.errors import CorruptStreamError, InputError
 
@@ -58,20 +59,32 @@ def pack(
     InputError
         If fields do not fit together.
     """
+    source, metadata = pack_lazily(fields, roles)
+    return source.whole(), metadata
+
+
+def pack_lazily(
+    fields: Sequence[Field], roles: Mapping[str, str] | None = None
+) -> tuple[Source, bytes]:
+    """As `pack`, but values are read from the fields when they are asked for."""
     if len({field.name for field in fields}) < len(fields):
         raise InputError(f"{fields[0].name!r} is named twice; name every variable once")
     if len(fields) == 1 and not fields[0].dims:
         (field,) = fields
         described = field.name != _UNNAMED or field.attrs or field.coords or field.file_attrs
-        return field.values, metadata_to_bytes(fields) if described else b""
+        return Source.of(field.values), metadata_to_bytes(fields) if described else b""
     for field in fields:
         if field.values.ndim == 5 and not field.dims:
             raise InputError(
                 f"{field.name!r} is 5-D, so it already holds several variables; take it alone"
             )
-    arrays = [to_sections(field, roles) for field in fields]
-    array = stack_variables(arrays, [field.name for field in fields])
-    return array, metadata_to_bytes(fields, roles)
+    arrangements = [
+        Arrangement(f.values.shape, ((), *map(tuple, axis_order(f, roles)))) for f in fields
+    ]
+    check_alike([(f.name, a.sizes, f.values.dtype) for f, a in zip(fields, arrangements)])
+    shape = (len(fields), *arrangements[0].sizes)
+    source = Source([field.values for field in fields], arrangements, shape)
+    return source, metadata_to_bytes(fields, roles)
 
 
 def unpack(array: np.ndarray, metadata: bytes) -> list[Field]:

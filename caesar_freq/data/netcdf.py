@@ -7,7 +7,9 @@ floats and fill values NaN, as xarray does it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from typing import Any
 import netCDF4
 import numpy as np
 
-from caesar_freq.data.field import FILL_ATTRS, Coordinate, Field, check_values
+from caesar_freq.data.field import FILL_ATTRS, Coordinate, Field, check_values, checked_type
+from caesar_freq.data.lazy import LazyArray, unreadable
 from caesar_freq.data.parts import Parts, sorted_parts
 from caesar_freq.data.template import Template
 from caesar_freq.errors import InputError
@@ -30,6 +33,13 @@ _PLAIN_DIMS = ("variable", "section", "time", "height", "width")
 
 def read(path: Path, names: Sequence[str] | None) -> list[Field]:
     """See `caesar_freq.data.files.read`."""
+    with opened(path, names) as fields:
+        return [replace(field, values=field.values[...]) for field in fields]
+
+
+@contextmanager
+def opened(path: Path, names: Sequence[str] | None) -> Iterator[list[Field]]:
+    """See `caesar_freq.data.files.opened`."""
     try:
         dataset = netCDF4.Dataset(path)
     except OSError as error:
@@ -44,7 +54,8 @@ def read(path: Path, names: Sequence[str] | None) -> list[Field]:
                     f"{path} has no variable {name!r}; its variables are: "
                     f"{', '.join(dataset.variables) or '(none)'}"
                 )
-        return [_read_field(dataset, name, path) for name in names]
+        lock = threading.Lock()  # the library is not for several threads at once
+        yield [_read_field(dataset, name, path, lock) for name in names]
 
 
 def write(path: Path, fields: Sequence[Field]) -> None:
@@ -146,17 +157,30 @@ def _attrs(variable: netCDF4.Variable) -> dict[str, Any]:
     return {name: variable.getncattr(name) for name in variable.ncattrs()}
 
 
-def _read_field(dataset: netCDF4.Dataset, name: str, path: Path) -> Field:
+def _read_field(dataset: netCDF4.Dataset, name: str, path: Path, lock: threading.Lock) -> Field:
     variable = dataset.variables[name]
-    attrs = _attrs(variable)
+    stored = _attrs(variable)
     if not isinstance(variable.dtype, np.dtype) or variable.dtype.kind not in "iuf":
         raise InputError(f"variable {name!r} in {path} does not hold numbers; name another one")
-    raw = np.asarray(variable[...])
-    if raw.dtype.kind == "f" or _is_packed(attrs):
-        raw, attrs = _decode(raw, attrs)
+    decoded = variable.dtype.kind == "f" or _is_packed(stored)
+
+    def values(raw: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        return _decode(raw, stored) if decoded else (raw, stored)
+
+    def cut(index) -> np.ndarray:
+        try:
+            with lock:
+                raw = np.asarray(variable[index])
+        except (OSError, RuntimeError) as error:
+            raise unreadable(path, error) from error
+        return check_values(values(raw)[0], f"variable {name!r}", path)
+
+    # an array without memory of its own tells type and attributes
+    hollow, attrs = values(np.empty(0, variable.dtype))
+    hollow = np.broadcast_to(np.empty((), hollow.dtype), variable.shape)
     return Field(
         name,
-        check_values(raw, f"variable {name!r}", path),
+        LazyArray(variable.shape, checked_type(hollow, f"variable {name!r}", path), cut),
         tuple(variable.dimensions),
         attrs,
         _read_coords(dataset, name),
