@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from caesar_freq.codec.header import Header
 from caesar_freq.codec.model import FrequencyModel, load_frequency_model
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.region import Range, Region
-from caesar_freq.codec.stream import Options, encode_array
+from caesar_freq.codec.stream import Options, encode_source
+from caesar_freq.data.lazy import Source
 from caesar_freq.errors import ModelError
 
 _SET_MAGIC = b"CFS1"
@@ -85,6 +87,52 @@ def encode(
     ModelError
         If a model file is missing or of another kind.
     """
+    out = io.BytesIO()
+    encode_to(
+        Source.of(np.asarray(array)), out, mode, bound, model=model, generator=generator,
+        strategy=strategy, fill_value=fill_value, metadata=metadata, threads=threads,
+        embed_model=embed_model, spatial=spatial,
+    )  # fmt: skip
+    return out.getvalue()
+
+
+def encode_to(
+    source: Source,
+    out: BinaryIO,
+    mode: str = "rel",
+    bound: float = 1e-3,
+    *,
+    folder: Path | None = None,
+    model: str | Path | FrequencyModel = "base",
+    generator: Predictor | Iterable[Predictor] | None = None,
+    strategy: str | None = None,
+    fill_value: float | None = None,
+    metadata: bytes = b"",
+    threads: int | None = None,
+    embed_model: bool | None = None,
+    spatial: tuple[tuple[str, int], ...] = SPATIAL,
+) -> int:
+    """Compress what may be larger than memory; `encode` explains the parameters it shares.
+
+    Parameters
+    ----------
+    source : Source
+        Read chunk by chunk, several times. Variables with generated frames are read whole.
+    out : binary file
+        Empty, open for writing and reading, seekable; gets the stream.
+    folder : Path, optional
+        For temporary files of about the size of the stream; without, those are kept in memory.
+
+    Returns
+    -------
+    int
+        Length of the stream in bytes.
+
+    Raises
+    ------
+    InputError, ModelError
+        As `encode` does.
+    """
     predictors = _predictors(generator)
     if strategy is None:
         strategy = "auto" if predictors else "frequency"
@@ -93,7 +141,7 @@ def encode(
     options = Options(
         mode, bound, strategy, fill_value, metadata, threads, embed_model, tuple(spatial)
     )
-    return encode_array(array, options, load_frequency_model(model), predictors)
+    return encode_source(source, out, options, load_frequency_model(model), predictors, folder)
 
 
 def decode(

@@ -65,25 +65,27 @@ def compress(
     threads: Threads = None,
 ) -> None:
     """Compress a file so that its error bound holds after decompression."""
-    from caesar_freq.api import encode
-    from caesar_freq.atomic import write_bytes
-    from caesar_freq.data.files import read
-    from caesar_freq.data.metadata import pack
+    from caesar_freq.api import encode_to
+    from caesar_freq.atomic import atomic_path
+    from caesar_freq.data.files import opened
+    from caesar_freq.data.metadata import pack_lazily
 
     _check_target(target, (".cfq",))
     limit = _bound(mode.value, bound)
-    array, metadata = pack(read(source, var))
     strategy_name = strategy.value if strategy else None
-    generators = _generators(model, strategy_name, device.value)
-    try:
-        data = encode(
-            array, mode.value, limit, model=model, fill_value=fill_value, metadata=metadata,
-            generator=generators, strategy=strategy_name, threads=threads,
-        )  # fmt: skip
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from error
-    write_bytes(target, data)
-    print(f"{target}: {len(data)} bytes, CR {array.nbytes / len(data):.2f}")
+    with opened(source, var) as fields:
+        values, metadata = pack_lazily(fields)
+        generators = _generators(model, strategy_name, device.value)
+        with atomic_path(target) as temporary, open(temporary, "w+b") as out:
+            try:
+                size = encode_to(
+                    values, out, mode.value, limit, folder=target.parent, model=model,
+                    fill_value=fill_value, metadata=metadata, generator=generators,
+                    strategy=strategy_name, threads=threads,
+                )  # fmt: skip
+            except InputError as error:
+                raise InputError(f"{source}: {error}") from error
+    print(f"{target}: {size} bytes, CR {values.nbytes / size:.2f}")
 
 
 @app.command()
