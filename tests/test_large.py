@@ -164,9 +164,7 @@ def write_sources(folder):
     ).to_netcdf(folder / "in.nc")
     names = ["plain.npy", "fortran.npy", "big.npy", "half.npy"]
     cases = [(name, None) for name in names]
-    cases += [
-        (n, k) for n in ("stored.npz", "deflated.npz") for k in (["data"], ["other", "other2"][:1])
-    ]
+    cases += [(n, [k]) for n in ("stored.npz", "deflated.npz") for k in ("data", "other")]
     return cases + [("in.nc", n) for n in (["a"], ["b"], ["c"], ["d"], ["a", "b"])]
 
 
@@ -181,12 +179,8 @@ def test_every_source_is_read_like_the_whole_file(tmp_path):
             assert source.shape == eager.shape, name
             np.testing.assert_array_equal(source.whole(), eager, name)
             cube = eager.reshape(chunks.five_dimensional(eager.shape))
-            for box in (
-                chunks.Box(
-                    len(cube) - 1, cube.shape[1] - 1, slice(3, 17), slice(5, 9), slice(2, 7)
-                ),
-            ):
-                np.testing.assert_array_equal(source.read(box.index), cube[box.index], name)
+            place = (len(cube) - 1, cube.shape[1] - 1, slice(3, 17), slice(5, 9), slice(2, 7))
+            np.testing.assert_array_equal(source.read(place), cube[place], name)
 
 
 def test_damaged_sources_are_refused(tmp_path):

@@ -160,3 +160,40 @@ def test_chunks_out_of_range_are_not_decoded(coded, monkeypatch):
     assert [(box.variable, box.time, box.height) for box in seen] == [
         (v, slice(32, 40), slice(10, 20)) for v in (0, 1)
     ]
+
+
+def numpy_indices(shape):
+    def axis(n):
+        ends = st.one_of(st.none(), st.integers(-n - 3, n + 3))
+        steps = st.one_of(st.none(), st.sampled_from([1, 2, -1, -3]))
+        return st.one_of(st.builds(slice, ends, ends, steps), st.integers(-n, n - 1))
+
+    full = st.tuples(*map(axis, shape))
+    short = full.flatmap(lambda i: st.integers(0, len(i)).map(lambda k: i[:k]))
+    dotted = full.flatmap(lambda i: st.integers(1, len(i)).map(lambda k: (..., *i[k:])))
+    return st.one_of(full, short, dotted, axis(shape[0]), st.just(...))
+
+
+@given(index=numpy_indices((2, 40, 20, 12)))
+@settings(max_examples=150, deadline=None)
+def test_a_file_is_indexed_like_an_array(coded, tmp_path_factory, index):
+    data, whole = coded
+    path = tmp_path_factory.getbasetemp() / "indexed.cfq"
+    if not path.exists():
+        path.write_bytes(data)
+    with caesar_freq.CfqFile(path) as file:
+        assert (file.shape, file.dtype) == (whole.shape, whole.dtype)
+        np.testing.assert_array_equal(file[index], whole[index], strict=True)
+
+
+def test_bad_indices_are_refused(coded, tmp_path):
+    (tmp_path / "x.cfq").write_bytes(coded[0])
+    with caesar_freq.CfqFile(tmp_path / "x.cfq") as file:
+        for index in (2, (0, 40), (0, 0, 0, 0, 0), (..., ...)):
+            with pytest.raises(IndexError):
+                file[index]
+    with pytest.raises(InputError, match="does not exist"):
+        caesar_freq.CfqFile(tmp_path / "y.cfq")
+    (tmp_path / "y.cfq").write_bytes(b"something else")
+    with pytest.raises(CorruptStreamError, match="first bytes are not CFQ"):
+        caesar_freq.CfqFile(tmp_path / "y.cfq")

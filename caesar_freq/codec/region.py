@@ -53,13 +53,13 @@ class Region:
             If a range is empty, does not lie within the array or names an axis that it lacks.
         """
         whole = five_dimensional(shape)
-        lacking = _lacking(shape)
+        absent = lacking(shape)
         wanted = (variables, sections, frames, rows, columns)
         for name, given in zip(AXES, wanted):
-            if name in lacking and given is not None:
+            if name in absent and given is not None:
                 raise InputError(
                     f"{name} cannot be chosen: the array has the shape {tuple(shape)}, whose axes "
-                    f"are {', '.join(a for a in AXES if a not in lacking)}"
+                    f"are {', '.join(a for a in AXES if a not in absent)}"
                 )
         if isinstance(variables, list):
             chosen = tuple(_number("variables", v, whole[0]) for v in variables)
@@ -81,8 +81,8 @@ class Region:
 
     def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The region's shape with the axes of an array of `shape`, none dropped."""
-        lacking = _lacking(shape)
-        return tuple(n for n, name in zip(self.shape, AXES) if name not in lacking)
+        absent = lacking(shape)
+        return tuple(n for n, name in zip(self.shape, AXES) if name not in absent)
 
     def covers(self, shape: tuple[int, ...]) -> bool:
         """Whether this is all of an array of `shape`, in its order."""
@@ -109,7 +109,7 @@ class Region:
         return Box(variable, box.section - self.sections.start, *here), tuple(there)
 
 
-def _lacking(shape: tuple[int, ...]) -> tuple[str, ...]:
+def lacking(shape: tuple[int, ...]) -> tuple[str, ...]:
     """Axes of ``[V, S, T, H, W]`` that an array of `shape` does not have."""
     return ("sections",) if len(shape) == 4 else AXES[: 5 - len(shape)]
 

@@ -35,6 +35,7 @@ _SMALL_STREAM = 100_000
 
 
 _SMALLEST = 5e-324
+_VALUES_AT_ONCE = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -231,11 +232,14 @@ def _verify(stream: Container, source: Source, options, model, predictors) -> No
     for place, after in decode_chunks(stream, predictors, options.threads, model):
         before, v = source.read(place.index), place.variable
         spread = variables[v].range if variables else 0.0
-        found = _chunk_error(before, after, options, spread)
-        if found is None:
-            raise _broken(v, options)
-        squares[v] += found[0]
-        counts[v] += found[1]
+        # a few frames at a time: the comparison takes several times their memory
+        few = max(1, _VALUES_AT_ONCE // before[0].size)
+        for t in range(0, len(before), few):
+            found = _chunk_error(before[t : t + few], after[t : t + few], options, spread)
+            if found is None:
+                raise _broken(v, options)
+            squares[v] += found[0]
+            counts[v] += found[1]
     if options.mode not in ("nrmse", "psnr") or not variables:
         return
     for v, variable in enumerate(variables):
