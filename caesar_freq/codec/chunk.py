@@ -23,6 +23,7 @@ from caesar_freq.codec.special import encode_special, restore_special
 from caesar_freq.data.filling import fill_masked
 from caesar_freq.data.sections import missing
 from caesar_freq.errors import CorruptStreamError
+from caesar_freq.kernels.errors import compare
 
 CONSTANT, LOSSLESS, VOLUME, SEGMENTS = 0, 1, 2, 3
 HAS_MASK, HAS_CORRECTIONS = 0x80, 0x40
@@ -106,8 +107,7 @@ class Chunk:
             if fixed is None:
                 return self.write_lossless()
             corrections, restored = fixed
-        rounded = restored.astype(self.values.dtype).astype(np.float64)[~self.mask]
-        error = float(np.sum((rounded - self.good.astype(np.float64)) ** 2))
+        _, error = compare(self.values, restored.astype(self.values.dtype), self.mask)
         body = self._body(kind, coded.data, corrections)
         if len(body) > _ASK_LOSSLESS * self.values.nbytes:
             lossless = self.write_lossless()

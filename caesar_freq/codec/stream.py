@@ -27,6 +27,7 @@ from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.data.lazy import Source
 from caesar_freq.data.sections import missing
 from caesar_freq.errors import InputError, ModelError
+from caesar_freq.kernels.errors import compare
 
 #: Bounds below which the transform works in float64 (pointwise and RMS, relative to the range).
 _DOUBLE_POINTWISE, _DOUBLE_RMS = 2e-4, 1e-5
@@ -35,7 +36,6 @@ _SMALL_STREAM = 100_000
 
 
 _SMALLEST = 5e-324
-_VALUES_AT_ONCE = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -232,14 +232,11 @@ def _verify(stream: Container, source: Source, options, model, predictors) -> No
     for place, after in decode_chunks(stream, predictors, options.threads, model):
         before, v = source.read(place.index), place.variable
         spread = variables[v].range if variables else 0.0
-        # a few frames at a time: the comparison takes several times their memory
-        few = max(1, _VALUES_AT_ONCE // before[0].size)
-        for t in range(0, len(before), few):
-            found = _chunk_error(before[t : t + few], after[t : t + few], options, spread)
-            if found is None:
-                raise _broken(v, options)
-            squares[v] += found[0]
-            counts[v] += found[1]
+        found = _chunk_error(before, after, options, spread)
+        if found is None:
+            raise _broken(v, options)
+        squares[v] += found[0]
+        counts[v] += found[1]
     if options.mode not in ("nrmse", "psnr") or not variables:
         return
     for v, variable in enumerate(variables):
@@ -263,9 +260,9 @@ def _chunk_error(before, after, options: Options, spread: float) -> tuple[float,
         return (0.0, 0) if held else None
     if not bound_holds(before, after, "abs", np.inf, options.fill_value):
         return None
-    valid = ~missing(before, options.fill_value)
-    error = (before[valid].astype(np.float64) - after[valid]) / (spread or 1.0)
-    return float(np.sum(error**2)), error.size
+    masked = missing(before, options.fill_value)
+    _, squares = compare(before, after, masked, spread or 1.0)
+    return squares, masked.size - int(masked.sum())
 
 
 def _broken(variable: int, options: Options) -> RuntimeError:
@@ -283,15 +280,15 @@ def bound_holds(before, after, mode: str, bound: float, fill_value: float | None
     masked = missing(before, fill_value)
     if not np.array_equal(before[masked].view(bits), after[masked].view(bits)):
         return False
-    good, got = (a[~masked].astype(np.float64) for a in (before, after))
+    good = before[~masked] if masked.any() else before
     if not good.size:
         return True
     spread = span(good.min(), good.max())
+    scale = spread if 0 < spread < np.inf else 1.0
+    largest, squares = compare(before, after, masked, scale)
     if mode in ("abs", "rel"):
-        limit = bound if mode == "abs" else bound * spread
-        return bool(np.all(np.abs(good - got) <= limit))
-    limit = (bound if mode == "nrmse" else 10 ** (-bound / 20)) * spread
+        return largest <= (bound if mode == "abs" else bound * spread)
     if not np.isfinite(spread):
-        return bool(np.array_equal(good, got))
-    scale = spread or 1.0
-    return float(np.sqrt(np.mean(((good - got) / scale) ** 2))) * scale <= limit
+        return largest == 0
+    limit = (bound if mode == "nrmse" else 10 ** (-bound / 20)) * spread
+    return float(np.sqrt(squares / good.size)) * scale <= limit
