@@ -9,15 +9,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from caesar_freq.codec.choose import SPATIAL, choose_transform, lagrangian, sample
-from caesar_freq.codec.chunk import SEGMENTS, VOLUME, Chunk, Written, pointwise_bound, span
+from caesar_freq.codec.chunk import MODES, SEGMENTS, VOLUME, Chunk, Written, pointwise_bound, span
 from caesar_freq.codec.coders import (
+    LEFT_OUT,
     PLAIN,
     STUDENT,
     TEACHER,
     GeneratedCoder,
+    ModeCoder,
     PlainCoder,
     Predictor,
     SegmentedCoder,
+    TooManyModes,
 )
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.model import FrequencyModel
@@ -87,6 +90,12 @@ class Encoder:
         variable = replace(variable, kind=chosen[0], cell=chosen[1], time_block=chosen[2])
         plain = {id(c): (PlainCoder(volumes[id(c)], variable, self.model), VOLUME) for c in coded}
         best = self._best(chunks, plain, variable, target, dead_zone)
+        for left_out in LEFT_OUT:
+            moded = self._in_own_modes(volumes, variable, target, left_out)
+            if moded:
+                coders = {**plain, **moded}
+                other = self._best(chunks, coders, best[0], target, dead_zone)
+                best = min(best, other, key=_size)
         allowed = [m for m in STRATEGIES[self.strategy] if m in self.predictors]
         if allowed:
             segmented = self._segmented(plain, volumes, best[0], dead_zone, allowed)
@@ -95,6 +104,16 @@ class Encoder:
                 if self.strategy != "auto" or _size(other) < _size(best):
                     best = other
         return best
+
+    def _in_own_modes(self, volumes: dict, variable: Variable, target: float, left_out) -> dict:
+        """Coders in temporal modes of the chunks that have few."""
+        found = {}
+        for key, x in volumes.items():
+            try:
+                found[key] = (ModeCoder(x, variable, self.model, target, left_out), MODES)
+            except TooManyModes:
+                continue
+        return found
 
     def target(self, variable: Variable) -> float:
         """Root-mean-square error to aim at, normalised by the range."""
@@ -150,10 +169,12 @@ class Encoder:
                 results[old] = None
             return float(np.sqrt(squares / count)) / variable.range
 
-        planes = [coder.encoder.planes for coder, kind in coders.values() if kind == VOLUME]
+        planes = [coder.encoder.planes for coder, kind in coders.values() if kind != SEGMENTS]
         start, model = variable.step_index, None
         if planes and not start:
-            n_values = sum(coder.encoder.size for coder, kind in coders.values() if kind == VOLUME)
+            n_values = sum(
+                coder.encoder.size for coder, kind in coders.values() if kind != SEGMENTS
+            )
             model = RoundingModel(planes, n_values, dead_zone)
             start = model.index_for(target)
         index = largest_step(error, target * (1 - _NRMSE_MARGIN), start, model)
