@@ -1,13 +1,13 @@
 # All set-up happens in .venv; every target may be run again and reuses what is there.
 PYTHON ?= python3
-# folder of .npz files that `make bench` measures
-DATA ?= data/bench
+# folders of .npz files that `make bench` measures besides the simulated fields
+DATA ?= $(wildcard data/bench)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint format bench base-model clean
+.PHONY: demo test lint format bench bench-speed fuzz base-model clean
 
 demo: $(READY)
 	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml
@@ -30,6 +30,12 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/peers.py --data_dir $(DATA)
+
+bench-speed: $(READY)
+	$(BIN)/python benchmarks/speed.py
+
+fuzz: $(READY)
+	$(BIN)/python benchmarks/fuzz.py
 
 base-model: $(READY)
 	$(BIN)/python benchmarks/train_base.py

@@ -19,6 +19,8 @@ _SHARED = ("wavelet", "use_dwt", "latent_channels", "low_freq_size", "training_s
 _LATENT_CELL = 16
 PACKAGE = Path(__file__).parent
 _OURS = ("frequency", "teacher", "student", "auto")
+#: Peers without a criterion (`peers.WITHOUT`).
+_WITHOUT = {("tthresh", "max-rel")}
 
 
 def check_settings(config: Mapping[str, Any]) -> None:
@@ -125,7 +127,11 @@ def evaluation_jobs(config: Mapping[str, Any]) -> list[str]:
             if codec == "zstd":
                 jobs.append(f"{dataset}/zstd_lossless_0")
             else:
-                jobs += [f"{dataset}/{codec}_{name}_{target:g}" for name, target in pairs]
+                jobs += [
+                    f"{dataset}/{codec}_{name}_{target:g}"
+                    for name, target in pairs
+                    if (codec, name) not in _WITHOUT
+                ]
     return jobs
 
 

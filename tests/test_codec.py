@@ -96,6 +96,12 @@ def test_adversarial_arrays(make, mode, bound):
     assert_bound(make(), mode, bound)
 
 
+@pytest.mark.parametrize("mode", ["rel", "nrmse", "abs"])
+@pytest.mark.parametrize("bound", [1e308, 1e-310])
+def test_bounds_at_the_ends_of_the_floats(mode, bound):
+    assert_bound(field((4, 20, 20), dtype=np.float64), mode, bound)
+
+
 def test_constant_takes_few_bytes():
     assert len(caesar_freq.encode(np.full((4, 3, 60, 90, 100), 7, np.float32), "rel", 1e-3)) < 400
     assert len(caesar_freq.encode(np.zeros(10**6), "nrmse", 1e-3)) < 150

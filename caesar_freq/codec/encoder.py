@@ -36,6 +36,8 @@ STRATEGIES = {
     "teacher": (TEACHER,),
     "auto": (STUDENT, TEACHER),
 }
+#: Errors of more ranges are all alike: the mean alone has at most 1.
+_LOOSEST = 16.0
 #: NRMSE to aim at is this much below the target: float rounding on another device.
 _NRMSE_MARGIN = 1e-5
 #: Errors relative to the range that float64 arithmetic cannot keep; such requests are lossless.
@@ -116,13 +118,18 @@ class Encoder:
         return found
 
     def target(self, variable: Variable) -> float:
-        """Root-mean-square error to aim at, normalised by the range."""
+        """Root-mean-square error to aim at, normalised by the range.
+
+        Never above `_LOOSEST`: larger ones leave the range of floats.
+        """
         header = self.header
         if header.mode == "psnr":
-            return 10 ** (-header.bound / 20)
-        if header.mode == "nrmse":
-            return header.bound
-        return pointwise_bound(header, variable) / variable.range / 2
+            target = 10 ** (-header.bound / 20)
+        elif header.mode == "nrmse":
+            target = header.bound
+        else:
+            target = pointwise_bound(header, variable) / variable.range / 2
+        return min(target, _LOOSEST)
 
     def _likely_step(self, x, target: float, dead_zone: float) -> float:
         """About the step that coding `x` will end at, where transforms have to be compared.

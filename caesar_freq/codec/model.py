@@ -80,7 +80,8 @@ class FrequencyModel:
     def _check_ranges(self) -> None:
         layers = (abs(self.w1.astype(int)).sum(0).max(), abs(self.w2.astype(int)).sum(0).max(),
                   abs(self.w3.astype(int)).sum())  # fmt: skip
-        biases = (abs(self.b1).max(), abs(self.b2).max(), abs(self.b3).max())
+        # in int64: the absolute value of the smallest int32 is no int32
+        biases = (abs(b.astype(np.int64)).max() for b in (self.b1, self.b2, self.b3))
         if any(127 * int(w) + int(b) >= 1 << 24 for w, b in zip(layers, biases)):
             raise ModelError(
                 "frequency model: sums of the network reach 2**24, not exact in float32"
