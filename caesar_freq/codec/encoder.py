@@ -39,11 +39,11 @@ STRATEGIES = {
 #: Errors of more ranges are all alike: the mean alone has at most 1.
 _LOOSEST = 16.0
 #: NRMSE to aim at is this much below the target: float rounding on another device.
-_NRMSE_MARGIN = 1e-5
+NRMSE_MARGIN = 1e-5
 #: Errors relative to the range that float64 arithmetic cannot keep; such requests are lossless.
-_FINEST = 1e-14
+FINEST = 1e-14
 #: A range outside these limits leaves no room for steps in float64; such data is kept losslessly.
-_RANGE_LIMITS = (1e-280, 1e300)
+RANGE_LIMITS = (1e-280, 1e300)
 
 
 @dataclass
@@ -60,6 +60,8 @@ class Encoder:
     strategy : {"frequency", "student", "teacher", "auto"}
     spatial : tuple of (kind, cell)
         Spatial transforms to choose from.
+    known : Variable or None
+        Offset and range, where the chunks given are only a sample of the variable.
     pool : ThreadPoolExecutor
         Chunks are coded side by side; the result does not depend on the number of threads.
     """
@@ -70,17 +72,18 @@ class Encoder:
     predictors: dict[int, Predictor] = field(default_factory=dict)
     strategy: str = "frequency"
     spatial: tuple[tuple[str, int], ...] = SPATIAL
+    known: Variable | None = None
 
     def encode_variable(self, chunks: list[Chunk]) -> tuple[Variable, list[Written]]:
         """Code the chunks of one variable under the header's bound."""
         variable = self._statistics(chunks)
         all_constant = all(c.constant for c in chunks)
-        if all_constant or not _RANGE_LIMITS[0] < variable.range < _RANGE_LIMITS[1]:
+        if all_constant or not RANGE_LIMITS[0] < variable.range < RANGE_LIMITS[1]:
             return variable, self._map(
                 lambda c: c.write_constant() if c.constant else c.write_lossless(), chunks
             )
         target = self.target(variable)
-        if not target > _FINEST:
+        if not target > FINEST:
             return variable, self._map(Chunk.write_lossless, chunks)
         dead_zone = self.model.dead_zone_at(target)
         coded = [c for c in chunks if not c.constant]
@@ -144,6 +147,8 @@ class Encoder:
 
     def _statistics(self, chunks: list[Chunk]) -> Variable:
         """Offset (mean) and range of the values that are not masked."""
+        if self.known:
+            return self.known
         lows = [float(c.good.min()) for c in chunks if c.good.size]
         highs = [float(c.good.max()) for c in chunks if c.good.size]
         if not lows:
@@ -184,7 +189,7 @@ class Encoder:
             )
             model = RoundingModel(planes, n_values, dead_zone)
             start = model.index_for(target)
-        index = largest_step(error, target * (1 - _NRMSE_MARGIN), start, model)
+        index = largest_step(error, target * (1 - NRMSE_MARGIN), start, model)
         if index is None:
             return variable, self._map(Chunk.write_lossless, chunks)
         return replace(variable, step_index=index), results[index] or write(index)
@@ -198,6 +203,14 @@ class Encoder:
         except LevelOverflow:
             return chunk.write_lossless()
         return chunk.write_coded(coded, kind, self.header, variable)
+
+    def write_chunk(self, chunk: Chunk, variable: Variable, dead_zone: float) -> Written:
+        """Body of one chunk of which transform and step are settled."""
+        if chunk.constant:
+            return chunk.write_constant()
+        volume = chunk.normalised(variable, self.header.double)
+        coders = {id(chunk): (PlainCoder(volume, variable, self.model), VOLUME)}
+        return self._write(chunk, coders, variable, dead_zone)
 
     def _segmented(self, plain, volumes, variable, dead_zone, allowed) -> dict:
         """Coders of the chunks in which generated blocks pay, or all of them if forced."""
