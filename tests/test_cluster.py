@@ -80,17 +80,17 @@ class Cluster(Checkout):
     ) -> subprocess.CompletedProcess:
         (self.state / "sbatch.jsonl").unlink(missing_ok=True)
         (self.state / "fail.json").write_text(json.dumps(fail or {}))
-        command = [BIN / "snakemake", "--profile", "profiles/slurm", "--configfile", "tiny.yaml",
-                   *arguments]  # fmt: skip
+        command = [BIN / "snakemake", *arguments, "--profile", "profiles/slurm",
+                   "--configfile", "tiny.yaml"]  # fmt: skip
         return self.call(*command)
 
     def call(self, *command: str | Path) -> subprocess.CompletedProcess:
         return subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True,
                               text=True)  # fmt: skip
 
-    def check(self) -> subprocess.CompletedProcess:
-        return self.call(sys.executable, "-m", "caesar_freq.cli", "cluster", "check",
-                         "--configfile", "tiny.yaml")  # fmt: skip
+    def ask(self, command: str, *options: str) -> subprocess.CompletedProcess:
+        return self.call(sys.executable, "-m", "caesar_freq.cli", "cluster", command,
+                         "--configfile", "tiny.yaml", *options)  # fmt: skip
 
     def submissions(self) -> list[dict]:
         path = self.state / "sbatch.jsonl"
@@ -168,17 +168,17 @@ def test_a_phase_that_fits_nowhere_is_named_before_anything_is_submitted(cluster
 
 def test_cluster_check_says_what_fits_and_what_never_will(cluster):
     cluster.profile()
-    good = cluster.check()
+    good = cluster.ask("check")
     assert good.returncode == 0, good.stdout + good.stderr
     rows = {tuple(line.split()[:2]): line for line in good.stdout.splitlines()}
     assert rows["train_freq_compressor", "1"].endswith("gpu: g8 g24 (not available now)")
     assert rows["train_diffusion", "1"].endswith("gpu: g24 (not available now)")
     cluster.profile(gpumem16g="gpumem99g")
-    bad = cluster.check()
+    bad = cluster.ask("check")
     assert bad.returncode == 1
     assert "never: train_diffusion asks for a GPU with 16 GB (constraint=gpumem99g)" in bad.stdout
     cluster.profile(**{"slurm-status-command: squeue": "keep-going: true"})
-    waiting = cluster.check()
+    waiting = cluster.ask("check")
     assert waiting.returncode == 1
     assert "set slurm-status-command: squeue in profiles/slurm" in waiting.stdout
 
@@ -246,3 +246,32 @@ def test_the_profile_says_each_thing_once():
     assert slurm["slurm-requeue"] is True
     assert "slurm-array-jobs" not in slurm  # up to 2.8.0 it deletes or mislabels outputs
     assert set(PHASES.values()) <= set(parse_gpu_table(slurm["default-resources"]["gpu_table"]))
+
+
+def test_recover_cancels_the_jobs_of_this_folder_alone_and_takes_back_the_lock(cluster):
+    cluster.profile()
+    here = cluster.folder
+    foreign = [f"4|RUNNING|other_1|rule_merge|{here}", "5|RUNNING|caesar_2|rule_merge|/elsewhere"]
+    ours = [f"6|RUNNING|caesar_3|rule_evaluate_wildcards_w_zfp|{here}",
+            f"7|PENDING|caesar_3|rule_train_diffusion|{here}"]  # fmt: skip
+    (cluster.state / "orphans").write_text("\n".join([*foreign, *ours]))
+    locks = here / ".snakemake" / "locks"
+    locks.mkdir(exist_ok=True)
+    (locks / "0.output.lock").write_text("results/report.html\n")
+    listed = cluster.ask("recover", "--dry-run")
+    assert listed.stdout.splitlines() == [
+        "job 6 (evaluate): RUNNING", "job 7 (train_diffusion): PENDING",
+    ]  # fmt: skip
+    snakemake = subprocess.Popen(["snakemake", "60"], executable="/bin/sleep", cwd=here)
+    try:
+        refused = cluster.ask("recover")
+    finally:
+        snakemake.kill()
+        snakemake.wait()
+    assert refused.returncode == 2
+    assert f"Snakemake (process {snakemake.pid}) still runs in" in refused.stderr
+    assert len((cluster.state / "orphans").read_text().splitlines()) == 4
+    done = cluster.ask("recover")
+    assert done.returncode == 0, done.stderr
+    assert (cluster.state / "orphans").read_text().splitlines() == foreign
+    assert not list(here.glob(".snakemake/locks/*"))

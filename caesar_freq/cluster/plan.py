@@ -30,11 +30,17 @@ def refuse_impossible(workflow: Any) -> None:
     if plugin is None or plugin.name != "slurm" or not shutil.which("scontrol"):
         return
     offer = read_offer()
-    requests = {}
-    for job in workflow.dag.needrun_jobs():
-        if job.rule.name not in _LOCAL:
-            requests[Request.of(job.rule.name, job.resources, job.threads)] = None
-    problems = [text for text in (never(request, offer) for request in requests) if text]
+    rules = {job.rule for job in workflow.dag.needrun_jobs() if job.rule.name not in _LOCAL}
+    problems = []
+    for rule in sorted(rules, key=lambda rule: rule.name):
+        for attempt in range(1, workflow.execution_settings.retries + 2):
+            text = never(_request(rule, attempt), offer)
+            if text and attempt == 1:
+                problems.append(text)
+            if text:
+                break
+        if text and attempt > 1:  # it would wait for ever, but only if the first try fails
+            print(f"warning: try {attempt} of {text}", file=sys.stderr)
     if problems:
         raise ConfigError("; ".join(problems) + "; see caesar-freq cluster check")
 

@@ -1,7 +1,8 @@
 """Stands for sbatch, squeue, scontrol and others of SLURM, by the name it is called by.
 
 State lies in the folder $FAKE_SLURM: `sbatch.jsonl` records submissions, `fail.json` says how many
-tries of a rule fail, `show/WHAT` is printed by `scontrol show WHAT`. A job ends at once; where it
+tries of a rule fail, `show/WHAT` is printed by `scontrol show WHAT`, `orphans`
+holds jobs of an earlier run. A job ends at once; where it
 succeeds, files of `saved/` that are missing are put back: those Snakemake has just removed.
 """
 
@@ -44,8 +45,18 @@ def sbatch(arguments: list[str]) -> None:
 
 
 def squeue(arguments: list[str]) -> None:
+    if "--user" in arguments:  # jobs of an earlier run, as the test wrote them
+        for line in (STATE / "orphans").read_text().splitlines():
+            print(line if "|" in arguments[-1] else line.split("|")[0])
+        return
     for job in submitted():
         print(f"{job['number']}|{job['state']}")
+
+
+def scancel(arguments: list[str]) -> None:
+    lines = (STATE / "orphans").read_text().splitlines()
+    left = [line for line in lines if line.split("|")[0] not in arguments]
+    (STATE / "orphans").write_text("\n".join(left))
 
 
 def scontrol(arguments: list[str]) -> None:

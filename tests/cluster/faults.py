@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from rig import Rig, wait_until
+from processes import wait_until
+from rig import Rig
 
 ROOT = Path(__file__).parents[2]
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
@@ -79,9 +80,8 @@ class Case:
         """Type the command."""
         with open(self.folder / "master.log", "a") as log:
             self.master = subprocess.Popen(
-                [SNAKEMAKE, "--profile", "profiles/slurm", "--snakefile",
-                 ROOT / "workflow" / "Snakefile", "--configfile", "faults.yaml",
-                 *self.options, OUTPUTS[self.phase]],
+                [SNAKEMAKE, OUTPUTS[self.phase], "--profile", "profiles/slurm", "--snakefile",
+                 ROOT / "workflow" / "Snakefile", "--configfile", "faults.yaml", *self.options],
                 cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
@@ -175,8 +175,6 @@ def node_failure(case: Case) -> None:
     """The node's daemon and all its processes die; the controller notices; the node comes back."""
     case.rig.stop_node(case.node)
     case.rig.ask("scontrol", "update", f"nodename={case.node}", "state=down", "reason=test")
-    case.signal_trainers(signal.SIGKILL)
-    time.sleep(2)
     case.rig.start_node(case.node)
     case.rig.ask("scontrol", "update", f"nodename={case.node}", "state=resume")
 
