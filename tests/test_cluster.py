@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from test_workflow import BIN, ROOT, Checkout
 
+from caesar_freq.cluster import plan
 from caesar_freq.cluster.fit import features_match, never, nodes_for
 from caesar_freq.cluster.offer import parse_gres, parse_offer
 from caesar_freq.cluster.requests import Request, gpu_resources, parse_gpu_table
@@ -246,6 +248,26 @@ def test_the_profile_says_each_thing_once():
     assert slurm["slurm-requeue"] is True
     assert "slurm-array-jobs" not in slurm  # up to 2.8.0 it deletes or mislabels outputs
     assert set(PHASES.values()) <= set(parse_gpu_table(slurm["default-resources"]["gpu_table"]))
+
+
+def test_a_retry_that_fits_nowhere_is_a_warning(monkeypatch, capsys):
+    resources = {1: {"runtime": 5, "slurm_partition": "short"},
+                 2: {"runtime": 10, "slurm_partition": "short"}}  # fmt: skip
+    rule = SimpleNamespace(
+        name="merge", expand_resources=lambda w, i, attempt: {**resources[attempt], "_cores": 1}
+    )
+    workflow = SimpleNamespace(
+        executor_plugin=SimpleNamespace(name="slurm"),
+        execution_settings=SimpleNamespace(retries=1),
+        dag=SimpleNamespace(needrun_jobs=lambda: [SimpleNamespace(rule=rule)]),
+    )
+    monkeypatch.setattr(plan, "read_offer", lambda: OFFER)
+    monkeypatch.setattr(plan.shutil, "which", lambda name: name)
+    plan.refuse_impossible(workflow)
+    assert "warning: try 2 of merge asks for 0 MB, 1 CPUs, 10 min" in capsys.readouterr().err
+    resources[1]["runtime"] = 6
+    with pytest.raises(ConfigError, match="merge asks for .*ends jobs after 5 min"):
+        plan.refuse_impossible(workflow)
 
 
 def test_recover_cancels_the_jobs_of_this_folder_alone_and_takes_back_the_lock(cluster):

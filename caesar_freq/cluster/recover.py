@@ -86,7 +86,9 @@ def refuse_while_running(folder: Path) -> None:
             )
         except OSError:  # gone, or another user's
             continue
-        ours = any(Path(os.fsdecode(word)).name == "snakemake" for word in words[:3])
+        # those inside of jobs (--mode remote) are what `settle` is for
+        named = any(Path(os.fsdecode(word)).name == "snakemake" for word in words[:3])
+        ours = named and b"--mode" not in words
         if ours and where == folder.resolve() and int(process.name) != os.getpid():
             raise ConfigError(
                 f"Snakemake (process {process.name}) still runs in {folder}; stop it first, or let it work"
