@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from caesar_freq import __version__
+from caesar_freq.cluster.command import app as cluster
 from caesar_freq.errors import CorruptStreamError, InputError, ModelError, run_main
 from caesar_freq.printing import show
 
@@ -30,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cluster, name="cluster")
 
 
 Mode = StrEnum("Mode", ["abs", "rel", "nrmse", "psnr", "lossless"])

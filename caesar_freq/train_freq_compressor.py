@@ -43,7 +43,7 @@ from caesar_freq.training.frequency import (
     untrained_model,
 )
 from caesar_freq.training.history import write_history
-from caesar_freq.training.memory import cap_memory
+from caesar_freq.training.memory import cap_memory, explains_out_of_memory
 from caesar_freq.training.qat import MagnitudeBits, ScaleNetwork
 from caesar_freq.training.quantiser_fit import fit_centroids, fit_dead_zones
 from caesar_freq.training.rows import encoders, gather
@@ -243,6 +243,7 @@ def settings_of(args: argparse.Namespace) -> dict:
     return settings
 
 
+@explains_out_of_memory("--batch_size")
 def train(args: argparse.Namespace) -> Path:
     """Run phase 1; returns the path of ``best_model.pth``."""
     args.output_dir.mkdir(parents=True, exist_ok=True)

@@ -23,9 +23,9 @@ rule train_freq_compressor:
         "../../environment.yml"
     threads: 4
     resources:
-        gpu_mem_gb=8,
-        mem_mb=8000,
-        runtime=720,
+        **gpu(gpu_mem_gb=8),
+        mem_mb=growing(8000),
+        runtime=growing(720),
     params:
         flags=library.flags(config, "freq_compressor"),
         code=library.fingerprint("caesar_freq.train_freq_compressor"),
@@ -59,9 +59,9 @@ rule train_diffusion:
         "../../environment.yml"
     threads: 4
     resources:
-        gpu_mem_gb=16,
-        mem_mb=16000,
-        runtime=1440,
+        **gpu(gpu_mem_gb=16),
+        mem_mb=growing(16000),
+        runtime=growing(1440),
     params:
         flags=library.flags(config, "diffusion"),
         code=library.fingerprint("caesar_freq.train_diffusion"),
@@ -97,9 +97,9 @@ rule train_distillation:
         "../../environment.yml"
     threads: 4
     resources:
-        gpu_mem_gb=12,
-        mem_mb=16000,
-        runtime=1440,
+        **gpu(gpu_mem_gb=12),
+        mem_mb=growing(16000),
+        runtime=growing(1440),
     params:
         flags=library.flags(config, "distillation"),
         code=library.fingerprint("caesar_freq.train_distillation"),
