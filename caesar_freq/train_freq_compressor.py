@@ -235,9 +235,10 @@ class Trainer:
 
 
 def settings_of(args: argparse.Namespace) -> dict:
-    """All that the result depends on."""
+    """All that the result depends on; sizes of tiles and latents are those of phases 2 and 3."""
     ignored = {"output_dir", "device", "resume", "num_workers", "checkpoint_every", "gpu_mem_gb",
-               "train_data", "val_data"}  # fmt: skip
+               "train_data", "val_data", "training_size", "low_freq_size",
+               "latent_channels"}  # fmt: skip
     settings = {k: v for k, v in vars(args).items() if k not in ignored}
     settings["data"] = file_digests([*args.train_data, *args.val_data])
     return settings

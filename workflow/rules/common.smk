@@ -6,6 +6,7 @@ from snakemake.exceptions import WorkflowError
 
 from caesar_freq import workflow as library
 from caesar_freq.errors import ConfigError
+from caesar_freq.fingerprints import evaluation_code, fingerprint
 from caesar_freq.settings import validated
 
 try:

@@ -12,7 +12,7 @@ rule fetch:
         mem_mb=2000,
         runtime=30,
     params:
-        code=library.fingerprint("caesar_freq.data.fetch"),
+        code=fingerprint("caesar_freq.data.fetch"),
     message:
         "Fetching or simulating {wildcards.source}"
     shell:
@@ -40,7 +40,7 @@ rule split:
         runtime=30,
     params:
         flags=split_flags,
-        code=library.fingerprint("caesar_freq.split"),
+        code=fingerprint("caesar_freq.split"),
         folder=subpath(output.train, parent=True),
         files=split_files,
     message:

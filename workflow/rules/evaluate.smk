@@ -16,7 +16,7 @@ rule evaluate:
         runtime=120,
     params:
         flags=evaluation_flags,
-        code=lambda wildcards: library.evaluation_code(wildcards.codec),
+        code=lambda wildcards: evaluation_code(wildcards.codec),
     message:
         "{wildcards.codec} on {wildcards.dataset}, {wildcards.criterion} {wildcards.target}"
     shell:

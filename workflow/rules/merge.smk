@@ -19,7 +19,7 @@ rule merge:
         mem_mb=4000,
         runtime=15,
     params:
-        code=library.fingerprint("caesar_freq.merge"),
+        code=fingerprint("caesar_freq.merge"),
     message:
         "Merging the checkpoints of the three phases"
     shell:

@@ -29,7 +29,7 @@ rule report:
         mem_mb=4000,
         runtime=30,
     params:
-        code=library.fingerprint("caesar_freq.report"),
+        code=fingerprint("caesar_freq.report"),
         folder=subpath(output.html, parent=True),
     message:
         "Tables and report"
