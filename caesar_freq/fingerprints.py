@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent
 #: Codecs of this project; all others are peers.
 OURS = ("frequency", "teacher", "student", "auto")
 #: Modules that tell people how far a run is and can change no result.
-SILENT = ()
+SILENT = ("caesar_freq.progress",)
 #: Sources beside the modules of a package that are no Python: templates and C kernels.
 _OTHER_SOURCES = (".j2", ".c", ".h")
 

@@ -17,7 +17,7 @@ rule fetch:
         "Fetching or simulating {wildcards.source}"
     shell:
         "python -m caesar_freq.data.fetch {wildcards.source} --output_dir {output}"
-        " 2>&1 | tee {log}"
+        " 2>&1 | logged {log}"
 
 
 rule split:
@@ -47,4 +47,4 @@ rule split:
         "Splitting {wildcards.dataset} without leakage"
     shell:
         "python -m caesar_freq.split --inputs {params.files} {params.flags}"
-        " --output_dir {params.folder} 2>&1 | tee {log}"
+        " --output_dir {params.folder} 2>&1 | logged {log}"

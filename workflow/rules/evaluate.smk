@@ -21,4 +21,4 @@ rule evaluate:
         "{wildcards.codec} on {wildcards.dataset}, {wildcards.criterion} {wildcards.target}"
     shell:
         "python -m caesar_freq.evaluate --data {input.data} --dataset {wildcards.dataset}"
-        " --codec {wildcards.codec} {params.flags} --output {output} 2>&1 | tee {log}"
+        " --codec {wildcards.codec} {params.flags} --output {output} 2>&1 | logged {log}"

@@ -25,4 +25,4 @@ rule merge:
     shell:
         "python -m caesar_freq.merge --freq_compressor_path {input.freq}"
         " --diffusion_path {input.teacher} --distillation_path {input.student}"
-        " --manifests {input.manifests} --output {output.model} 2>&1 | tee {log}"
+        " --manifests {input.manifests} --output {output.model} 2>&1 | logged {log}"

@@ -35,4 +35,4 @@ rule report:
         "Tables and report"
     shell:
         "python -m caesar_freq.report --results {input.records} --histories {input.histories}"
-        " --manifests {input.manifests} --output_dir {params.folder} 2>&1 | tee {log}"
+        " --manifests {input.manifests} --output_dir {params.folder} 2>&1 | logged {log}"

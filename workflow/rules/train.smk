@@ -38,7 +38,7 @@ rule train_freq_compressor:
     shell:
         "python -m caesar_freq.train_freq_compressor --train_data {input.train}"
         " --val_data {input.val} {params.flags} {params.how} --device auto"
-        " --gpu_mem_gb {resources.gpu_mem_gb} --output_dir {params.folder} 2>&1 | tee {log}"
+        " --gpu_mem_gb {resources.gpu_mem_gb} --output_dir {params.folder} 2>&1 | logged {log}"
 
 
 rule train_diffusion:
@@ -76,7 +76,7 @@ rule train_diffusion:
         "python -m caesar_freq.train_diffusion --train_data {input.train}"
         " --val_data {input.val} --freq_compressor_path {input.freq} {params.flags} {params.how}"
         " --device auto --gpu_mem_gb {resources.gpu_mem_gb}"
-        " --output_dir {params.folder} 2>&1 | tee {log}"
+        " --output_dir {params.folder} 2>&1 | logged {log}"
 
 
 rule train_distillation:
@@ -115,4 +115,4 @@ rule train_distillation:
         "python -m caesar_freq.train_distillation --train_data {input.train}"
         " --val_data {input.val} --freq_compressor_path {input.freq}"
         " --teacher_path {input.teacher} {params.flags} {params.how} --device auto"
-        " --gpu_mem_gb {resources.gpu_mem_gb} --output_dir {params.folder} 2>&1 | tee {log}"
+        " --gpu_mem_gb {resources.gpu_mem_gb} --output_dir {params.folder} 2>&1 | logged {log}"
