@@ -19,7 +19,7 @@ from caesar_freq.printing import show
 RULES = ("split", "train-freq-compressor", "train-diffusion", "train-distillation", "merge",
          "evaluate", "report")  # fmt: skip
 #: Commands with their own modules and flags, as the rules have.
-TOOLS = ("status",)
+TOOLS = ("status", "sweep")
 #: Relative bounds have a default; an absolute one would depend on the data.
 DEFAULT_BOUNDS = {"rel": 1e-3, "nrmse": 1e-3, "lossless": 0.0}
 

@@ -112,7 +112,8 @@ OURS = {"evaluate frequency", "evaluate auto"}
 MEASURED = {*OURS, "evaluate sz3", "report"}
 #: Rules whose own code a module is (what follows from their outputs reruns as well), and modules.
 MODULES = [
-    (set(), "caesar_freq cli comparison data.metadata fingerprints settings status workflow"),
+    (set(), "caesar_freq cli comparison data.metadata fingerprints settings status sweep sweeps"
+     " sweeps.launch sweeps.results sweeps.space workflow"),
     ({"fetch"}, "data.fetch data.packages data.turbulence"),
     ({"split"}, "data.layout data.leakage split"),
     ({"fetch", "split", "report", "evaluate auto"}, "data.netcdf"),
