@@ -150,7 +150,7 @@ def train(args: argparse.Namespace) -> Path:
     n_steps, per_epoch = schedule(args, sampler)
     settings = settings_of(args, [args.freq_compressor_path])
     keeper = Checkpointer(args.output_dir, settings, args.checkpoint_every)
-    task = Task(network, batch, loss, evaluate)
+    task = Task(network, batch, loss, evaluate, name="diffusion")
     progress = run(task, args, keeper, n_steps, per_epoch, device, args.evaluations)
     result = args.output_dir / "diffusion_best.pth"
     config = {

@@ -100,7 +100,7 @@ def train(args: argparse.Namespace) -> Path:
     settings = settings_of(args, [args.freq_compressor_path, args.teacher_path])
     keeper = Checkpointer(args.output_dir, settings, args.checkpoint_every)
     task = Task(distiller.student, distiller.batch, distiller.loss, evaluate,
-                distiller.begin, distiller.state, distiller.restore)  # fmt: skip
+                distiller.begin, distiller.state, distiller.restore, "distillation")  # fmt: skip
     progress = run(task, args, keeper, n_steps, per_epoch, device, args.evaluations)
     result = args.output_dir / "student_best.pth"
     config = {

@@ -34,6 +34,13 @@ def cap_memory(device: torch.device, budget_gb: float) -> None:
     torch.cuda.set_per_process_memory_fraction(min(1.0, budget_gb * _GB / total), device)
 
 
+def peak_gb(device: torch.device) -> float | None:
+    """Most memory that tensors took on a GPU so far, in GB (2^30 bytes); None on a CPU."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.max_memory_allocated(device) / _GB
+
+
 def micro_batch(
     device: torch.device, batch: int, budget_gb: float, probe: Callable[[], None]
 ) -> int:

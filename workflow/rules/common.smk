@@ -8,6 +8,7 @@ from caesar_freq import workflow as library
 from caesar_freq.cluster.plan import refuse_impossible
 from caesar_freq.cluster.requests import gpu_resources, growing
 from caesar_freq.errors import ConfigError
+from caesar_freq.fingerprints import evaluation_code, fingerprint
 from caesar_freq.settings import validated
 
 try:
