@@ -12,12 +12,15 @@ from typing import Annotated, Any
 import typer
 
 from caesar_freq import __version__
+from caesar_freq.cluster.command import app as cluster
 from caesar_freq.errors import CorruptStreamError, InputError, ModelError, run_main
 from caesar_freq.printing import show
 
 #: Rule modules that are commands of their own; each prints its flags with --help.
 RULES = ("split", "train-freq-compressor", "train-diffusion", "train-distillation", "merge",
          "evaluate", "report")  # fmt: skip
+#: Commands with their own modules and flags, as the rules have.
+TOOLS = ("status", "sweep")
 #: Relative bounds have a default; an absolute one would depend on the data.
 DEFAULT_BOUNDS = {"rel": 1e-3, "nrmse": 1e-3, "lossless": 0.0}
 
@@ -25,11 +28,13 @@ app = typer.Typer(
     name="caesar-freq",
     help="Error-bounded compression of spatio-temporal fields.",
     # \b keeps the lines; wrapping would split the names at their hyphens
-    epilog="\b\nRule modules, each with its own --help:\n" + "\n".join(f"  {r}" for r in RULES),
+    epilog="\b\nRule modules and tools, each with its own --help:\n"
+    + "\n".join(f"  {name}" for name in (*RULES, *TOOLS)),
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cluster, name="cluster")
 
 
 Mode = StrEnum("Mode", ["abs", "rel", "nrmse", "psnr", "lossless"])
@@ -305,7 +310,7 @@ def _run(arguments: list[str]) -> int:
         if arguments == ["--version"]:
             print(__version__)
             return 0
-        if arguments and arguments[0] in RULES:
+        if arguments and arguments[0] in (*RULES, *TOOLS):
             return _rule_main(arguments[0])(arguments[1:]) or 0
         return app(arguments or ["--help"], prog_name=app.info.name, standalone_mode=False) or 0
     except OSError as error:

@@ -132,9 +132,11 @@ def _model_of(header: Header, given: FrequencyModel | None) -> FrequencyModel:
             return FrequencyModel.from_bytes(header.model, "the model in the file")
         except ModelError as error:
             raise CorruptStreamError(f"the file's own model is damaged: {error}") from error
-    for model in (given, FrequencyModel.base()):
-        if model is not None and model.fingerprint.startswith(header.fingerprint):
-            return model
+    if given is not None and given.fingerprint.startswith(header.fingerprint):
+        return given
+    packaged = FrequencyModel.packaged(header.fingerprint)
+    if packaged is not None:
+        return packaged
     raise ModelError(
         f"the file was written with the frequency model {header.fingerprint}, which is neither in "
         "it nor in this release; give that model"

@@ -9,15 +9,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from caesar_freq.codec.choose import SPATIAL, choose_transform, lagrangian, sample
-from caesar_freq.codec.chunk import SEGMENTS, VOLUME, Chunk, Written, pointwise_bound, span
+from caesar_freq.codec.chunk import MODES, SEGMENTS, VOLUME, Chunk, Written, pointwise_bound, span
 from caesar_freq.codec.coders import (
+    LEFT_OUT,
     PLAIN,
     STUDENT,
     TEACHER,
     GeneratedCoder,
+    ModeCoder,
     PlainCoder,
     Predictor,
     SegmentedCoder,
+    TooManyModes,
 )
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.model import FrequencyModel
@@ -33,6 +36,8 @@ STRATEGIES = {
     "teacher": (TEACHER,),
     "auto": (STUDENT, TEACHER),
 }
+#: Errors of more ranges are all alike: the mean alone has at most 1.
+_LOOSEST = 16.0
 #: NRMSE to aim at is this much below the target: float rounding on another device.
 NRMSE_MARGIN = 1e-5
 #: Errors relative to the range that float64 arithmetic cannot keep; such requests are lossless.
@@ -90,6 +95,12 @@ class Encoder:
         variable = replace(variable, kind=chosen[0], cell=chosen[1], time_block=chosen[2])
         plain = {id(c): (PlainCoder(volumes[id(c)], variable, self.model), VOLUME) for c in coded}
         best = self._best(chunks, plain, variable, target, dead_zone)
+        for left_out in LEFT_OUT:
+            moded = self._in_own_modes(volumes, variable, target, left_out)
+            if moded:
+                coders = {**plain, **moded}
+                other = self._best(chunks, coders, best[0], target, dead_zone)
+                best = min(best, other, key=_size)
         allowed = [m for m in STRATEGIES[self.strategy] if m in self.predictors]
         if allowed:
             segmented = self._segmented(plain, volumes, best[0], dead_zone, allowed)
@@ -99,14 +110,29 @@ class Encoder:
                     best = other
         return best
 
+    def _in_own_modes(self, volumes: dict, variable: Variable, target: float, left_out) -> dict:
+        """Coders in temporal modes of the chunks that have few."""
+        found = {}
+        for key, x in volumes.items():
+            try:
+                found[key] = (ModeCoder(x, variable, self.model, target, left_out), MODES)
+            except TooManyModes:
+                continue
+        return found
+
     def target(self, variable: Variable) -> float:
-        """Root-mean-square error to aim at, normalised by the range."""
+        """Root-mean-square error to aim at, normalised by the range.
+
+        Never above `_LOOSEST`: larger ones leave the range of floats.
+        """
         header = self.header
         if header.mode == "psnr":
-            return 10 ** (-header.bound / 20)
-        if header.mode == "nrmse":
-            return header.bound
-        return pointwise_bound(header, variable) / variable.range / 2
+            target = 10 ** (-header.bound / 20)
+        elif header.mode == "nrmse":
+            target = header.bound
+        else:
+            target = pointwise_bound(header, variable) / variable.range / 2
+        return min(target, _LOOSEST)
 
     def _likely_step(self, x, target: float, dead_zone: float) -> float:
         """About the step that coding `x` will end at, where transforms have to be compared.
@@ -155,10 +181,12 @@ class Encoder:
                 results[old] = None
             return float(np.sqrt(squares / count)) / variable.range
 
-        planes = [coder.encoder.planes for coder, kind in coders.values() if kind == VOLUME]
+        planes = [coder.encoder.planes for coder, kind in coders.values() if kind != SEGMENTS]
         start, model = variable.step_index, None
         if planes and not start:
-            n_values = sum(coder.encoder.size for coder, kind in coders.values() if kind == VOLUME)
+            n_values = sum(
+                coder.encoder.size for coder, kind in coders.values() if kind != SEGMENTS
+            )
             model = RoundingModel(planes, n_values, dead_zone)
             start = model.index_for(target)
         index = largest_step(error, target * (1 - NRMSE_MARGIN), start, model)

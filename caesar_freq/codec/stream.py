@@ -156,7 +156,7 @@ def _stream(source, options, model, predictors, pool, folder) -> tuple[bytes, Bo
             )
         header.fingerprint = model.fingerprint
         embed = options.embed_model
-        if embed or (embed is None and model.fingerprint != FrequencyModel.base().fingerprint):
+        if embed or (embed is None and FrequencyModel.packaged(model.fingerprint) is None):
             header.model = model.to_bytes()
     for predictor in predictors:
         if bodies.modes[predictor.kind]:
