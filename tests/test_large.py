@@ -95,6 +95,21 @@ def test_bytes_are_about_those_of_the_exact_search(small_chunks, monkeypatch, mo
     assert len(caesar_freq.encode(x, mode, bound)) < 1.01 * exact
 
 
+@pytest.mark.parametrize("mode, bound", [("rel", 1e-3), ("nrmse", 1e-3)])
+def test_own_modes_are_used_where_the_sample_gains_by_them(monkeypatch, mode, bound):
+    from test_modes import wave_field
+
+    monkeypatch.setattr(chunks, "CHUNK_VALUES", 64 * 40 * 56)
+    x = wave_field(320, 40, 56)
+    exact = caesar_freq.encode(x, mode, bound)
+    monkeypatch.setattr(large, "EXACT_BYTES", 2 * 4 * 64 * 40 * 56)
+    data = caesar_freq.encode(x, mode, bound)
+    used = caesar_freq.info(exact)["modes_used"]
+    assert "own_modes" in used and caesar_freq.info(data)["modes_used"] == used
+    assert len(data) < 1.02 * len(exact)
+    assert bound_holds(x[None], caesar_freq.decode(data)[None], mode, bound)
+
+
 def test_the_target_is_met_where_the_sample_is_too_easy(large_path):
     """The sample comes from the middle; noise at both ends decides the error of the whole."""
     x = field((160, 20, 24))

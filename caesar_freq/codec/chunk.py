@@ -41,6 +41,11 @@ class Written:
     squared_error: float = 0.0
 
 
+def chunk_kind(body: bytes) -> int:
+    """`CONSTANT`, `LOSSLESS` or another kind, without flags."""
+    return body[0] & ~(HAS_MASK | HAS_CORRECTIONS)
+
+
 def pointwise_bound(header: Header, variable: Variable) -> float:
     """Largest allowed absolute error, or 0 in modes without a pointwise bound."""
     if header.mode == "abs":

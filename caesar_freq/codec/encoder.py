@@ -204,13 +204,26 @@ class Encoder:
             return chunk.write_lossless()
         return chunk.write_coded(coded, kind, self.header, variable)
 
-    def write_chunk(self, chunk: Chunk, variable: Variable, dead_zone: float) -> Written:
-        """Body of one chunk of which transform and step are settled."""
+    def write_chunk(
+        self, chunk: Chunk, variable: Variable, dead_zone: float, moded: bool = False
+    ) -> Written:
+        """Body of one chunk of which transform and step are settled; `moded` tries own modes."""
         if chunk.constant:
             return chunk.write_constant()
-        volume = chunk.normalised(variable, self.header.double)
-        coders = {id(chunk): (PlainCoder(volume, variable, self.model), VOLUME)}
-        return self._write(chunk, coders, variable, dead_zone)
+        volumes = {id(chunk): chunk.normalised(variable, self.header.double)}
+        ways = [{id(chunk): (PlainCoder(*volumes.values(), variable, self.model), VOLUME)}]
+        if moded:
+            target = self.target(variable)
+            ways += [self._in_own_modes(volumes, variable, target, part) for part in LEFT_OUT]
+        written = [self._write(chunk, way, variable, dead_zone) for way in ways if way]
+        return min(written, key=lambda one: self._cost(one, variable))
+
+    def _cost(self, written: Written, variable: Variable) -> float:
+        """Bits, plus what the error is worth where the bound is that of a mean."""
+        bits = 8 * len(written.body)
+        if pointwise_bound(self.header, variable):
+            return bits
+        return bits + lagrangian(variable.step) * written.squared_error / variable.range**2
 
     def _segmented(self, plain, volumes, variable, dead_zone, allowed) -> dict:
         """Coders of the chunks in which generated blocks pay, or all of them if forced."""

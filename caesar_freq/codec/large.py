@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from caesar_freq.codec.bodies import Bodies
-from caesar_freq.codec.chunk import Chunk, Written, pointwise_bound, span
+from caesar_freq.codec.chunk import MODES, Chunk, Written, chunk_kind, pointwise_bound, span
 from caesar_freq.codec.chunks import Box
 from caesar_freq.codec.decoder import in_order
 from caesar_freq.codec.encoder import FINEST, NRMSE_MARGIN, RANGE_LIMITS, Encoder
@@ -98,14 +98,16 @@ class LargeVariable:
         pointwise = pointwise_bound(header, variable) > 0
         places = _spread(varied, 1 if pointwise else len(varied), header.double)
         chunks = list(self.encoder.pool.map(self.make, places))
-        variable, _ = replace(self.encoder, known=variable).encode_variable(chunks)
-        del chunks
+        variable, sample = replace(self.encoder, known=variable).encode_variable(chunks)
+        # chunks choose for themselves, but only where it can be expected to pay
+        moded = any(chunk_kind(written.body) == MODES for written in sample)
+        del chunks, sample
         target = self.encoder.target(variable)
         dead_zone = self.encoder.model.dead_zone_at(target)
 
         def write(index: int) -> tuple[Bodies, float]:
             at = replace(variable, step_index=index)
-            return self._write(lambda chunk: self.encoder.write_chunk(chunk, at, dead_zone))
+            return self._write(lambda chunk: self.encoder.write_chunk(chunk, at, dead_zone, moded))
 
         if pointwise:
             return variable, write(variable.step_index)[0]
