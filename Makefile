@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint format bench bench-speed fuzz base-model clean
+.PHONY: demo test test-cluster lint format bench bench-speed fuzz base-model clean
 
 demo: $(READY)
 	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml
@@ -16,6 +16,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+# a real SLURM on this machine, with faults: as root, on Debian; prints and writes results/cluster/
+test-cluster: $(READY)
+	CAESAR_TEST_CLUSTER=1 $(BIN)/python -m pytest -q -s tests/cluster
 
 lint: $(READY)
 	$(BIN)/ruff check .

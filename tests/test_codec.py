@@ -272,6 +272,7 @@ def golden_cases():
     t, y, x = np.ogrid[0:18, 0:20, 0:30]
     drifting = ((x + t) % 15 - 7) ** 2 + ((y - t) % 12 - 6) ** 2 < 20
     clouds = np.where(drifting, np.float32(np.nan), cube)
+    waves = np.sin(0.37 * np.arange(48.0)[:, None, None] - 0.21 * x + y / 4).astype(np.float32)
     bowl = np.sqrt(t * t + 3.0 * y * y + 2.0 * x * x - x * y + 9).astype(np.float32)
     return {
         "rel": (cube, "rel", 1e-3),
@@ -280,6 +281,7 @@ def golden_cases():
         "lossless": (holes, "lossless", 0),
         "clouds": (clouds, "rel", 1e-2),
         "folded": (bowl, "lossless", 0),
+        "modes": (waves, "nrmse", 1e-4),
     }
 
 

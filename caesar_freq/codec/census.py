@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from caesar_freq.codec.chunk import CONSTANT, HAS_CORRECTIONS, HAS_MASK, LOSSLESS, VOLUME
+from caesar_freq.codec.chunk import CONSTANT, HAS_CORRECTIONS, HAS_MASK, LOSSLESS, MODES, VOLUME
 from caesar_freq.codec.coders import MODE_NAMES, PLAIN
 from caesar_freq.codec.packing import Reader
 from caesar_freq.codec.quantise import N_CLASSES
@@ -36,6 +36,11 @@ def chunk_census(body: bytes, frames: int) -> tuple[Counter, Counter]:
         return streams, Counter({_WHOLE[kind]: frames})
     if kind == VOLUME:
         return streams + _volume(reader.rest()), Counter(plain=frames)
+    if kind == MODES:
+        before = reader.left
+        reader.take(reader.varint())
+        streams["temporal_modes"] += before - reader.left
+        return streams + _volume(reader.rest()), Counter(own_modes=frames)
     modes: Counter = Counter()
     before = reader.left
     for _ in range(reader.varint()):

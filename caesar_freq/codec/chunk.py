@@ -1,6 +1,6 @@
 """One chunk: what it holds, how it is written, and its checks after decoding.
 
-Body of a chunk: a byte (`CONSTANT`, `LOSSLESS`, `VOLUME` or `SEGMENTS`, with `HAS_MASK` and
+Body of a chunk: a byte (`CONSTANT`, `LOSSLESS`, `VOLUME`, `SEGMENTS` or `MODES`, with `HAS_MASK` and
 `HAS_CORRECTIONS`), then, each after its varint length, the mask and the corrections if there are
 any, then the rest.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from caesar_freq.codec.chunks import Box
-from caesar_freq.codec.coders import Coded, decode_plain, decode_segments
+from caesar_freq.codec.coders import Coded, decode_in_modes, decode_plain, decode_segments
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.lossless import decode_lossless, encode_lossless
 from caesar_freq.codec.model import FrequencyModel
@@ -26,6 +26,8 @@ from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels.errors import compare
 
 CONSTANT, LOSSLESS, VOLUME, SEGMENTS = 0, 1, 2, 3
+#: A volume in its own temporal modes.
+MODES = 5
 HAS_MASK, HAS_CORRECTIONS = 0x80, 0x40
 #: Above this part of the raw size it is worth asking whether lossless coding is smaller.
 _ASK_LOSSLESS = 0.3
@@ -37,6 +39,11 @@ class Written:
 
     body: bytes
     squared_error: float = 0.0
+
+
+def chunk_kind(body: bytes) -> int:
+    """`CONSTANT`, `LOSSLESS` or another kind, without flags."""
+    return body[0] & ~(HAS_MASK | HAS_CORRECTIONS)
 
 
 def pointwise_bound(header: Header, variable: Variable) -> float:
@@ -147,12 +154,14 @@ def read_chunk(
         if len(data) != 8:
             raise CorruptStreamError("a constant chunk has no value")
         restored = np.full(box.shape, struct.unpack("<d", data)[0])
-    elif kind in (VOLUME, SEGMENTS) and header.variables and model is not None:
+    elif kind in (VOLUME, SEGMENTS, MODES) and header.variables and model is not None:
         variable = header.variables[box.variable]
         arguments = (box.shape, variable, variable.step, model)
         dtype = np.float64 if header.double else np.float32
         if kind == VOLUME:
             decoded = decode_plain(data, *arguments, dtype)
+        elif kind == MODES:
+            decoded = decode_in_modes(data, *arguments, dtype)
         else:
             decoded = decode_segments(data, *arguments, dtype, predictors)
         restored = restore_values(decoded, variable)

@@ -7,6 +7,7 @@ import zlib
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from caesar_freq.entropy.tables import N_BINS, Tables, build_tables
 from caesar_freq.errors import ModelError
 
 _MAGIC = b"CFM1"
+_ASSETS = resources.files("caesar_freq") / "assets"
 _LAYOUT = {
     "w1": ("<i1", (N_FEATURES, HIDDEN)),
     "b1": ("<i4", (HIDDEN,)),
@@ -168,9 +170,30 @@ class FrequencyModel:
     @classmethod
     @lru_cache(maxsize=1)
     def base(cls) -> FrequencyModel:
-        """The model that ships with the package."""
-        path = resources.files("caesar_freq") / "assets" / "base.cfm"
-        return cls.from_bytes(path.read_bytes(), "the packaged base model")
+        """The model that ships with the package and that new files use."""
+        return cls.from_bytes((_ASSETS / "base.cfm").read_bytes(), "the packaged base model")
+
+    @classmethod
+    @lru_cache
+    def packaged(cls, fingerprint: str) -> FrequencyModel | None:
+        """The base model, of this release or an earlier one, with this fingerprint.
+
+        Earlier ones lie in ``assets/models``, so that every file ever written decodes for ever.
+
+        Parameters
+        ----------
+        fingerprint : str
+            Its first 16 hexadecimal digits, as streams have it, or more.
+        """
+        if cls.base().fingerprint.startswith(fingerprint):
+            return cls.base()
+        path = earlier_base(fingerprint)
+        return cls.from_bytes(path.read_bytes(), str(path)) if path.is_file() else None
+
+
+def earlier_base(fingerprint: str) -> Traversable:
+    """Where the package keeps the base model of an earlier release."""
+    return _ASSETS / "models" / f"{fingerprint[:16]}.cfm"
 
 
 def load_frequency_model(source: str | Path | FrequencyModel) -> FrequencyModel:
