@@ -15,6 +15,8 @@ import pytest
 import caesar_freq
 from caesar_freq.codec.header import MODES, Header
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.modes import decode_modes
+from caesar_freq.codec.packing import varint
 from caesar_freq.errors import CorruptStreamError, ModelError
 
 PATH = Path(__file__).parents[1] / "benchmarks" / "fuzz.py"
@@ -25,7 +27,9 @@ SPEC.loader.exec_module(fuzz)
 
 @pytest.fixture(scope="module")
 def cases():
-    return fuzz.Cases(0, fuzz.corpus(["holes32", "radar32", "spikes32", "variables32", "line32"]))
+    return fuzz.Cases(
+        0, fuzz.corpus(["holes32", "radar32", "spikes32", "variables32", "line32", "modes32"])
+    )
 
 
 def test_the_corpus_has_every_mode_and_kind_of_chunk(cases):
@@ -33,6 +37,7 @@ def test_the_corpus_has_every_mode_and_kind_of_chunk(cases):
     assert {about["mode"] for about in abouts} == set(MODES)
     streams = {name for about in abouts for name in about["bytes_by_stream"]}
     assert {"coefficients", "outliers", "mask", "lossless", "keyframes", "model"} <= streams
+    assert "temporal_modes" in streams
 
 
 def test_cases_are_of_many_sorts_and_come_again(cases):
@@ -107,6 +112,12 @@ def test_a_bias_without_a_positive_twin_is_refused():
     base = FrequencyModel.base()
     with pytest.raises(ModelError, match="2\\*\\*24"):
         replace(base, b1=np.full_like(base.b1, -(1 << 31)))
+
+
+def test_modes_of_too_many_frames_take_no_memory():
+    """One mode of zeros in a few bytes: its cosines would be a square of 3 TB."""
+    with pytest.raises(CorruptStreamError, match="too many"):
+        decode_modes(varint(1) + b"\0" + varint(1) + b"\xff", 600_000)
 
 
 def test_a_header_of_a_huge_array_is_corrupt_without_its_chunks():

@@ -13,7 +13,7 @@ from caesar_freq.codec.entropy_side import decode_ints, encode_ints
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.transform.axis import dct_matrix
-from caesar_freq.transform.modes import MAX_MODES, orthonormal
+from caesar_freq.transform.modes import MAX_FRAMES, MAX_MODES, orthonormal
 
 #: Finest step of a mode, 2**-30: its entries are at most 1.
 _MAX_EXPONENT = 30
@@ -56,7 +56,7 @@ def decode_modes(data: bytes, frames: int) -> np.ndarray:
     """
     reader = Reader(data)
     count = reader.varint()
-    if not 1 <= count <= min(frames, MAX_MODES):
+    if not 1 <= count <= min(frames, MAX_MODES) or frames > MAX_FRAMES:
         raise CorruptStreamError("the temporal modes are damaged: there are too many or none")
     exponents = np.frombuffer(reader.take(count), np.uint8).astype(np.float64)
     coded = reader.take(reader.varint())
