@@ -26,6 +26,8 @@ from caesar_freq.errors import CorruptStreamError
 
 CONSTANT, LOSSLESS, VOLUME, SEGMENTS = 0, 1, 2, 3
 HAS_MASK, HAS_CORRECTIONS = 0x80, 0x40
+#: Modes whose bound limits every value.
+POINTWISE = ("abs", "rel")
 #: Above this part of the raw size it is worth asking whether lossless coding is smaller.
 _ASK_LOSSLESS = 0.3
 
@@ -102,7 +104,7 @@ class Chunk:
         if bound:
             generated = kind == SEGMENTS
             working = working_bound(bound, variable.range, header.double, generated)
-            fixed = correct(self.values, restored, bound, working, self.mask)
+            fixed = correct(self.values, restored, bound, working, self.mask, len(coded.data))
             if fixed is None:
                 return self.write_lossless()
             corrections, restored = fixed

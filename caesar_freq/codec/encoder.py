@@ -9,7 +9,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from caesar_freq.codec.choose import SPATIAL, choose_transform, lagrangian, sample
-from caesar_freq.codec.chunk import SEGMENTS, VOLUME, Chunk, Written, pointwise_bound, span
+from caesar_freq.codec.chunk import (
+    POINTWISE,
+    SEGMENTS,
+    VOLUME,
+    Chunk,
+    Written,
+    pointwise_bound,
+    span,
+)
 from caesar_freq.codec.coders import (
     PLAIN,
     STUDENT,
@@ -21,8 +29,8 @@ from caesar_freq.codec.coders import (
 )
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.pointwise import STEP_RATIO
 from caesar_freq.codec.search import first_guess, largest_step, step_index, step_of
+from caesar_freq.codec.step_ratio import USUAL_RATIO, choose_ratio
 from caesar_freq.codec.volume import LevelOverflow
 from caesar_freq.transform.blocks import Transform
 
@@ -85,6 +93,11 @@ class Encoder:
         step = self._likely_step(volumes[id(largest)], target, dead_zone)
         chosen = choose_transform(volumes[id(largest)], step, dead_zone, self.model, self.spatial)
         variable = replace(variable, kind=chosen[0], cell=chosen[1], time_block=chosen[2])
+        if self.pointwise:
+            ratio = choose_ratio(
+                volumes[id(largest)], largest.mask, 2 * target, dead_zone, variable, self.model
+            )
+            variable = replace(variable, step_index=step_index(2 * target * ratio))
         plain = {id(c): (PlainCoder(volumes[id(c)], variable, self.model), VOLUME) for c in coded}
         best = self._best(chunks, plain, variable, target, dead_zone)
         allowed = [m for m in STRATEGIES[self.strategy] if m in self.predictors]
@@ -95,6 +108,11 @@ class Encoder:
                 if self.strategy != "auto" or _size(other) < _size(best):
                     best = other
         return best
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether the bound limits every value."""
+        return self.header.mode in POINTWISE
 
     def target(self, variable: Variable) -> float:
         """Root-mean-square error to aim at, normalised by the range."""
@@ -110,8 +128,8 @@ class Encoder:
 
         On smooth data it is many times the target: most coefficients are zero and add no error.
         """
-        if self.header.mode in ("abs", "rel"):
-            return 2 * target * STEP_RATIO
+        if self.pointwise:
+            return 2 * target * USUAL_RATIO
         part = np.ascontiguousarray(sample(x))
         planes = Transform(part.shape).forward(part)
         return step_of(first_guess([planes], part.size, target, dead_zone))
@@ -137,9 +155,8 @@ class Encoder:
             at = replace(variable, step_index=index)
             return self._map(lambda c: self._write(c, coders, at, dead_zone), chunks)
 
-        if self.header.mode in ("abs", "rel"):
-            index = step_index(2 * target * STEP_RATIO)
-            return replace(variable, step_index=index), write(index)
+        if self.pointwise:
+            return variable, write(variable.step_index)
         results: dict[int, list[Written]] = {}
         count = sum(c.good.size for c in chunks)
 

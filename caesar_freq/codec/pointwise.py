@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from caesar_freq.codec.outliers import decode_outliers, encode_outliers
+from caesar_freq.entropy.sparse import decode_sparse, encode_sparse
 
-#: Step over bound: fewer bits for coefficients against more corrections; about 2 is best
-#: (measured 1.8 to 2.2, a flat optimum).
-STEP_RATIO = 2.0
+#: Begins corrections that are coded in context; those coded by gaps begin with their number and
+#: end there if it is 0.
+_IN_CONTEXT = b"\0"
+#: Contexts are not tried where gaps take less than this part of a chunk's other bytes: visiting
+#: every value is then not worth the time.
+_WORTH_CONTEXTS = 0.02
 #: Corrections are multiples of 1.9 bounds less 0.4: multiple m brings errors between
 #: ``1.9 m - 1.4`` and ``1.9 m + 0.6`` bounds back within one bound.
 _CELL, _SHIFT = 1.9, 0.4
@@ -36,17 +40,24 @@ def violations(original: np.ndarray, restored: np.ndarray, bound: float, working
 
 
 def correct(
-    original: np.ndarray, restored: np.ndarray, bound: float, working: float, ignore: np.ndarray
+    original: np.ndarray,
+    restored: np.ndarray,
+    bound: float,
+    working: float,
+    ignore: np.ndarray,
+    other_bytes: int = 0,
 ) -> tuple[bytes, np.ndarray] | None:
     """Corrections for `restored`, and `restored` with them applied; None if they cannot help.
 
     Parameters
     ----------
-    original, restored : arrays of one shape; `restored` float64
+    original, restored : arrays of one shape [T, H, W]; `restored` float64
     bound, working : float
         The bound in the output dtype, and the one to aim at (`working_bound`).
     ignore : bool array
         Masked values, restored by other means.
+    other_bytes : int
+        What the rest of the chunk takes.
     """
     if working <= 0:
         return None
@@ -59,7 +70,17 @@ def correct(
     fixed = apply_corrections(restored, positions, multiples, working)
     if (violations(original, fixed, bound, working) & ~ignore).any():
         return None
-    return encode_outliers(positions.astype(np.int64), multiples, original.size), fixed
+    return encode_corrections(positions, multiples, original.shape, other_bytes), fixed
+
+
+def encode_corrections(positions, multiples, shape, other_bytes: int = 0) -> bytes:
+    """The shorter of gaps and contexts for corrections of a volume of `shape` ``[T, H, W]``."""
+    gaps = encode_outliers(positions.astype(np.int64), multiples, int(np.prod(shape)))
+    if len(gaps) <= _WORTH_CONTEXTS * other_bytes:
+        return gaps
+    volume = np.zeros(shape, np.int32)
+    volume.ravel()[positions] = multiples
+    return min(gaps, _IN_CONTEXT + encode_sparse(volume), key=len)
 
 
 def apply_corrections(restored, positions, multiples, working: float) -> np.ndarray:
@@ -71,6 +92,11 @@ def apply_corrections(restored, positions, multiples, working: float) -> np.ndar
 
 
 def decode_corrections(data: bytes, restored: np.ndarray, working: float) -> np.ndarray:
-    """Apply the corrections in `data` to `restored` (float64)."""
-    positions, multiples = decode_outliers(data, restored.size)
+    """Apply the corrections in `data` to `restored` (float64 ``[T, H, W]``)."""
+    if len(data) > 1 and data.startswith(_IN_CONTEXT):
+        volume = decode_sparse(data[1:], restored.shape)
+        positions = np.flatnonzero(volume)
+        multiples = volume.ravel()[positions]
+    else:
+        positions, multiples = decode_outliers(data, restored.size)
     return apply_corrections(restored, positions, multiples, working)
