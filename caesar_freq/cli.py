@@ -19,7 +19,7 @@ from caesar_freq.printing import show
 RULES = ("split", "train-freq-compressor", "train-diffusion", "train-distillation", "merge",
          "evaluate", "report")  # fmt: skip
 #: Relative bounds have a default; an absolute one would depend on the data.
-DEFAULT_BOUNDS = {"rel": 1e-3, "nrmse": 1e-3, "lossless": 0.0}
+DEFAULT_BOUNDS = {"rel": 1e-3, "nrmse": 1e-3, "pw_rel": 1e-3, "lossless": 0.0}
 
 app = typer.Typer(
     name="caesar-freq",
@@ -32,7 +32,7 @@ app = typer.Typer(
 )
 
 
-Mode = StrEnum("Mode", ["abs", "rel", "nrmse", "psnr", "lossless"])
+Mode = StrEnum("Mode", ["abs", "rel", "nrmse", "psnr", "pw_rel", "lossless"])
 Strategy = StrEnum("Strategy", ["frequency", "auto", "student", "teacher"])
 DeviceName = StrEnum("DeviceName", ["auto", "cpu", "cuda"])
 Model = Annotated[str, typer.Option(help="base, a .cfm or .pth file")]
@@ -50,7 +50,7 @@ def compress(
     target: Annotated[Path, typer.Argument(metavar="OUT", help=".cfq")],
     mode: Annotated[Mode, typer.Option(help="what the bound limits")] = Mode.rel,
     bound: Annotated[
-        float | None, typer.Option(help="in the unit of the mode; rel and nrmse: 0.001 by default")
+        float | None, typer.Option(help="in the unit of the mode; rel, nrmse, pw_rel: 0.001")
     ] = None,
     var: Var = None,
     model: Model = "base",

@@ -27,7 +27,7 @@ from caesar_freq.transform.blocks import CELLS, MAX_TIME_BLOCK
 MAGIC = b"CFQ"
 VERSION = 1
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-MODES = ("abs", "rel", "nrmse", "psnr", "lossless")
+MODES = ("abs", "rel", "nrmse", "psnr", "lossless", "pw_rel")
 _KIND_NAMES = {number: name for name, number in KINDS.items()}
 #: Largest array that a header may announce, in values.
 MAX_VALUES = 1 << 40

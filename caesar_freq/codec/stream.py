@@ -18,6 +18,12 @@ from caesar_freq.codec.coders import STUDENT, TEACHER, Predictor
 from caesar_freq.codec.encoder import STRATEGIES, Encoder
 from caesar_freq.codec.header import DTYPES, MODES, Header
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.relative import (
+    log_bound,
+    log_magnitudes,
+    relative_bound_holds,
+    without_logarithm,
+)
 from caesar_freq.data.sections import missing
 from caesar_freq.errors import CorruptStreamError, InputError, ModelError
 
@@ -64,7 +70,10 @@ def encode_array(
     cube = array.reshape(five_dimensional(array.shape))
     with ThreadPoolExecutor(options.threads or os.cpu_count()) as pool:
         chunks = list(pool.map(
-            lambda box: Chunk(cube[box.index], box, options.fill_value), boxes(cube.shape)))  # fmt: skip
+            lambda box: Chunk(
+                cube[box.index], box, options.fill_value,
+                options.mode == "pw_rel" and options.bound > 0,
+            ), boxes(cube.shape)))  # fmt: skip
         data = _stream(array, chunks, options, model, predictors, pool)
         if options.embed_model is None and len(data) < _SMALL_STREAM:
             # here the model's own bytes count: the packaged one, which costs none, may be better
@@ -85,7 +94,7 @@ def _stream(array, chunks, options, model, predictors, pool) -> bytes:
     if options.mode == "lossless" or options.bound == 0:
         written = list(pool.map(Chunk.write_lossless, chunks))
     else:
-        if not any(c.good.size for c in chunks):
+        if all(c.empty for c in chunks):
             raise InputError(
                 "the data holds no finite value (all NaN, infinite or fill values); "
                 "check the variable, or use the mode lossless to store it as it is"
@@ -138,6 +147,11 @@ def _checked(array: np.ndarray, options: Options) -> np.ndarray:
         )
     if options.mode != "lossless" and not (options.bound >= 0 and np.isfinite(options.bound)):
         raise InputError(f"the bound is {options.bound}; it must be a finite number of at least 0")
+    if options.mode == "pw_rel" and options.bound >= 1:
+        raise InputError(
+            f"the bound is {options.bound}; for pw_rel it is a part of each value's size and must "
+            "be below 1"
+        )
     return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
 
 
@@ -150,10 +164,14 @@ def _needs_double(array: np.ndarray, options: Options) -> bool:
         return options.bound < _DOUBLE_POINTWISE
     cube = array.reshape(five_dimensional(array.shape))
     finite = np.isfinite(cube)
+    bound = options.bound
+    if options.mode == "pw_rel":
+        finite &= ~without_logarithm(cube)
+        cube, bound = log_magnitudes(cube, ~finite), log_bound(bound, array.dtype)
     spread = max(
         span(part[ok].min(), part[ok].max()) if ok.any() else 0.0 for part, ok in zip(cube, finite)
     )
-    return options.mode == "abs" and options.bound < _DOUBLE_POINTWISE * spread
+    return options.mode in ("abs", "pw_rel") and bound < _DOUBLE_POINTWISE * spread
 
 
 def _verify(data, array, options, model, predictors) -> None:
@@ -176,6 +194,8 @@ def bound_holds(before, after, mode: str, bound: float, fill_value: float | None
     masked = missing(before, fill_value)
     if not np.array_equal(before[masked].view(bits), after[masked].view(bits)):
         return False
+    if mode == "pw_rel":
+        return relative_bound_holds(before[~masked], after[~masked], bound)
     good, got = (a[~masked].astype(np.float64) for a in (before, after))
     if not good.size:
         return True
