@@ -1,8 +1,8 @@
 """One chunk: what it holds, how it is written, and its checks after decoding.
 
-Body of a chunk: a byte (`CONSTANT`, `LOSSLESS`, `VOLUME` or `SEGMENTS`, with `HAS_MASK` and
-`HAS_CORRECTIONS` and `HAS_SIGNS`), then, each after its varint length, the mask, the corrections and the
-signs if there are any, then the rest.
+Body of a chunk: a byte (`CONSTANT`, `LOSSLESS`, `VOLUME` or `SEGMENTS`, with `HAS_MASK`,
+`HAS_CORRECTIONS` and `HAS_SIGNS`), then, each after its varint length, the mask, the corrections
+and the signs if there are any, then the rest.
 """
 
 from __future__ import annotations
@@ -94,6 +94,8 @@ class Chunk:
         Whether all values are missing.
     good : float [n]
         What is not masked of `coded`.
+    constant : bool
+        Whether all values that are not masked are equal.
     """
 
     def __init__(
@@ -108,6 +110,9 @@ class Chunk:
             self.signs = encode_signs(values, self.mask)
         self.special = encode_special(values, self.mask) if self.mask.any() else b""
         self.good = self.coded[~self.mask]
+        exact = values[~self.mask] if logarithmic else self.good
+        self.constant = bool(np.all(exact == exact[:1]))
+        self._first = float(exact[0]) if exact.size else 0.0
 
     def normalised(self, variable: Variable, double: bool) -> np.ndarray:
         """``(value - offset) / range`` with masked cells filled smoothly."""
@@ -116,16 +121,9 @@ class Chunk:
         x = ((x - variable.offset) / variable.range).astype(dtype)
         return fill_masked(x, self.mask) if self.mask.any() else x
 
-    @property
-    def constant(self) -> bool:
-        """Whether all values that are not masked are equal."""
-        good = self.values[~self.mask]
-        return good.size == 0 or bool(np.all(good == good[0]))
-
     def write_constant(self) -> Written:
         """Body of a constant chunk."""
-        value = float(self.values[~self.mask][0]) if self.good.size else 0.0
-        return Written(self._body(CONSTANT, struct.pack("<d", value)))
+        return Written(self._body(CONSTANT, struct.pack("<d", self._first)))
 
     def write_lossless(self) -> Written:
         """Body that restores every bit."""

@@ -89,6 +89,8 @@ def _code_value(value, frame, before, y, x, contexts, state, data, decoding):
         bit = code_split((rest >> i) & 1, state[RANGE] >> _ONE, state, data, decoding)
         found = 2 * found + bit
     size = _UNARY + found
+    if size >= 1 << 31:
+        return np.int64(0)
     return -size if negative else size
 
 
@@ -128,7 +130,7 @@ def _run(volume: np.ndarray, state: np.ndarray, data: np.ndarray, decoding: bool
 
 
 def encode_sparse(volume: np.ndarray) -> bytes:
-    """Code an int32 array ``[T, H, W]``; its shape is not part of the bytes."""
+    """Code an int32 array ``[T, H, W]`` of sizes below 2**31; its shape is not in the bytes."""
     sizes = np.abs(volume[volume != 0].astype(np.int64))
     bits = np.minimum(sizes, _UNARY) + 2 * np.log2(np.maximum(sizes - _UNARY, 1)) + 3
     state = new_coder()
