@@ -18,7 +18,7 @@ from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.lossless import decode_lossless, encode_lossless
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
-from caesar_freq.codec.pointwise import correct, decode_corrections, working_bound
+from caesar_freq.codec.pointwise import correct, decode_corrections, rounded, working_bound
 from caesar_freq.codec.relative import (
     decode_signs,
     encode_signs,
@@ -142,8 +142,8 @@ class Chunk:
             corrections, restored = fixed
         if self.signs is not None and not self._ratios_hold(restored, header.bound):
             return self.write_lossless()
-        rounded = restored.astype(self.coded.dtype).astype(np.float64)[~self.mask]
-        error = float(np.sum((rounded - self.good.astype(np.float64)) ** 2))
+        output = rounded(restored, self.coded.dtype).astype(np.float64)[~self.mask]
+        error = float(np.sum((output - self.good.astype(np.float64)) ** 2))
         body = self._body(kind, coded.data, corrections, self.signs or None)
         if len(body) > _ASK_LOSSLESS * self.values.nbytes:
             lossless = self.write_lossless()
@@ -206,5 +206,5 @@ def read_chunk(
             restored = from_logarithms(restored, signs, header.dtype)
     else:
         raise CorruptStreamError(f"a chunk is of unknown kind {kind}")
-    values = restored.astype(header.dtype)
+    values = rounded(restored, header.dtype)
     return restore_special(values, special) if special else values

@@ -31,12 +31,18 @@ def working_bound(bound: float, spread: float, double: bool, generated: bool) ->
     return bound * (1 - _MARGIN) - drift * spread
 
 
+def rounded(restored: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Float64 values in the output dtype; what is beyond its largest number becomes that number."""
+    limit = np.finfo(dtype).max
+    return np.clip(restored, -limit, limit).astype(dtype)
+
+
 def violations(original: np.ndarray, restored: np.ndarray, bound: float, working: float):
     """Where `restored` (float64) is too far off, before or after rounding to the output dtype."""
     exact = original.astype(np.float64)
-    rounded = restored.astype(original.dtype).astype(np.float64)
+    output = rounded(restored, original.dtype).astype(np.float64)
     # written so that a NaN counts as a violation
-    return ~((np.abs(exact - restored) <= working) & (np.abs(exact - rounded) <= bound))
+    return ~((np.abs(exact - restored) <= working) & (np.abs(exact - output) <= bound))
 
 
 def correct(
