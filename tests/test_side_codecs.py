@@ -15,7 +15,7 @@ from caesar_freq.codec.entropy_side import decode_ints, encode_ints
 from caesar_freq.codec.lossless import decode_lossless, encode_lossless
 from caesar_freq.codec.outliers import decode_outliers, encode_outliers
 from caesar_freq.codec.packing import Reader, varint
-from caesar_freq.codec.pointwise import correct, decode_corrections, encode_corrections
+from caesar_freq.codec.pointwise import correct, decode_corrections
 from caesar_freq.codec.special import encode_special, restore_special
 from caesar_freq.data.sections import missing
 from caesar_freq.entropy.mask import decode_mask, encode_mask
@@ -275,8 +275,10 @@ class TestCorrections:
         return encode_outliers(places, volume.ravel()[places], volume.size)
 
     def coded(self, volume, other_bytes=0):
-        places = np.flatnonzero(volume)
-        return encode_corrections(places, volume.ravel()[places], volume.shape, other_bytes)
+        """Corrections of errors that need these multiples, 1 or -1, on either grid."""
+        shape = volume.shape
+        found = correct(1.5 * volume, np.zeros(shape), 1, 1, np.zeros(shape, bool), other_bytes)
+        return found[0]
 
     def test_contexts_save_a_tenth_where_corrections_cluster(self):
         volume = clustered(self.shape, 0.05)
@@ -291,11 +293,12 @@ class TestCorrections:
         assert self.coded(volume, 100 * len(gaps)) == gaps
         assert self.coded(volume, 10 * len(gaps)) != gaps
 
-    def test_a_value_that_rounding_takes_out_of_its_cell_is_still_reached(self):
-        # steps of float32 near 1e7 are 1: the corrected value is rounded out of the bound
-        original = np.full((1, 1, 4), 1e7 + 1, np.float32)
-        restored = original.astype(np.float64) + [[[0, 2.4999 * 1.6, -2.4999 * 1.6, 0]]]
-        found = correct(original, restored, 1.6, 1.6, np.zeros((1, 1, 4), bool))
+    @pytest.mark.parametrize("other_bytes", [0, 10**9], ids=["in context", "by gaps"])
+    def test_a_value_that_rounding_takes_out_of_its_cell_is_still_reached(self, other_bytes):
+        # steps of float32 near 1e5 are 1/128: corrected values are rounded out of the bound
+        original = np.full((1, 1, 4), 1e5, np.float32)
+        restored = original.astype(np.float64) + [[[0, 2.49999 * 1.6, -2.98999 * 1.6, 0]]]
+        found = correct(original, restored, 1.6, 1.6, np.zeros((1, 1, 4), bool), other_bytes)
         assert found is not None
         assert np.abs(found[1].astype(np.float32) - original).max() <= 1.6
 
