@@ -35,7 +35,7 @@ base-model: $(READY)
 	$(BIN)/python benchmarks/train_base.py
 
 # torch goes first and pinned: an unpinned one would pull the CUDA build of its newest release
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt setup.py $(wildcard caesar_freq/kernels/*.[ch])
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet torch==2.13.0 -c constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'

@@ -32,6 +32,7 @@ from caesar_freq.codec.special import encode_special, restore_special
 from caesar_freq.data.filling import fill_masked
 from caesar_freq.data.sections import missing
 from caesar_freq.errors import CorruptStreamError
+from caesar_freq.kernels.errors import compare
 
 CONSTANT, LOSSLESS, VOLUME, SEGMENTS = 0, 1, 2, 3
 HAS_MASK, HAS_CORRECTIONS, HAS_SIGNS = 0x80, 0x40, 0x20
@@ -142,8 +143,7 @@ class Chunk:
             corrections, restored = fixed
         if self.signs is not None and not self._ratios_hold(restored, header.bound):
             return self.write_lossless()
-        output = rounded(restored, self.coded.dtype).astype(np.float64)[~self.mask]
-        error = float(np.sum((output - self.good.astype(np.float64)) ** 2))
+        _, error = compare(self.coded, rounded(restored, self.coded.dtype), self.mask)
         body = self._body(kind, coded.data, corrections, self.signs or None)
         if len(body) > _ASK_LOSSLESS * self.values.nbytes:
             lossless = self.write_lossless()

@@ -29,7 +29,7 @@ from caesar_freq.codec.coders import (
 )
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.search import first_guess, largest_step, step_index, step_of
+from caesar_freq.codec.search import RoundingModel, largest_step, step_index, step_of
 from caesar_freq.codec.step_ratio import USUAL_RATIO, choose_ratio
 from caesar_freq.codec.volume import LevelOverflow
 from caesar_freq.transform.blocks import Transform
@@ -132,7 +132,7 @@ class Encoder:
             return 2 * target * USUAL_RATIO
         part = np.ascontiguousarray(sample(x))
         planes = Transform(part.shape).forward(part)
-        return step_of(first_guess([planes], part.size, target, dead_zone))
+        return step_of(RoundingModel([planes], part.size, dead_zone).index_for(target))
 
     def _statistics(self, chunks: list[Chunk]) -> Variable:
         """Offset (mean) and range of the values that are not masked."""
@@ -168,11 +168,12 @@ class Encoder:
             return float(np.sqrt(squares / count)) / variable.range
 
         planes = [coder.encoder.planes for coder, kind in coders.values() if kind == VOLUME]
-        start = variable.step_index
+        start, model = variable.step_index, None
         if planes and not start:
             n_values = sum(coder.encoder.size for coder, kind in coders.values() if kind == VOLUME)
-            start = first_guess(planes, n_values, target, dead_zone)
-        index = largest_step(error, target * (1 - _NRMSE_MARGIN), start)
+            model = RoundingModel(planes, n_values, dead_zone)
+            start = model.index_for(target)
+        index = largest_step(error, target * (1 - _NRMSE_MARGIN), start, model)
         if index is None:
             return variable, self._map(Chunk.write_lossless, chunks)
         return replace(variable, step_index=index), results[index] or write(index)
