@@ -9,7 +9,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from caesar_freq.codec.choose import SPATIAL, choose_transform, lagrangian, sample
-from caesar_freq.codec.chunk import MODES, SEGMENTS, VOLUME, Chunk, Written, pointwise_bound, span
+from caesar_freq.codec.chunk import (
+    MODES,
+    POINTWISE,
+    SEGMENTS,
+    VOLUME,
+    Chunk,
+    Written,
+    pointwise_bound,
+    span,
+)
 from caesar_freq.codec.coders import (
     LEFT_OUT,
     PLAIN,
@@ -24,8 +33,8 @@ from caesar_freq.codec.coders import (
 )
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.pointwise import STEP_RATIO
 from caesar_freq.codec.search import RoundingModel, largest_step, step_index, step_of
+from caesar_freq.codec.step_ratio import USUAL_RATIO, choose_ratio
 from caesar_freq.codec.volume import LevelOverflow
 from caesar_freq.transform.blocks import Transform
 
@@ -93,6 +102,11 @@ class Encoder:
         step = self._likely_step(volumes[id(largest)], target, dead_zone)
         chosen = choose_transform(volumes[id(largest)], step, dead_zone, self.model, self.spatial)
         variable = replace(variable, kind=chosen[0], cell=chosen[1], time_block=chosen[2])
+        if self.pointwise:
+            ratio = choose_ratio(
+                volumes[id(largest)], largest.mask, 2 * target, dead_zone, variable, self.model
+            )
+            variable = replace(variable, step_index=step_index(2 * target * ratio))
         plain = {id(c): (PlainCoder(volumes[id(c)], variable, self.model), VOLUME) for c in coded}
         best = self._best(chunks, plain, variable, target, dead_zone)
         for left_out in LEFT_OUT:
@@ -120,6 +134,11 @@ class Encoder:
                 continue
         return found
 
+    @property
+    def pointwise(self) -> bool:
+        """Whether the bound limits every value."""
+        return self.header.mode in POINTWISE
+
     def target(self, variable: Variable) -> float:
         """Root-mean-square error to aim at, normalised by the range.
 
@@ -139,8 +158,8 @@ class Encoder:
 
         On smooth data it is many times the target: most coefficients are zero and add no error.
         """
-        if self.header.mode in ("abs", "rel"):
-            return 2 * target * STEP_RATIO
+        if self.pointwise:
+            return 2 * target * USUAL_RATIO
         part = np.ascontiguousarray(sample(x))
         planes = Transform(part.shape).forward(part)
         return step_of(RoundingModel([planes], part.size, dead_zone).index_for(target))
@@ -168,9 +187,8 @@ class Encoder:
             at = replace(variable, step_index=index)
             return self._map(lambda c: self._write(c, coders, at, dead_zone), chunks)
 
-        if self.header.mode in ("abs", "rel"):
-            index = step_index(2 * target * STEP_RATIO)
-            return replace(variable, step_index=index), write(index)
+        if self.pointwise:
+            return variable, write(variable.step_index)
         results: dict[int, list[Written]] = {}
         count = sum(c.good.size for c in chunks)
 
