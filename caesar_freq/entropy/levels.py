@@ -34,7 +34,8 @@ _SLOT_SHIFT = np.uint64(64 - _SLOT_BITS)
 _HASH = np.uint64(0x9E3779B97F4A7C15)
 _NODE_HASH = np.uint64(0xD6E8FEB86659FD93)
 # Numbers of the decisions: zero, sign, exponent (unary), first and second bit below the leading one.
-_ZERO, _SIGN, _EXPONENT, _FIRST, _SECOND, _N_NODES = 0, 1, 2, 32, 64, 128
+_ZERO, _SIGN, _EXPONENT, _LOWER, _FIRST, _SECOND, _N_NODES = 0, 1, 2, 32, 64, 96, 160
+_LARGEST = 23
 _MIX_SETS = 12
 _ROOM = 160  # bytes that one level can take at most
 _LONGEST = 400
@@ -100,7 +101,7 @@ def _code(bit, node, set_, hashes, slots, places, logits, mixer, state, data, de
 
 
 @nb.njit(nogil=True, cache=True)
-def _code_error(error, set_, one_sided, hashes, slots, places, logits, mixer, state, data, decoding):
+def _code_error(error, likely, set_, one_sided, hashes, slots, places, logits, mixer, state, data, decoding):
     """Code `error`: zero flag, sign (unless only + is possible), exponent, bits below."""
     args = (set_, hashes, slots, places, logits, mixer, state, data, decoding)
     if _code(1 if error == 0 else 0, _ZERO, *args):
@@ -110,12 +111,18 @@ def _code_error(error, set_, one_sided, hashes, slots, places, logits, mixer, st
         negative = _code(1 if error < 0 else 0, _SIGN, *args)
     size = abs(error)
     exponent = _bit_length(size) - 1
-    n = 0
     # the sign is part of the contexts from here on
     for k in range(_N_CONTEXTS):
         hashes[k] += np.uint64(negative * 7919)
-    while n < 24 and _code(1 if exponent > n else 0, _EXPONENT + n, *args):
+    # unary, up or down from the exponent that the activity suggests
+    n = likely
+    if _code(1 if exponent > n else 0, _EXPONENT + n, *args):
         n += 1
+        while n < _LARGEST and _code(1 if exponent > n else 0, _EXPONENT + n, *args):
+            n += 1
+    else:
+        while n > 0 and _code(1 if exponent < n else 0, _LOWER + n, *args):
+            n -= 1
     value = 1
     for i in range(n):
         bit = size >> (n - 1 - i) & 1
@@ -223,9 +230,10 @@ def code_frame(
                 larger = np.zeros(2 * len(data) + _ROOM, np.uint8)
                 larger[: len(data)] = data
                 data = larger
+            likely = max(_bit_length(local // 7) - 1, 0)
             set_ = min(activity >> 1, _MIX_SETS - 1)
             error = _code_error(
-                frame[y, x] - centre, set_, centre == 0, hashes, slots, places, logits, mixer,
+                frame[y, x] - centre, likely, set_, centre == 0, hashes, slots, places, logits, mixer,
                 state, data, decoding,
             )  # fmt: skip
             value = _clip(centre + error, 0, top)
