@@ -1,6 +1,6 @@
 """One chunk: what it holds, how it is written, and its checks after decoding.
 
-Body of a chunk: a byte (`CONSTANT`, `LOSSLESS`, `VOLUME` or `SEGMENTS`, with `HAS_MASK` and
+Body of a chunk: a byte (`CONSTANT`, `LOSSLESS`, `VOLUME`, `SEGMENTS` or `LATTICE`, with `HAS_MASK` and
 `HAS_CORRECTIONS`), then, each after its varint length, the mask and the corrections if there are
 any, then the rest.
 """
@@ -9,25 +9,29 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from caesar_freq.codec.chunks import Box
 from caesar_freq.codec.coders import Coded, decode_plain, decode_segments
 from caesar_freq.codec.header import Header, Variable
+from caesar_freq.codec.lattice import Grid, close_grid, decode_lattice, encode_lattice, exact_grid
 from caesar_freq.codec.lossless import decode_lossless, encode_lossless
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.pointwise import correct, decode_corrections, working_bound
-from caesar_freq.codec.special import encode_special, restore_special
+from caesar_freq.codec.special import decode_mask_of, encode_special, restore_special
 from caesar_freq.data.filling import fill_masked
 from caesar_freq.data.sections import missing
 from caesar_freq.errors import CorruptStreamError
 
-CONSTANT, LOSSLESS, VOLUME, SEGMENTS = 0, 1, 2, 3
+CONSTANT, LOSSLESS, VOLUME, SEGMENTS, LATTICE = 0, 1, 2, 3, 4
 HAS_MASK, HAS_CORRECTIONS = 0x80, 0x40
 #: Above this part of the raw size it is worth asking whether lossless coding is smaller.
-_ASK_LOSSLESS = 0.3
+_ASK_LOSSLESS = 0.2
+#: Above so many bits per value it is worth asking whether coding levels is smaller.
+_ASK_LATTICE = 0.5
 
 
 @dataclass
@@ -93,10 +97,47 @@ class Chunk:
 
     def write_lossless(self) -> Written:
         """Body that restores every bit."""
-        return Written(bytes([LOSSLESS]) + encode_lossless(self.values))
+        return self._lossless
+
+    @cached_property
+    def _lossless(self) -> Written:
+        body = bytes([LOSSLESS]) + encode_lossless(self.values)
+        return self._smaller(Written(body), self._exact_grid)
+
+    @cached_property
+    def _exact_grid(self) -> Grid | None:
+        values = self.values[~self.mask]
+        return exact_grid(values) if values.size else None
+
+    def write_closer(self, written: Written, limit: float, rms: bool) -> Written:
+        """`written`, or levels that err by at most `limit` or a lossless body if that is smaller.
+
+        Parameters
+        ----------
+        limit : float
+            Largest absolute error or, with `rms`, root-mean-square error of the chunk; 0 if only
+            exact levels will do.
+        """
+        if self.constant or 8 * len(written.body) < _ASK_LATTICE * self.good.size:
+            return written
+        if len(written.body) > _ASK_LOSSLESS * self.values.nbytes:
+            written = min(self.write_lossless(), written, key=lambda w: len(w.body))
+        written = self._smaller(written, self._exact_grid)
+        grid = close_grid(self.values[~self.mask], limit, rms) if limit else None
+        return self._smaller(written, grid)
+
+    def _smaller(self, written: Written, grid: Grid | None) -> Written:
+        """`written`, or levels on `grid` if those take fewer bytes."""
+        if grid is None:
+            return written
+        coded = encode_lattice(self.values, self.mask, grid, len(written.body))
+        body = None if coded is None else self._body(LATTICE, coded)
+        if body is None or len(body) >= len(written.body):
+            return written
+        return Written(body, float(np.sum(grid.error(self.values[~self.mask]) ** 2)))
 
     def write_coded(self, coded: Coded, kind: int, header: Header, variable: Variable) -> Written:
-        """Body of a coded volume with the corrections it needs, or lossless if that is smaller."""
+        """Body of a coded volume with the corrections it needs."""
         restored = restore_values(coded.decoded, variable)
         bound, corrections = pointwise_bound(header, variable), None
         if bound:
@@ -108,12 +149,7 @@ class Chunk:
             corrections, restored = fixed
         rounded = restored.astype(self.values.dtype).astype(np.float64)[~self.mask]
         error = float(np.sum((rounded - self.good.astype(np.float64)) ** 2))
-        body = self._body(kind, coded.data, corrections)
-        if len(body) > _ASK_LOSSLESS * self.values.nbytes:
-            lossless = self.write_lossless()
-            if len(lossless.body) <= len(body):
-                return lossless
-        return Written(body, error)
+        return Written(self._body(kind, coded.data, corrections), error)
 
     def _body(self, kind: int, data: bytes, corrections: bytes | None = None) -> bytes:
         parts = []
@@ -160,6 +196,9 @@ def read_chunk(
             bound = pointwise_bound(header, variable)
             working = working_bound(bound, variable.range, header.double, kind == SEGMENTS)
             restored = decode_corrections(corrections, restored, working)
+    elif kind == LATTICE:
+        mask = decode_mask_of(special, box.shape) if special else np.zeros(box.shape, bool)
+        restored = decode_lattice(data, mask, header.dtype)
     else:
         raise CorruptStreamError(f"a chunk is of unknown kind {kind}")
     values = restored.astype(header.dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -94,7 +94,25 @@ class Encoder:
                 other = self._best(chunks, {**plain, **segmented}, best[0], target, dead_zone)
                 if self.strategy != "auto" or _size(other) < _size(best):
                     best = other
-        return best
+        return best[0], self._closer(chunks, *best[::-1])
+
+    def _closer(self, chunks, written: list[Written], variable: Variable) -> list[Written]:
+        """`written` with grid levels or lossless bodies where those are smaller.
+
+        In the modes of an average the bound still holds for the variable: either each new chunk
+        keeps it alone, or it errs by less than the one it replaces.
+        """
+        rms = self.header.mode in ("nrmse", "psnr")
+        limit = pointwise_bound(self.header, variable)
+        if rms:
+            limit = self.target(variable) * variable.range * (1 - _NRMSE_MARGIN)
+        elif self.header.mode not in ("abs", "rel"):
+            limit = 0.0
+        new = self._map(lambda both: both[0].write_closer(both[1], limit, rms), zip(chunks, written))
+        count = sum(c.good.size for c in chunks)
+        if rms and sum(w.squared_error for w in new) > limit**2 * count:
+            return [min(a, b, key=lambda w: w.squared_error) for a, b in zip(written, new)]
+        return new
 
     def target(self, variable: Variable) -> float:
         """Root-mean-square error to aim at, normalised by the range."""
@@ -215,7 +233,7 @@ class Encoder:
             costs[mode] = 8 * len(coded.data) + lagrangian(variable.step) * error
         return costs
 
-    def _map(self, function: Callable, chunks: list) -> list:
+    def _map(self, function: Callable, chunks: Iterable) -> list:
         return list(self.pool.map(function, chunks))
 
 

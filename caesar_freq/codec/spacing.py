@@ -10,7 +10,11 @@ _MULTIPLES = range(1, 9)
 #: Half of all gaps must be this close to whole numbers of spacings (0.25 is chance).
 _CLOSE = 0.1
 #: Rounding to the output dtype may blur the smallest gap by this part.
-_BLUR = 0.2
+_BLUR = 0.3
+#: So many gaps may be more than three times as far off.
+_STRAYS = 0.02
+#: Half the range outside these limits leaves no room for arithmetic in float64.
+_SPANS = (1e-280, 1e300)
 _SEARCH_ROUNDS = 80
 
 
@@ -35,37 +39,53 @@ def find_spacing(distinct: np.ndarray, dtype: np.dtype) -> float | None:
     """
     if len(distinct) < 2:
         return None
+    if not _SPANS[0] < distinct[-1] / 2 - distinct[0] / 2 < _SPANS[1]:
+        return None
     gaps = np.diff(distinct)
     smallest = gaps.min()
+    lags = 2 ** np.arange(int(np.log2(len(distinct) - 1)) + 1)
+    longer = np.sort(np.concatenate([distinct[k:] - distinct[:-k] for k in lags]))
     blur = np.spacing(dtype.type(np.abs(distinct[[0, -1]]).max())).astype(np.float64)
     for multiple in _MULTIPLES:
         spacing = smallest / multiple
         if blur > _BLUR * spacing:
-            # finer grids are those of the dtype itself
-            return float(blur) if multiple == 1 and smallest >= blur else None
-        found = _refined(distinct, spacing)
+            break
+        found = _refined(longer, spacing, multiple)
         if found:
             return found
-    return None
+    return _common_divisor(gaps, blur)
 
 
-def _refined(distinct: np.ndarray, spacing: float) -> float | None:
-    """Least-squares spacing over gaps of 1, 2, 4 ... neighbours; None if they do not fit."""
-    # the shortest gaps first: a rough spacing counts only those right
-    gaps = np.diff(distinct)
-    short = gaps[gaps < 8.5 * spacing]
-    counts = np.rint(short / spacing)
-    spacing = float(counts @ short) / float(counts @ counts)
-    lag = 1
-    while lag < len(distinct):
-        gaps = distinct[lag:] - distinct[:-lag]
-        counts = np.rint(gaps / spacing)
-        off = np.abs(gaps / spacing - counts)
-        if np.median(off) > _CLOSE or np.quantile(off, 0.98) > 2 * _CLOSE:
+def _common_divisor(gaps: np.ndarray, blur: float) -> float | None:
+    """Greatest common divisor of gaps that the dtype holds exactly, as in GRIB (powers of two).
+
+    Grids finer than the rounding of the largest value are those of the dtype itself.
+    """
+    unit = blur / 256
+    counts = gaps / unit
+    if counts.max() >= 1 << 53 or not np.array_equal(counts, np.rint(counts)):
+        return None
+    divisor = int(np.gcd.reduce(counts.astype(np.int64))) * unit
+    return float(divisor) if divisor >= blur else None
+
+
+def _refined(gaps: np.ndarray, spacing: float, shortest: int) -> float | None:
+    """Least-squares spacing over longer and longer gaps (sorted); None if they do not fit.
+
+    A rough spacing counts only the short gaps right, the first of which is `shortest` spacings;
+    each fit makes twice as long ones countable.
+    """
+    reach = shortest + 1.5
+    while True:
+        near = gaps[: np.searchsorted(gaps, reach * spacing)]
+        counts = np.rint(near / spacing)
+        spacing = float(counts @ near) / float(counts @ counts)
+        off = np.abs(near / spacing - np.rint(near / spacing))
+        if np.median(off) > _CLOSE or np.mean(off > 3 * _CLOSE) > _STRAYS:
             return None
-        spacing = float(counts @ gaps) / float(counts @ counts)
-        lag = 2 * lag if 2 * lag < len(distinct) or lag == len(distinct) - 1 else len(distinct) - 1
-    return spacing
+        if len(near) == len(gaps):
+            return spacing
+        reach *= 2
 
 
 def best_line(counts: np.ndarray, values: np.ndarray, dtype: np.dtype) -> tuple[float, float]:

@@ -29,8 +29,8 @@ MAX_LEVEL = (1 << 22) - 1
 # Predictions are in 1/8 level.
 _FINE = 3
 _N_NEIGHBOURS, _N_PREDICTORS, _N_CONTEXTS = 17, 7, 8
-_SLOT_BITS = 18
-_SLOT_SHIFT = np.uint64(64 - _SLOT_BITS)
+#: Slots per context as a power of two: a few for each level coded, within these limits.
+_SLOT_BITS = (12, 18)
 _HASH = np.uint64(0x9E3779B97F4A7C15)
 _NODE_HASH = np.uint64(0xD6E8FEB86659FD93)
 # Numbers of the decisions: zero, sign, exponent (unary), first and second bit below the leading one.
@@ -81,12 +81,12 @@ def _median(west, north, northwest):
 
 
 @nb.njit(nogil=True, cache=True)
-def _code(bit, node, set_, hashes, slots, places, logits, mixer, state, data, decoding):
+def _code(bit, node, set_, shift, hashes, slots, places, logits, mixer, state, data, decoding):
     """Code one decision in all contexts and learn from it."""
     weights = mixer[set_ * _N_NODES + node]
     total = np.int64(0)
     for k in range(_N_CONTEXTS):
-        at = np.int64(((hashes[k] + np.uint64(node) * _NODE_HASH) * _HASH) >> _SLOT_SHIFT)
+        at = np.int64(((hashes[k] + np.uint64(node) * _NODE_HASH) * _HASH) >> shift)
         places[k] = at
         logits[k] = STRETCH[slots[k, at] >> 18]
         total += weights[k] * logits[k]
@@ -101,9 +101,9 @@ def _code(bit, node, set_, hashes, slots, places, logits, mixer, state, data, de
 
 
 @nb.njit(nogil=True, cache=True)
-def _code_error(error, likely, set_, one_sided, hashes, slots, places, logits, mixer, state, data, decoding):
+def _code_error(error, likely, set_, one_sided, shift, hashes, slots, places, logits, mixer, state, data, decoding):
     """Code `error`: zero flag, sign (unless only + is possible), exponent, bits below."""
-    args = (set_, hashes, slots, places, logits, mixer, state, data, decoding)
+    args = (set_, shift, hashes, slots, places, logits, mixer, state, data, decoding)
     if _code(1 if error == 0 else 0, _ZERO, *args):
         return 0
     negative = 0
@@ -143,6 +143,7 @@ def code_frame(
 ):  # fmt: skip
     """Code or fill in a frame; returns the buffer that holds the bytes, empty if over `limit`."""
     height, width = frame.shape[0] - 3, frame.shape[1] - 4
+    shift = np.uint64(64 - _bit_length(slots.shape[1] - 1))
     near = np.zeros(_N_NEIGHBOURS, np.int64)
     inputs = np.zeros(_N_NEIGHBOURS, np.int64)
     guess = np.zeros(_N_PREDICTORS, np.int64)
@@ -233,7 +234,7 @@ def code_frame(
             likely = max(_bit_length(local // 7) - 1, 0)
             set_ = min(activity >> 1, _MIX_SETS - 1)
             error = _code_error(
-                frame[y, x] - centre, likely, set_, centre == 0, hashes, slots, places, logits, mixer,
+                frame[y, x] - centre, likely, set_, centre == 0, shift, hashes, slots, places, logits, mixer,
                 state, data, decoding,
             )  # fmt: skip
             value = _clip(centre + error, 0, top)
@@ -265,7 +266,8 @@ def _run(levels, skip, top, state, data, limit, decoding):
     weights = np.zeros(_N_NEIGHBOURS, np.int64)
     bias = np.zeros((_N_BIAS, 2), np.int64)
     costs = np.zeros((2, _N_PREDICTORS, width + 4), np.int64)
-    slots = new_slots(_N_CONTEXTS, _SLOT_BITS)
+    bits = min(max(levels.size.bit_length() + 1, _SLOT_BITS[0]), _SLOT_BITS[1])
+    slots = new_slots(_N_CONTEXTS, bits)
     mixer = np.full((_MIX_SETS * _N_NODES, _N_CONTEXTS), (1 << 16) * 3 // 10, np.int64)
     before = older = np.zeros(padded, np.int64)
     errors_before = np.zeros(padded, np.int64)
