@@ -42,7 +42,8 @@ def rain(shape=(6, 48, 50)):
     """Radar rain: mostly zero, cells in steps of 0.1."""
     t, y, x = np.ogrid[tuple(slice(n) for n in shape)]
     cells = sum(
-        np.exp(-((x - cx - t) ** 2 + (y - cy) ** 2) / 40) for cx, cy in ((10, 12), (30, 35), (38, 9))
+        np.exp(-((x - cx - t) ** 2 + (y - cy) ** 2) / 40)
+        for cx, cy in ((10, 12), (30, 35), (38, 9))
     )
     noise = np.random.default_rng(3).normal(size=shape)
     return (np.maximum(np.rint(150 * cells + 3 * noise * cells - 20), 0) / 10).astype(np.float32)

@@ -92,7 +92,9 @@ class Encoder:
             segmented = self._segmented(plain, volumes, best[0], dead_zone, allowed)
             if segmented:
                 other = self._best(chunks, {**plain, **segmented}, best[0], target, dead_zone)
-                if self.strategy != "auto" or _size(other) < _size(best):
+                if self.strategy != "auto":
+                    return other
+                if _size(other) < _size(best):
                     best = other
         return best[0], self._closer(chunks, *best[::-1])
 
@@ -108,7 +110,9 @@ class Encoder:
             limit = self.target(variable) * variable.range * (1 - _NRMSE_MARGIN)
         elif self.header.mode not in ("abs", "rel"):
             limit = 0.0
-        new = self._map(lambda both: both[0].write_closer(both[1], limit, rms), zip(chunks, written))
+        new = self._map(
+            lambda both: both[0].write_closer(both[1], limit, rms), zip(chunks, written)
+        )
         count = sum(c.good.size for c in chunks)
         if rms and sum(w.squared_error for w in new) > limit**2 * count:
             return [min(a, b, key=lambda w: w.squared_error) for a, b in zip(written, new)]

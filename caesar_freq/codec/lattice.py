@@ -30,7 +30,7 @@ _MOST_CORRECTED, _LARGEST_CORRECTION, _MOST_PATCHES = 1 << 18, 4096, 1024
 #: Step of the plain quantiser over twice the bound: room for the rounding of its own arithmetic.
 _MARGIN = 1 - 1e-6
 #: A part of at least this size tells whether coding all levels is worth its time.
-_TRIAL_VALUES, _TRIAL_PART, _TRIAL_FRAMES = 1 << 13, 32, 8
+_TRIAL_VALUES, _TRIAL_PART, _TRIAL_FRAMES = 1 << 15, 32, 8
 #: Coding a part costs more per value, for less is known: what it may cost at most.
 _TRIAL_EXCESS = 1.15
 _FARTHEST, _UNLIMITED = 1 << 53, 1 << 60

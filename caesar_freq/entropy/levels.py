@@ -101,7 +101,21 @@ def _code(bit, node, set_, shift, hashes, slots, places, logits, mixer, state, d
 
 
 @nb.njit(nogil=True, cache=True)
-def _code_error(error, likely, set_, one_sided, shift, hashes, slots, places, logits, mixer, state, data, decoding):
+def _code_error(
+    error,
+    likely,
+    set_,
+    one_sided,
+    shift,
+    hashes,
+    slots,
+    places,
+    logits,
+    mixer,
+    state,
+    data,
+    decoding,
+):
     """Code `error`: zero flag, sign (unless only + is possible), exponent, bits below."""
     args = (set_, shift, hashes, slots, places, logits, mixer, state, data, decoding)
     if _code(1 if error == 0 else 0, _ZERO, *args):
@@ -167,7 +181,7 @@ def code_frame(
             guess[2] = c << _FINE
             guess[3] = (c + _median(w - pw, n - pn, nw - pnw)) << _FINE
             guess[4] = (c << _FINE) + ((w - pw + n - pn) << (_FINE - 1))
-            guess[5] = (w + n + ne + nw + c + c + ps + pe) 
+            guess[5] = w + n + ne + nw + c + c + ps + pe
             base = (w + n + c + c) >> 2
             near[0], near[1], near[2], near[3], near[4], near[5] = w, ww, n, nn, nw, ne
             near[6], near[7], near[8], near[9], near[10], near[11] = nne, c, pw, pn, pe, ps
@@ -184,7 +198,12 @@ def code_frame(
             # blend
             weight_sum, weighted = np.int64(0), np.int64(0)
             for k in range(_N_PREDICTORS):
-                cost = above[k, x] + above[k, x + 1] + row[k, x - 1] + ((above[k, x - 1] + row[k, x - 2]) >> 1)
+                cost = (
+                    above[k, x]
+                    + above[k, x + 1]
+                    + row[k, x - 1]
+                    + ((above[k, x - 1] + row[k, x - 2]) >> 1)
+                )
                 cost = min(cost, 1 << 15)
                 weight = (1 << 32) // (cost * cost + 8)
                 weight_sum += weight
@@ -196,13 +215,23 @@ def code_frame(
             eww = errors[y, x - 2]
             local = 2 * (abs(ew) + abs(en)) + abs(enw) + abs(ene) + abs(eww)
             earlier = (
-                2 * abs(ec) + abs(errors_before[y, x + 1]) + abs(errors_before[y + 1, x])
-                + abs(errors_before[y + 1, x + 1]) + abs(errors_before[y, x - 1])
+                2 * abs(ec)
+                + abs(errors_before[y, x + 1])
+                + abs(errors_before[y + 1, x])
+                + abs(errors_before[y + 1, x + 1])
+                + abs(errors_before[y, x - 1])
             )
-            slope = abs(w - nw) + abs(n - nw) + abs(n - ne) + abs(w - ww) 
+            slope = abs(w - nw) + abs(n - nw) + abs(n - ne) + abs(w - ww)
             activity = min(_half_octave(local), 24)
             # bias of the texture
-            pattern = (w > texture) + 2 * (n > texture) + 4 * (c > texture) + 8 * (ne > texture) + 16 * (c == texture) + 32 * (nw > texture)
+            pattern = (
+                (w > texture)
+                + 2 * (n > texture)
+                + 4 * (c > texture)
+                + 8 * (ne > texture)
+                + 16 * (c == texture)
+                + 32 * (nw > texture)
+            )
             pattern = pattern * 12 + min(activity, 11)
             seen = bias[pattern, 1]
             blend += bias[pattern, 0] // (seen + 1)
@@ -217,14 +246,25 @@ def code_frame(
             part = fine - (centre << _FINE) + 4
             quick = min(_half_octave(earlier), 20)
             hashes[0] = np.uint64(activity * 8 + part)
-            hashes[1] = np.uint64((activity >> 1) * 32 + quick) * np.uint64(64) + np.uint64(min(_half_octave(slope), 20))
-            hashes[2] = np.uint64(_signed(w - centre, 8) * 17 + _signed(n - centre, 8)) * np.uint64(32) + np.uint64(_signed(c - centre, 6))
-            hashes[3] = np.uint64(_signed(c - centre, 9) * 19 + _signed(ec, 9)) * np.uint64(32) + np.uint64(activity >> 1)
-            hashes[4] = np.uint64(_signed(guess[0] - fine, 9) * 19 + _signed(guess[3] - fine, 9)) * np.uint64(32) + np.uint64(_signed(guess[6] - fine, 9))
+            hashes[1] = np.uint64((activity >> 1) * 32 + quick) * np.uint64(64) + np.uint64(
+                min(_half_octave(slope), 20)
+            )
+            hashes[2] = np.uint64(_signed(w - centre, 8) * 17 + _signed(n - centre, 8)) * np.uint64(
+                32
+            ) + np.uint64(_signed(c - centre, 6))
+            hashes[3] = np.uint64(_signed(c - centre, 9) * 19 + _signed(ec, 9)) * np.uint64(
+                32
+            ) + np.uint64(activity >> 1)
+            hashes[4] = np.uint64(
+                _signed(guess[0] - fine, 9) * 19 + _signed(guess[3] - fine, 9)
+            ) * np.uint64(32) + np.uint64(_signed(guess[6] - fine, 9))
             hashes[5] = np.uint64(_clip(w - centre, -60, 60) + 64) * np.uint64(1 << 14) + np.uint64(
-                (_clip(n - centre, -60, 60) + 64) * 128 + _clip(c - centre, -60, 60) + 64)
+                (_clip(n - centre, -60, 60) + 64) * 128 + _clip(c - centre, -60, 60) + 64
+            )
             hashes[6] = np.uint64(centre) * np.uint64(32) + np.uint64(min(activity, 8))
-            hashes[7] = np.uint64(_signed(ew, 9) * 19 + _signed(en, 9)) * np.uint64(512) + np.uint64(_signed(ene, 6) * 19 + _signed(ec, 9))
+            hashes[7] = np.uint64(_signed(ew, 9) * 19 + _signed(en, 9)) * np.uint64(
+                512
+            ) + np.uint64(_signed(ene, 6) * 19 + _signed(ec, 9))
             if not decoding and np.int64(state[AT]) + _ROOM > len(data):
                 if len(data) >= limit:
                     return data[:0]
@@ -248,7 +288,7 @@ def code_frame(
             gain = (off << 20) // (energy + 4)
             for k in range(_N_NEIGHBOURS):
                 weights[k] = _clip(weights[k] + ((gain * inputs[k]) >> 14), -(1 << 19), 1 << 19)
-            bias[pattern, 0] += _clip(true - blend, -(1 << 10), 1 << 10) + bias[pattern, 0] // (seen + 1) * 0
+            bias[pattern, 0] += _clip(true - blend, -(1 << 10), 1 << 10)
             bias[pattern, 1] += 1
             if seen > 254:
                 bias[pattern, 0] >>= 1
@@ -294,7 +334,9 @@ def encode_levels(levels: np.ndarray, skip: np.ndarray, top: int, limit: int) ->
     Returns None when more than about `limit` bytes would be needed.
     """
     state = new_coder()
-    data = _run(levels.astype(np.int64), skip, top, state, np.zeros(1 << 16, np.uint8), limit, False)
+    data = _run(
+        levels.astype(np.int64), skip, top, state, np.zeros(1 << 16, np.uint8), limit, False
+    )
     return None if data is None else finish(state, np.concatenate([data, np.zeros(8, np.uint8)]))
 
 
