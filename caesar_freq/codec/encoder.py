@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -120,9 +120,33 @@ class Encoder:
             segmented = self._segmented(plain, volumes, best[0], dead_zone, allowed)
             if segmented:
                 other = self._best(chunks, {**plain, **segmented}, best[0], target, dead_zone)
-                if self.strategy != "auto" or _size(other) < _size(best):
+                if self.strategy != "auto":
+                    return other
+                if _size(other) < _size(best):
                     best = other
-        return best
+        return best[0], self._closer(chunks, *best[::-1])
+
+    def _closer(self, chunks, written: list[Written], variable: Variable) -> list[Written]:
+        """`written` with grid levels or lossless bodies where those are smaller.
+
+        In the modes of an average the bound still holds for the variable: either each new chunk
+        keeps it alone, or it errs by less than the one it replaces.
+        """
+        limit, rms = self._chunk_limit(variable)
+        new = self._map(
+            lambda both: both[0].write_closer(both[1], limit, rms), zip(chunks, written)
+        )
+        count = sum(c.good.size for c in chunks)
+        if rms and sum(w.squared_error for w in new) > limit**2 * count:
+            return [min(a, b, key=lambda w: w.squared_error) for a, b in zip(written, new)]
+        return new
+
+    def _chunk_limit(self, variable: Variable) -> tuple[float, bool]:
+        """Error that one chunk may have in the data's units, and whether it is an RMSE."""
+        if self.header.mode in ("nrmse", "psnr"):
+            return self.target(variable) * variable.range * (1 - NRMSE_MARGIN), True
+        relative = self.header.mode == "pw_rel"
+        return 0.0 if relative else pointwise_bound(self.header, variable), False
 
     def _in_own_modes(self, volumes: dict, variable: Variable, target: float, left_out) -> dict:
         """Coders in temporal modes of the chunks that have few."""
@@ -234,7 +258,8 @@ class Encoder:
             target = self.target(variable)
             ways += [self._in_own_modes(volumes, variable, target, part) for part in LEFT_OUT]
         written = [self._write(chunk, way, variable, dead_zone) for way in ways if way]
-        return min(written, key=lambda one: self._cost(one, variable))
+        best = min(written, key=lambda one: self._cost(one, variable))
+        return chunk.write_closer(best, *self._chunk_limit(variable))
 
     def _cost(self, written: Written, variable: Variable) -> float:
         """Bits, plus what the error is worth where the bound is that of a mean."""
@@ -288,7 +313,7 @@ class Encoder:
             costs[mode] = 8 * len(coded.data) + lagrangian(variable.step) * error
         return costs
 
-    def _map(self, function: Callable, chunks: list) -> list:
+    def _map(self, function: Callable, chunks: Iterable) -> list:
         return list(self.pool.map(function, chunks))
 
 
