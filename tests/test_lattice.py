@@ -177,7 +177,7 @@ EIGHT_BIT = smooth_levels((6, 48, 50), 250).astype(np.float32)
         (rain(), "psnr", 80.0),
         (rain(), "rel", 1e-3),
         (rain(), "lossless", 0),
-        (EIGHT_BIT, "abs", 0.4),
+        (EIGHT_BIT, "abs", 0.1),
         (EIGHT_BIT.astype(np.float64), "lossless", 0),
         (PACKED, "rel", 1e-5),
         (PACKED, "lossless", 0),
