@@ -93,7 +93,7 @@ def plot(rows: list[Row]) -> bytes:
     panels = gains(rows)
     names = sorted({row.dataset for pairs in panels.values() for row, _ in pairs})
     wide = max(1, len(panels))
-    size = (1.2 + 2.1 * wide, 1.6 + 0.24 * len(names))
+    size = (max(9.0, 1.2 + 2.1 * wide), 1.6 + 0.24 * len(names))
     figure, axes = plt.subplots(
         1, wide, figsize=size, sharey=True, squeeze=False, layout="constrained"
     )
