@@ -36,7 +36,7 @@ from caesar_freq.training.generative import (
 )
 from caesar_freq.training.loop import Task, noise_for, run, write_phase
 from caesar_freq.training.losses import squared_error
-from caesar_freq.training.memory import cap_memory
+from caesar_freq.training.memory import cap_memory, explains_out_of_memory
 
 
 def parser() -> argparse.ArgumentParser:
@@ -109,6 +109,7 @@ def settings_of(args: argparse.Namespace, inputs: Sequence[Path]) -> dict:
     return {**settings, "data": file_digests([*args.train_data, *args.val_data, *inputs])}
 
 
+@explains_out_of_memory("--unet_dim or --training_size")
 def train(args: argparse.Namespace) -> Path:
     """Run phase 2; returns the path of ``diffusion_best.pth``."""
     device = resolve_device(args.device)
@@ -149,7 +150,7 @@ def train(args: argparse.Namespace) -> Path:
     n_steps, per_epoch = schedule(args, sampler)
     settings = settings_of(args, [args.freq_compressor_path])
     keeper = Checkpointer(args.output_dir, settings, args.checkpoint_every)
-    task = Task(network, batch, loss, evaluate)
+    task = Task(network, batch, loss, evaluate, name="diffusion")
     progress = run(task, args, keeper, n_steps, per_epoch, device, args.evaluations)
     result = args.output_dir / "diffusion_best.pth"
     config = {

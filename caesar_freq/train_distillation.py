@@ -28,7 +28,7 @@ from caesar_freq.training.checkpoint import Checkpointer
 from caesar_freq.training.distiller import Distiller
 from caesar_freq.training.generative import Validation
 from caesar_freq.training.loop import Task, run, write_phase
-from caesar_freq.training.memory import cap_memory
+from caesar_freq.training.memory import cap_memory, explains_out_of_memory
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     return out
 
 
+@explains_out_of_memory("--student_base_channels or --training_size")
 def train(args: argparse.Namespace) -> Path:
     """Run phase 3; returns the path of ``student_best.pth``."""
     device = resolve_device(args.device)
@@ -99,7 +100,7 @@ def train(args: argparse.Namespace) -> Path:
     settings = settings_of(args, [args.freq_compressor_path, args.teacher_path])
     keeper = Checkpointer(args.output_dir, settings, args.checkpoint_every)
     task = Task(distiller.student, distiller.batch, distiller.loss, evaluate,
-                distiller.begin, distiller.state, distiller.restore)  # fmt: skip
+                distiller.begin, distiller.state, distiller.restore, "distillation")  # fmt: skip
     progress = run(task, args, keeper, n_steps, per_epoch, device, args.evaluations)
     result = args.output_dir / "student_best.pth"
     config = {

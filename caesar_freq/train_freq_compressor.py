@@ -29,6 +29,7 @@ from caesar_freq.atomic import atomic_path, write_bytes
 from caesar_freq.codec.model import FrequencyModel, load_frequency_model
 from caesar_freq.data.blocks import volumes
 from caesar_freq.errors import ConfigError, run_main
+from caesar_freq.progress import ProgressFile
 from caesar_freq.training.args import add_common_args, check_common_args, resolve_device
 from caesar_freq.training.checkpoint import (
     Checkpointer,
@@ -38,12 +39,13 @@ from caesar_freq.training.checkpoint import (
 from caesar_freq.training.frequency import (
     as_tensors,
     coded_bytes,
+    coded_values,
     integer_model,
     log_mean,
     untrained_model,
 )
 from caesar_freq.training.history import write_history
-from caesar_freq.training.memory import cap_memory
+from caesar_freq.training.memory import cap_memory, explains_out_of_memory, peak_gb
 from caesar_freq.training.qat import MagnitudeBits, ScaleNetwork
 from caesar_freq.training.quantiser_fit import fit_centroids, fit_dead_zones
 from caesar_freq.training.rows import encoders, gather
@@ -200,6 +202,12 @@ class Trainer:
             flush=True,
         )
 
+    def metrics(self) -> dict[str, float | None]:
+        """What the last evaluation found."""
+        size = self.history[-1]["val_bytes"]
+        return {"val_bytes": size, "bits_per_value": 8 * size / coded_values(self.validation),
+                "peak_gpu_gb": peak_gb(self.device)}  # fmt: skip
+
     def state(self) -> dict:
         """What a resumed run needs."""
         return {
@@ -235,14 +243,16 @@ class Trainer:
 
 
 def settings_of(args: argparse.Namespace) -> dict:
-    """All that the result depends on."""
+    """All that the result depends on; sizes of tiles and latents are those of phases 2 and 3."""
     ignored = {"output_dir", "device", "resume", "num_workers", "checkpoint_every", "gpu_mem_gb",
-               "train_data", "val_data"}  # fmt: skip
+               "train_data", "val_data", "training_size", "low_freq_size",
+               "latent_channels"}  # fmt: skip
     settings = {k: v for k, v in vars(args).items() if k not in ignored}
     settings["data"] = file_digests([*args.train_data, *args.val_data])
     return settings
 
 
+@explains_out_of_memory("--batch_size")
 def train(args: argparse.Namespace) -> Path:
     """Run phase 1; returns the path of ``best_model.pth``."""
     args.output_dir.mkdir(parents=True, exist_ok=True)
@@ -260,17 +270,22 @@ def train(args: argparse.Namespace) -> Path:
     marks = {
         math.ceil(trainer.n_steps * (i + 1) / args.evaluations) for i in range(args.evaluations)
     }
-    while trainer.step < trainer.n_steps:
-        trainer.run_step()
-        if trainer.step in marks:
-            trainer.evaluate(started)
-        elif trainer.step % max(1, trainer.n_steps // 20) == 0:
-            print(f"step {trainer.step}/{trainer.n_steps}: {trainer.average:.4f} bits", flush=True)
-        if keeper.due(trainer.step) or trainer.step in marks or stop.requested:
-            keeper.save(trainer.state())
-        if stop.requested:
-            stop.exit(keeper.path)
-    trainer.write(settings)
+    with ProgressFile(args.output_dir, "freq_compressor", keeper.key, trainer.n_steps,
+                      trainer.steps_per_epoch, trainer.step) as progress:  # fmt: skip
+        while trainer.step < trainer.n_steps:
+            trainer.run_step()
+            progress.update(trainer.step, trainer.average)
+            if trainer.step in marks:
+                trainer.evaluate(started)
+                progress.update(trainer.step, trainer.average, **trainer.metrics())
+            elif trainer.step % max(1, trainer.n_steps // 20) == 0:
+                print(f"step {trainer.step}/{trainer.n_steps}: {trainer.average:.4f} bits",
+                      flush=True)  # fmt: skip
+            if keeper.due(trainer.step) or trainer.step in marks or stop.requested:
+                keeper.save(trainer.state())
+            if stop.requested:
+                stop.exit(keeper.path)
+        trainer.write(settings)
     keeper.clear()
     return args.output_dir / "best_model.pth"
 

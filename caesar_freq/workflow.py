@@ -1,24 +1,29 @@
-"""What the Snakemake workflow computes from its settings: flags, inputs, jobs, fingerprints."""
+"""What the Snakemake workflow computes from its settings: flags, inputs, jobs."""
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections import UserString
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from caesar_freq.data.fetch import SOURCES
 from caesar_freq.errors import ConfigError
+from caesar_freq.fingerprints import OURS, PACKAGE
 
-#: Keys of `training` that reach the phases.
-_SHARED = ("wavelet", "use_dwt", "latent_channels", "low_freq_size", "training_size", "seed")
+#: Keys of `training` that decide the result of a phase, and all that a phase checks. Phase 1 has no
+#: tiles; its flags for them are checked, not used.
+_SHARED = ("wavelet", "use_dwt", "seed", "latent_channels", "low_freq_size", "training_size")
+_UNUSED = {"freq_compressor": ("latent_channels", "low_freq_size", "training_size")}
+#: Keys of a phase that change no result.
+_HOW_TO_RUN = ("checkpoint_every",)
 #: Side of the cells of phases 2 and 3, whatever block phase 1 uses.
 _LATENT_CELL = 16
-PACKAGE = Path(__file__).parent
-_OURS = ("frequency", "teacher", "student", "auto")
+#: Peers without a criterion (`peers.WITHOUT`).
+_WITHOUT = {("tthresh", "max-rel")}
 
 
 def check_settings(config: Mapping[str, Any]) -> None:
@@ -39,6 +44,11 @@ def check_settings(config: Mapping[str, Any]) -> None:
     if wanted % _LATENT_CELL:
         raise ConfigError(
             f"training: training_size is {wanted}; phases 2 and 3 need a multiple of {_LATENT_CELL}"
+        )
+    start = _init_path(config)
+    if start and not start.is_file():
+        raise ConfigError(
+            f"freq_compressor: init is {start}, which does not exist; give none, base or a model"
         )
     if phase2["interpo_rate"] >= phase2["n_frame"]:
         raise ConfigError(
@@ -69,12 +79,44 @@ def use_this_interpreter() -> None:
     os.environ["PATH"] = folder + os.pathsep + os.environ.get("PATH", "")
 
 
+class Untracked(UserString):
+    """Flags that change no result.
+
+    Snakemake records parameters of plain types only, so that other flags of this type rerun nothing.
+    """
+
+
 def flags(config: Mapping[str, Any], phase: str) -> str:
-    """Command line of a phase: its own section and what all phases share, nothing else."""
+    """Flags that decide the result of a phase: of its own section and of what all phases share."""
+    return _joined(config, phase, used=True)
+
+
+def run_flags(config: Mapping[str, Any], phase: str) -> Untracked:
+    """The other flags of a phase."""
+    return Untracked(_joined(config, phase, used=False))
+
+
+def _joined(config: Mapping[str, Any], phase: str, used: bool) -> str:
     settings = {key: config["training"][key] for key in _SHARED} | dict(config[phase])
     if phase != "freq_compressor":
         settings["low_freq_size"] = settings["training_size"] // _LATENT_CELL
-    return " ".join(_flag(key, value) for key, value in settings.items())
+    unused = (*_UNUSED.get(phase, ()), *_HOW_TO_RUN)
+    return " ".join(
+        _flag(key, value) for key, value in settings.items() if (key not in unused) == used
+    )
+
+
+def start_model(config: Mapping[str, Any]) -> str:
+    """SHA-256 of the model that phase 1 starts from: another one in the same place retrains it."""
+    path = _init_path(config)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
+
+
+def _init_path(config: Mapping[str, Any]) -> Path | None:
+    init = config["freq_compressor"]["init"]
+    if init == "base":
+        return PACKAGE / "assets" / "base.cfm"
+    return None if init == "none" else Path(init)
 
 
 def _flag(key: str, value: Any) -> str:
@@ -125,73 +167,18 @@ def evaluation_jobs(config: Mapping[str, Any]) -> list[str]:
             if codec == "zstd":
                 jobs.append(f"{dataset}/zstd_lossless_0")
             else:
-                jobs += [f"{dataset}/{codec}_{name}_{target:g}" for name, target in pairs]
+                jobs += [
+                    f"{dataset}/{codec}_{name}_{target:g}"
+                    for name, target in pairs
+                    if (codec, name) not in _WITHOUT
+                ]
     return jobs
 
 
 def model_of(codec: str) -> str | None:
     """Checkpoint that a codec needs: frequency mode depends on phase 1 alone, peers on none."""
-    if codec not in _OURS:
+    if codec not in OURS:
         return None
     if codec == "frequency":
         return "checkpoints/freq_compressor/best_model.pth"
     return "checkpoints/combined_model.pth"
-
-
-def fingerprint(*modules: str, lazy: bool = True) -> str:
-    """Hash of modules and of all modules of the package that they import, directly or not.
-
-    A rule that has it as a parameter reruns when its code changes, and only then. The sources are
-    read, never run. Imports inside functions count unless `lazy` is false. Files beside the modules
-    of `caesar_freq.reporting` that are no Python (the template) count with them.
-    """
-    digest = hashlib.sha256()
-    for name, path in sorted(_closure(modules, lazy).items()):
-        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
-        if name == "caesar_freq.reporting":
-            for template in sorted(path.parent.glob("*.j2")):
-                digest.update(template.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def evaluation_code(codec: str) -> str:
-    """Fingerprint of what measuring a codec runs: an edit of the student leaves peers alone."""
-    if codec == "frequency":
-        return fingerprint("caesar_freq.evaluate", "caesar_freq.api", lazy=False)
-    return fingerprint("caesar_freq.evaluate", lazy=codec in _OURS)
-
-
-def _closure(modules: Iterable[str], lazy: bool) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    waiting = list(modules)
-    while waiting:
-        name = waiting.pop()
-        path = _source(name)
-        if path and name not in found:
-            found[name] = path
-            waiting += _imports(path, lazy)
-            waiting.append(name.rpartition(".")[0])  # importing a.b runs a/__init__.py first
-    return found
-
-
-def _imports(path: Path, lazy: bool) -> Iterator[str]:
-    """Names below this package that the source at `path` imports; some are no modules."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree) if lazy else tree.body:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def _source(name: str) -> Path | None:
-    """File of a module of this package; None for anything else."""
-    package, *parts = name.split(".")
-    if package != "caesar_freq" or not parts:
-        return None
-    path = PACKAGE.joinpath(*parts)
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None

@@ -219,6 +219,8 @@ def test_rule_modules_get_their_arguments(run):
         assert train["data"].ndim == 5
     for rule in cli.RULES:
         assert "--output" in succeed(run(rule, "--help"))
+    for tool in cli.TOOLS:
+        assert f"caesar-freq {tool}" in succeed(run(tool, "--help"))
 
 
 def test_a_fresh_process_needs_no_torch(tmp_path):

@@ -105,6 +105,12 @@ def test_adversarial_arrays(make, mode, bound):
     assert_bound(make(), mode, bound)
 
 
+@pytest.mark.parametrize("mode", ["rel", "nrmse", "abs"])
+@pytest.mark.parametrize("bound", [1e308, 1e-310])
+def test_bounds_at_the_ends_of_the_floats(mode, bound):
+    assert_bound(field((4, 20, 20), dtype=np.float64), mode, bound)
+
+
 def test_constant_takes_few_bytes():
     assert len(caesar_freq.encode(np.full((4, 3, 60, 90, 100), 7, np.float32), "rel", 1e-3)) < 400
     assert len(caesar_freq.encode(np.zeros(10**6), "nrmse", 1e-3)) < 150
@@ -276,6 +282,7 @@ def golden_cases():
     t, y, x = np.ogrid[0:18, 0:20, 0:30]
     drifting = ((x + t) % 15 - 7) ** 2 + ((y - t) % 12 - 6) ** 2 < 20
     clouds = np.where(drifting, np.float32(np.nan), cube)
+    waves = np.sin(0.37 * np.arange(48.0)[:, None, None] - 0.21 * x + y / 4).astype(np.float32)
     bowl = np.sqrt(t * t + 3.0 * y * y + 2.0 * x * x - x * y + 9).astype(np.float32)
     busy = cube + np.random.default_rng(0).standard_normal(cube.shape) * (x > 20) * (y > 8)
     signed = np.exp(cube / 3 - 4) * np.where(x + y > 30, -1, 1) * (x % 11 > 1)
@@ -288,6 +295,8 @@ def golden_cases():
         "lossless": (holes, "lossless", 0),
         "clouds": (clouds, "rel", 1e-2),
         "folded": (bowl, "lossless", 0),
+        "modes": (waves, "nrmse", 1e-4),
+        "lattice": (np.where(drifting, np.float32(np.nan), np.rint(cube * 10) / 10), "nrmse", 1e-4),
     }
 
 

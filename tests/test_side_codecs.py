@@ -390,10 +390,10 @@ class TestLossless:
             shape, np.float32, [(i, i) for i in range(0, 30, 3)], PATTERNS[np.float32]
         )
         if len(shape) == 1 and -2 in lossless._PREDICTORS[number][0]:
-            whole = lossless._encode(lossless._ordered(x), 0, 1)
+            whole = lossless._encode(lossless.ordered(x), 0, 1)
             self.refused(bytes([number]) + whole[1:], shape)
             return
-        data = lossless._encode(lossless._ordered(x), number, 1)
+        data = lossless._encode(lossless.ordered(x), number, 1)
         np.testing.assert_array_equal(bits(decode_lossless(data, shape, x.dtype)), bits(x))
 
     def refused(self, data, shape=(4, 20, 30), dtype=np.float32):

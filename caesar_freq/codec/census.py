@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from caesar_freq.codec.chunk import CONSTANT, LOSSLESS, PARTS, VOLUME
+from caesar_freq.codec.chunk import CONSTANT, LATTICE, LOSSLESS, MODES, PARTS, VOLUME
 from caesar_freq.codec.coders import MODE_NAMES, PLAIN
 from caesar_freq.codec.packing import Reader
 from caesar_freq.codec.quantise import N_CLASSES
 
-_WHOLE = {CONSTANT: "constant", LOSSLESS: "lossless"}
+_WHOLE = {CONSTANT: "constant", LOSSLESS: "lossless", LATTICE: "lattice"}
 
 
 def chunk_census(body: bytes, frames: int) -> tuple[Counter, Counter]:
@@ -36,6 +36,11 @@ def chunk_census(body: bytes, frames: int) -> tuple[Counter, Counter]:
         return streams, Counter({_WHOLE[kind]: frames})
     if kind == VOLUME:
         return streams + _volume(reader.rest()), Counter(plain=frames)
+    if kind == MODES:
+        before = reader.left
+        reader.take(reader.varint())
+        streams["temporal_modes"] += before - reader.left
+        return streams + _volume(reader.rest()), Counter(own_modes=frames)
     modes: Counter = Counter()
     before = reader.left
     for _ in range(reader.varint()):

@@ -1,20 +1,22 @@
 """One chunk: what it holds, how it is written, and its checks after decoding.
 
-Body of a chunk: a byte (`CONSTANT`, `LOSSLESS`, `VOLUME` or `SEGMENTS`, with `HAS_MASK`,
-`HAS_CORRECTIONS` and `HAS_SIGNS`), then, each after its varint length, the mask, the corrections
-and the signs if there are any, then the rest.
+Body of a chunk: a byte (`CONSTANT`, `LOSSLESS`, `VOLUME`, `SEGMENTS`, `LATTICE` or `MODES`, with
+`HAS_MASK`, `HAS_CORRECTIONS` and `HAS_SIGNS`), then, each after its varint length, the mask, the
+corrections and the signs if there are any, then the rest.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from caesar_freq.codec.chunks import Box
-from caesar_freq.codec.coders import Coded, decode_plain, decode_segments
+from caesar_freq.codec.coders import Coded, decode_in_modes, decode_plain, decode_segments
 from caesar_freq.codec.header import Header, Variable
+from caesar_freq.codec.lattice import Grid, close_grid, decode_lattice, encode_lattice, exact_grid
 from caesar_freq.codec.lossless import decode_lossless, encode_lossless
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
@@ -34,20 +36,24 @@ from caesar_freq.codec.relative import (
     relative_bound_holds,
     without_logarithm,
 )
-from caesar_freq.codec.special import encode_special, restore_special
+from caesar_freq.codec.special import decode_mask_of, encode_special, restore_special
 from caesar_freq.data.filling import fill_masked
 from caesar_freq.data.sections import missing
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels.errors import compare
 
-CONSTANT, LOSSLESS, VOLUME, SEGMENTS = 0, 1, 2, 3
+#: `LATTICE`: levels of a grid; `MODES`: a volume in its own temporal modes.
+CONSTANT, LOSSLESS, VOLUME, SEGMENTS, LATTICE, MODES = 0, 1, 2, 3, 4, 5
 HAS_MASK, HAS_CORRECTIONS, HAS_SIGNS = 0x80, 0x40, 0x20
 #: Flags with the names of what they announce, in its order.
 PARTS = ((HAS_MASK, "mask"), (HAS_CORRECTIONS, "outliers"), (HAS_SIGNS, "signs"))
+_FLAGS = HAS_MASK | HAS_CORRECTIONS | HAS_SIGNS
 #: Modes whose bound limits every value.
 POINTWISE = ("abs", "rel", "pw_rel")
 #: Above this part of the raw size it is worth asking whether lossless coding is smaller.
-_ASK_LOSSLESS = 0.3
+_ASK_LOSSLESS = 0.2
+#: Above so many bits per value it is worth asking whether coding levels is smaller.
+_ASK_LATTICE = 0.5
 
 
 @dataclass
@@ -56,6 +62,11 @@ class Written:
 
     body: bytes
     squared_error: float = 0.0
+
+
+def chunk_kind(body: bytes) -> int:
+    """`CONSTANT`, `LOSSLESS` or another kind, without flags."""
+    return body[0] & ~_FLAGS
 
 
 def pointwise_bound(header: Header, variable: Variable) -> float:
@@ -134,10 +145,47 @@ class Chunk:
 
     def write_lossless(self) -> Written:
         """Body that restores every bit."""
-        return Written(bytes([LOSSLESS]) + encode_lossless(self.values))
+        return self._lossless
+
+    @cached_property
+    def _lossless(self) -> Written:
+        body = bytes([LOSSLESS]) + encode_lossless(self.values)
+        return self._smaller(Written(body), self._exact_grid)
+
+    @cached_property
+    def _exact_grid(self) -> Grid | None:
+        values = self.values[~self.mask]
+        return exact_grid(values) if values.size else None
+
+    def write_closer(self, written: Written, limit: float, rms: bool) -> Written:
+        """`written`, or levels that err by at most `limit` or a lossless body if that is smaller.
+
+        Parameters
+        ----------
+        limit : float
+            Largest absolute error or, with `rms`, root-mean-square error of the chunk; 0 if only
+            exact levels will do.
+        """
+        if self.constant or 8 * len(written.body) < _ASK_LATTICE * self.good.size:
+            return written
+        if len(written.body) > _ASK_LOSSLESS * self.values.nbytes:
+            written = min(self.write_lossless(), written, key=lambda w: len(w.body))
+        written = self._smaller(written, self._exact_grid)
+        grid = close_grid(self.values[~self.mask], limit, rms) if limit else None
+        return self._smaller(written, grid)
+
+    def _smaller(self, written: Written, grid: Grid | None) -> Written:
+        """`written`, or levels on `grid` if those take fewer bytes."""
+        if grid is None:
+            return written
+        coded = encode_lattice(self.values, self.mask, grid, len(written.body))
+        body = None if coded is None else self._body(LATTICE, coded)
+        if body is None or len(body) >= len(written.body):
+            return written
+        return Written(body, float(np.sum(grid.error(self.values[~self.mask]) ** 2)))
 
     def write_coded(self, coded: Coded, kind: int, header: Header, variable: Variable) -> Written:
-        """Body of a coded volume with the corrections it needs, or lossless if that is smaller."""
+        """Body of a coded volume with the corrections it needs."""
         restored = restore_values(coded.decoded, variable)
         bound, corrections = pointwise_bound(header, variable), None
         if bound:
@@ -151,12 +199,7 @@ class Chunk:
         if self.signs is not None and not self._ratios_hold(restored, header.bound):
             return self.write_lossless()
         _, error = compare(self.coded, rounded(restored, self.coded.dtype), self.mask)
-        body = self._body(kind, coded.data, corrections, self.signs or None)
-        if len(body) > _ASK_LOSSLESS * self.values.nbytes:
-            lossless = self.write_lossless()
-            if len(lossless.body) <= len(body):
-                return lossless
-        return Written(body, error)
+        return Written(self._body(kind, coded.data, corrections, self.signs or None), error)
 
     def _ratios_hold(self, logs: np.ndarray, bound: float) -> bool:
         """Whether the values that a decoder makes of `logs` are within `bound` of their size."""
@@ -190,17 +233,19 @@ def read_chunk(
         return decode_lossless(reader.rest(), box.shape, header.dtype)
     parts = {name: reader.take(reader.varint()) for flag, name in PARTS if kind & flag}
     special, corrections = parts.get("mask", b""), parts.get("outliers")
-    data, kind = reader.rest(), kind & ~sum(flag for flag, _ in PARTS)
+    data, kind = reader.rest(), kind & ~_FLAGS
     if kind == CONSTANT:
         if len(data) != 8:
             raise CorruptStreamError("a constant chunk has no value")
         restored = np.full(box.shape, struct.unpack("<d", data)[0])
-    elif kind in (VOLUME, SEGMENTS) and header.variables and model is not None:
+    elif kind in (VOLUME, SEGMENTS, MODES) and header.variables and model is not None:
         variable = header.variables[box.variable]
         arguments = (box.shape, variable, variable.step, model)
         dtype = np.float64 if header.double else np.float32
         if kind == VOLUME:
             decoded = decode_plain(data, *arguments, dtype)
+        elif kind == MODES:
+            decoded = decode_in_modes(data, *arguments, dtype)
         else:
             decoded = decode_segments(data, *arguments, dtype, predictors)
         restored = restore_values(decoded, variable)
@@ -213,6 +258,9 @@ def read_chunk(
         if header.mode == "pw_rel":
             signs = decode_signs(parts.get("signs", b""), box.shape)
             restored = from_logarithms(restored, signs, header.dtype)
+    elif kind == LATTICE:
+        mask = decode_mask_of(special, box.shape) if special else np.zeros(box.shape, bool)
+        restored = decode_lattice(data, mask, header.dtype)
     else:
         raise CorruptStreamError(f"a chunk is of unknown kind {kind}")
     values = rounded(restored, header.dtype)

@@ -13,7 +13,6 @@ from caesar_freq.errors import ConfigError, ModelError
 from caesar_freq.models.conditions import Conditions, conditions
 from caesar_freq.models.diffusion import sample, start_noise
 from caesar_freq.models.layout import Layout
-from caesar_freq.models.student import MotionStudent
 from caesar_freq.models.unet3d import Unet3D
 from caesar_freq.models.wiener import Wiener
 
@@ -93,7 +92,12 @@ def student_frames(student: Predictor, given: Conditions) -> np.ndarray:
 
 def build_network(kind: str, architecture: dict) -> nn.Module:
     """Network of a kind from a checkpoint's ``config["network"]``."""
-    return (Unet3D if kind == "teacher" else MotionStudent)(**architecture)
+    if kind == "teacher":
+        return Unet3D(**architecture)
+    # here, since the code of phase 3 must be no part of that of phase 2 (`fingerprints`)
+    from caesar_freq.models.student import MotionStudent
+
+    return MotionStudent(**architecture)
 
 
 def load_predictor(path: str | Path, kind: str, device: str = "cpu") -> Predictor:

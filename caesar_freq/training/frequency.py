@@ -58,6 +58,11 @@ def coded_bytes(model: FrequencyModel, validation: Sequence[Volume]) -> list[int
     return sizes
 
 
+def coded_values(validation: Sequence[Volume]) -> int:
+    """Values that `coded_bytes` codes."""
+    return len(SELECTION_NRMSE) * sum(sample(volume.values).size for volume in validation)
+
+
 def log_mean(sizes: Sequence[int]) -> float:
     """Mean log2 of sizes: equal relative savings count the same on every volume and bound."""
     return float(np.mean(np.log2(sizes)))

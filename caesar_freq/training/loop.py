@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from caesar_freq.atomic import atomic_path
 from caesar_freq.models.predictor import KINDS
 from caesar_freq.models.wiener import Wiener
+from caesar_freq.progress import ProgressFile
 from caesar_freq.training.checkpoint import Checkpointer, install_stop_handler
 from caesar_freq.training.generative import Batch, MovingAverage
 from caesar_freq.training.history import write_history
-from caesar_freq.training.memory import micro_batch
+from caesar_freq.training.memory import micro_batch, peak_gb
 
 _WARM_UP = 50
 _CLIP = 1.0
@@ -45,6 +46,8 @@ class Task:
         Called before an optimiser step with its number and the averaged weights.
     state, restore : callable
         What of the phase itself a resumed run needs (tensors and plain types), and its inverse.
+    name : str
+        What the phase is called where its progress is shown.
     """
 
     network: nn.Module
@@ -54,6 +57,7 @@ class Task:
     begin: Callable[[int, dict[str, Tensor]], None] = lambda step, average: None
     state: Callable[[], dict] = dict
     restore: Callable[[dict], None] = lambda state: None
+    name: str = ""
 
 
 @dataclass
@@ -91,7 +95,11 @@ def run(task: Task, args: argparse.Namespace, keeper: Checkpointer, n_steps: int
     size = _micro_size(task, args, device)
     marks = {math.ceil(n_steps * (i + 1) / evaluations) for i in range(evaluations)}
     started = time.monotonic()
-    with closing(prepared(task.batch, progress.step, n_steps, args.num_workers)) as batches:
+    with (
+        closing(prepared(task.batch, progress.step, n_steps, args.num_workers)) as batches,
+        ProgressFile(args.output_dir, task.name, keeper.key, n_steps, steps_per_epoch,
+                     progress.step) as shown,
+    ):  # fmt: skip
         for batch in batches:
             task.begin(progress.step, average.weights)
             loss = _step(task, optimiser, batch, progress.step, n_steps, args.lr, size, device)
@@ -100,7 +108,11 @@ def run(task: Task, args: argparse.Namespace, keeper: Checkpointer, n_steps: int
             old = progress.running
             progress.running = loss if math.isnan(old) else 0.98 * old + 0.02 * loss
             if progress.step in marks:
-                _evaluate(task, average, progress, steps_per_epoch, started)
+                metrics = _evaluate(task, average, progress, steps_per_epoch, started)
+                shown.update(
+                    progress.step, progress.running, **metrics, peak_gpu_gb=peak_gb(device)
+                )
+            shown.update(progress.step, progress.running)
             if progress.step % max(1, n_steps // 20) == 0:
                 print(f"step {progress.step}/{n_steps}: loss {progress.running:.4f}", flush=True)
             if keeper.due(progress.step) or progress.step in marks or stop.requested:
@@ -163,7 +175,7 @@ def _step(task, optimiser, batch, step, n_steps, lr, size, device) -> float:
     return total
 
 
-def _evaluate(task, average, progress, steps_per_epoch, started) -> None:
+def _evaluate(task, average, progress, steps_per_epoch, started) -> dict[str, float]:
     metrics = task.evaluate(average.weights)
     ratio = metrics["val_byte_ratio"]
     best = ratio < progress.best_ratio or not progress.best
@@ -177,6 +189,7 @@ def _evaluate(task, average, progress, steps_per_epoch, started) -> None:
     })  # fmt: skip
     shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     print(f"step {progress.step}: {shown}{' (best)' if best else ''}", flush=True)
+    return metrics
 
 
 def _micro_size(task: Task, args, device: torch.device) -> int:

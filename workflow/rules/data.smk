@@ -9,15 +9,15 @@ rule fetch:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
-        code=library.fingerprint("caesar_freq.data.fetch"),
+        code=fingerprint("caesar_freq.data.fetch"),
     message:
         "Fetching or simulating {wildcards.source}"
     shell:
         "python -m caesar_freq.data.fetch {wildcards.source} --output_dir {output}"
-        " 2>&1 | tee {log}"
+        " 2>&1 | logged {log}"
 
 
 rule split:
@@ -36,15 +36,15 @@ rule split:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         flags=split_flags,
-        code=library.fingerprint("caesar_freq.split"),
+        code=fingerprint("caesar_freq.split"),
         folder=subpath(output.train, parent=True),
         files=split_files,
     message:
         "Splitting {wildcards.dataset} without leakage"
     shell:
         "python -m caesar_freq.split --inputs {params.files} {params.flags}"
-        " --output_dir {params.folder} 2>&1 | tee {log}"
+        " --output_dir {params.folder} 2>&1 | logged {log}"

@@ -12,13 +12,13 @@ rule evaluate:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         flags=evaluation_flags,
-        code=lambda wildcards: library.evaluation_code(wildcards.codec),
+        code=lambda wildcards: evaluation_code(wildcards.codec),
     message:
         "{wildcards.codec} on {wildcards.dataset}, {wildcards.criterion} {wildcards.target}"
     shell:
         "python -m caesar_freq.evaluate --data {input.data} --dataset {wildcards.dataset}"
-        " --codec {wildcards.codec} {params.flags} --output {output} 2>&1 | tee {log}"
+        " --codec {wildcards.codec} {params.flags} --output {output} 2>&1 | logged {log}"

@@ -16,13 +16,13 @@ rule merge:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=15,
+        mem_mb=growing(4000),
+        runtime=growing(15),
     params:
-        code=library.fingerprint("caesar_freq.merge"),
+        code=fingerprint("caesar_freq.merge"),
     message:
         "Merging the checkpoints of the three phases"
     shell:
         "python -m caesar_freq.merge --freq_compressor_path {input.freq}"
         " --diffusion_path {input.teacher} --distillation_path {input.student}"
-        " --manifests {input.manifests} --output {output.model} 2>&1 | tee {log}"
+        " --manifests {input.manifests} --output {output.model} 2>&1 | logged {log}"

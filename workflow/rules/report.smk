@@ -26,13 +26,13 @@ rule report:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
-        code=library.fingerprint("caesar_freq.report"),
+        code=fingerprint("caesar_freq.report"),
         folder=subpath(output.html, parent=True),
     message:
         "Tables and report"
     shell:
         "python -m caesar_freq.report --results {input.records} --histories {input.histories}"
-        " --manifests {input.manifests} --output_dir {params.folder} 2>&1 | tee {log}"
+        " --manifests {input.manifests} --output_dir {params.folder} 2>&1 | logged {log}"

@@ -1,4 +1,5 @@
 # Each phase states its GPU memory once, as gpu_mem_gb; profiles translate it for a cluster.
+# Imports in functions do not count as code of a phase: the network of phase 3 would be part of phase 2.
 # last.ckpt lies in <output>/resume/ and is no declared output, which would be deleted before a rerun.
 
 
@@ -23,19 +24,21 @@ rule train_freq_compressor:
         "../../environment.yml"
     threads: 4
     resources:
-        gpu_mem_gb=8,
-        mem_mb=8000,
-        runtime=720,
+        **gpu(gpu_mem_gb=8),
+        mem_mb=growing(8000),
+        runtime=growing(720),
     params:
         flags=library.flags(config, "freq_compressor"),
-        code=library.fingerprint("caesar_freq.train_freq_compressor"),
+        how=library.run_flags(config, "freq_compressor"),
+        code=fingerprint("caesar_freq.train_freq_compressor", lazy=False),
+        start=library.start_model(config),
         folder=subpath(output.model, parent=True),
     message:
         "Phase 1: entropy model and quantiser"
     shell:
         "python -m caesar_freq.train_freq_compressor --train_data {input.train}"
-        " --val_data {input.val} {params.flags} --device auto"
-        " --gpu_mem_gb {resources.gpu_mem_gb} --output_dir {params.folder} 2>&1 | tee {log}"
+        " --val_data {input.val} {params.flags} {params.how} --device auto"
+        " --gpu_mem_gb {resources.gpu_mem_gb} --output_dir {params.folder} 2>&1 | logged {log}"
 
 
 rule train_diffusion:
@@ -59,20 +62,21 @@ rule train_diffusion:
         "../../environment.yml"
     threads: 4
     resources:
-        gpu_mem_gb=16,
-        mem_mb=16000,
-        runtime=1440,
+        **gpu(gpu_mem_gb=16),
+        mem_mb=growing(16000),
+        runtime=growing(1440),
     params:
         flags=library.flags(config, "diffusion"),
-        code=library.fingerprint("caesar_freq.train_diffusion"),
+        how=library.run_flags(config, "diffusion"),
+        code=fingerprint("caesar_freq.train_diffusion", lazy=False),
         folder=subpath(output.model, parent=True),
     message:
         "Phase 2: 32-step teacher"
     shell:
         "python -m caesar_freq.train_diffusion --train_data {input.train}"
-        " --val_data {input.val} --freq_compressor_path {input.freq} {params.flags}"
+        " --val_data {input.val} --freq_compressor_path {input.freq} {params.flags} {params.how}"
         " --device auto --gpu_mem_gb {resources.gpu_mem_gb}"
-        " --output_dir {params.folder} 2>&1 | tee {log}"
+        " --output_dir {params.folder} 2>&1 | logged {log}"
 
 
 rule train_distillation:
@@ -97,17 +101,18 @@ rule train_distillation:
         "../../environment.yml"
     threads: 4
     resources:
-        gpu_mem_gb=12,
-        mem_mb=16000,
-        runtime=1440,
+        **gpu(gpu_mem_gb=12),
+        mem_mb=growing(16000),
+        runtime=growing(1440),
     params:
         flags=library.flags(config, "distillation"),
-        code=library.fingerprint("caesar_freq.train_distillation"),
+        how=library.run_flags(config, "distillation"),
+        code=fingerprint("caesar_freq.train_distillation", lazy=False),
         folder=subpath(output.model, parent=True),
     message:
         "Phase 3: one-step student"
     shell:
         "python -m caesar_freq.train_distillation --train_data {input.train}"
         " --val_data {input.val} --freq_compressor_path {input.freq}"
-        " --teacher_path {input.teacher} {params.flags} --device auto"
-        " --gpu_mem_gb {resources.gpu_mem_gb} --output_dir {params.folder} 2>&1 | tee {log}"
+        " --teacher_path {input.teacher} {params.flags} {params.how} --device auto"
+        " --gpu_mem_gb {resources.gpu_mem_gb} --output_dir {params.folder} 2>&1 | logged {log}"

@@ -1,0 +1,1 @@
+"""Parts of ``caesar-freq sweep``: what is tried, where it runs, what came out."""

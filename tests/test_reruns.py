@@ -1,0 +1,307 @@
+"""What an edit reruns: every key of the configuration and every module of the package.
+
+A key or a module without a row fails the test: whoever adds one says what depends on it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from test_workflow import CONFIG, ROOT, SCHEMA, Checkout
+
+from caesar_freq import fingerprints
+from caesar_freq.fingerprints import evaluation_modules, fingerprint, sources
+
+# one worker, so that the finished run is made once
+pytestmark = pytest.mark.xdist_group("reruns")
+
+#: Two data sets, so that it shows what concerns one only.
+BASE = CONFIG | {
+    "datasets": {
+        "waves": {"files": ["waves.npz"], "method": "time"},
+        "flow": {"source": "turbulence", "method": "section"},
+    }
+}
+OURS_COMBINED = {"evaluate waves student", "evaluate flow student"}
+MERGED = {"merge", "report", *OURS_COMBINED}
+PHASE_3 = {"train_distillation", *MERGED}
+PHASE_2 = {"train_diffusion", *PHASE_3}
+PHASE_1 = {"train_freq_compressor", "evaluate waves frequency", "evaluate flow frequency", *PHASE_2}
+WAVES = {"split waves", "evaluate waves sz3", *PHASE_1}
+FLOW = {"split flow", "evaluate flow sz3", *PHASE_1}
+NEW = {"evaluate waves zfp", "evaluate flow zfp", "report"}
+EVERYTHING_MEASURED = {
+    "report", *(f"evaluate {d} {c}" for d in ("waves", "flow") for c in CONFIG["evaluation"]["codecs"])
+}  # fmt: skip
+
+#: Key, edits of the base configuration (dotted), and what reruns.
+KEYS = [
+    ("datasets.*.source", {"datasets.flow.source": "cylinder_wake"}, {"fetch", *FLOW}),
+    ("datasets.*.files", {"datasets.waves.files": ["other.npz"]}, WAVES),
+    ("datasets.*.variables", {"datasets.waves.variables": ["data"]}, WAVES),
+    ("datasets.*.dims.section", {"datasets.waves.dims": {"section": "member"}}, WAVES),
+    ("datasets.*.dims.time", {"datasets.waves.dims": {"time": "step"}}, WAVES),
+    ("datasets.*.dims.height", {"datasets.waves.dims": {"height": "j"}}, WAVES),
+    ("datasets.*.dims.width", {"datasets.waves.dims": {"width": "i"}}, WAVES),
+    ("datasets.*.fill_value", {"datasets.waves.fill_value": -999.0}, WAVES),
+    ("datasets.*.method", {"datasets.waves.method": "section"}, WAVES),
+    ("datasets.*.fractions", {"datasets.waves.fractions": [0.5, 0.25, 0.25]}, WAVES),
+    ("datasets.*.gap", {"datasets.waves.gap": 8}, WAVES),
+    ("datasets.*.gap", {"datasets.flow.gap": 8}, set()),  # sections have no gap
+    ("training.wavelet", {"training.wavelet": "cdf97"}, PHASE_1),
+    ("training.use_dwt", {"training.use_dwt": False}, PHASE_1),
+    ("training.latent_channels", {"training.latent_channels": 16}, PHASE_2),
+    ("training.low_freq_size", {"training.low_freq_size": 4, "training.training_size": 64}, PHASE_2),
+    ("training.training_size", {"training.low_freq_size": 8, "training.training_size": 128},
+     PHASE_2),
+    ("training.seed", {"training.seed": 2}, PHASE_1),
+    ("freq_compressor.dct_block_size",
+     {"freq_compressor.dct_block_size": 4, "training.low_freq_size": 4}, PHASE_1),
+    ("freq_compressor.batch_size", {"freq_compressor.batch_size": 2}, PHASE_1),
+    ("freq_compressor.lambda_bpp", {"freq_compressor.lambda_bpp": 0.02}, PHASE_1),
+    ("freq_compressor.epochs", {"freq_compressor.epochs": 2}, PHASE_1),
+    ("freq_compressor.max_steps", {"freq_compressor.max_steps": 9}, PHASE_1),
+    ("freq_compressor.lr", {"freq_compressor.lr": 2e-3}, PHASE_1),
+    ("freq_compressor.init", {"freq_compressor.init": "none"}, PHASE_1),
+    ("freq_compressor.evaluations", {"freq_compressor.evaluations": 2}, PHASE_1),
+    ("freq_compressor.checkpoint_every", {"freq_compressor.checkpoint_every": 7}, set()),
+    ("diffusion.unet_dim", {"diffusion.unet_dim": 16}, PHASE_2),
+    ("diffusion.dim_mults", {"diffusion.dim_mults": [1, 2, 2]}, PHASE_2),
+    ("diffusion.diffusion_steps", {"diffusion.diffusion_steps": 4}, PHASE_2),
+    ("diffusion.interpo_rate", {"diffusion.interpo_rate": 5}, PHASE_2),
+    ("diffusion.n_frame", {"diffusion.n_frame": 13}, PHASE_2),
+    ("diffusion.batch_size", {"diffusion.batch_size": 2}, PHASE_2),
+    ("diffusion.epochs", {"diffusion.epochs": 2}, PHASE_2),
+    ("diffusion.max_steps", {"diffusion.max_steps": 9}, PHASE_2),
+    ("diffusion.lr", {"diffusion.lr": 2e-3}, PHASE_2),
+    ("diffusion.evaluations", {"diffusion.evaluations": 2}, PHASE_2),
+    ("diffusion.checkpoint_every", {"diffusion.checkpoint_every": 7}, set()),
+    ("distillation.teacher_steps", {"distillation.teacher_steps": 4}, PHASE_3),
+    ("distillation.student_base_channels", {"distillation.student_base_channels": 16}, PHASE_3),
+    ("distillation.student_channel_mults", {"distillation.student_channel_mults": [1, 2]}, PHASE_3),
+    ("distillation.student_num_res_blocks", {"distillation.student_num_res_blocks": 2}, PHASE_3),
+    ("distillation.use_perceptual_loss", {"distillation.use_perceptual_loss": False}, PHASE_3),
+    ("distillation.use_frequency_loss", {"distillation.use_frequency_loss": False}, PHASE_3),
+    ("distillation.progressive", {"distillation.progressive": True}, PHASE_3),
+    ("distillation.batch_size", {"distillation.batch_size": 2}, PHASE_3),
+    ("distillation.epochs", {"distillation.epochs": 2}, PHASE_3),
+    ("distillation.max_steps", {"distillation.max_steps": 9}, PHASE_3),
+    ("distillation.lr", {"distillation.lr": 2e-3}, PHASE_3),
+    ("distillation.evaluations", {"distillation.evaluations": 2}, PHASE_3),
+    ("distillation.checkpoint_every", {"distillation.checkpoint_every": 7}, set()),
+    ("evaluation.codecs", {"evaluation.codecs": ["frequency", "student", "sz3", "zfp"]}, NEW),
+    ("evaluation.codecs", {"evaluation.codecs": ["frequency", "student"]}, {"report"}),
+    ("evaluation.nrmse", {"evaluation.nrmse": [0.01, 0.001]}, EVERYTHING_MEASURED),
+    ("evaluation.max_rel", {"evaluation.max_rel": [0.001]}, EVERYTHING_MEASURED),
+    # all data sets train the one model, but peers and the splits of the others are left alone
+    ("datasets", {"datasets.more": {"files": ["other.npz"]}},
+     {"split more", *PHASE_1, *(f"evaluate more {c}" for c in ("frequency", "student", "sz3"))}),
+]  # fmt: skip
+
+TRAINING = {"train_freq_compressor", "train_diffusion", "train_distillation"}
+GENERATIVE = {"train_diffusion", "train_distillation"}
+OURS = {"evaluate frequency", "evaluate auto"}
+MEASURED = {*OURS, "evaluate sz3", "report"}
+#: Rules whose own code a module is (what follows from their outputs reruns as well), and modules.
+MODULES = [
+    (set(), "caesar_freq cli comparison data.metadata fingerprints settings status sweep sweeps"
+     " sweeps.launch sweeps.results sweeps.space workflow"),
+    ({"fetch"}, "data.fetch data.packages data.turbulence"),
+    ({"split"}, "data.layout data.leakage split"),
+    ({"fetch", "split", "report", "evaluate auto"}, "data.netcdf"),
+    ({"train_freq_compressor"}, "train_freq_compressor training.frequency training.pmf_fit"
+     " training.qat training.quantiser_fit training.rows"),
+    (TRAINING, "data.blocks training training.args training.checkpoint training.history"
+     " training.memory"),
+    (GENERATIVE, "train_diffusion training.generative training.loop training.losses"),
+    ({"train_distillation"}, "train_distillation training.distiller"),
+    ({"train_distillation", "merge", "report", "evaluate auto"}, "models.student"),
+    ({*GENERATIVE, "merge", "report", "evaluate auto"}, "models models.conditions models.diffusion"
+     " models.layout models.predictor models.unet3d models.wiener transform.latent"),
+    ({"train_freq_compressor", *OURS, "report"}, "codec.census codec.chunk codec.encoder"
+     " codec.lossless codec.outliers codec.pointwise codec.search codec.stream"),
+    ({*TRAINING, *OURS, "report"}, "codec.choose codec.chunks codec.coders codec.entropy_side"
+     " codec.header codec.quantise codec.volume entropy.coder entropy.rans transform.blocks"),
+    ({*TRAINING, "merge", *OURS, "report"}, "codec.model entropy.context entropy.network"
+     " entropy.tables transform transform.axis"),
+    ({*OURS, "report"}, "api"),
+    ({"merge"}, "merge"),
+    (MEASURED, "evaluate measuring metrics peer_files peer_search peers printing"),
+    ({"report"}, "report reporting reporting.page reporting.plots reporting.records"
+     " reporting.tables"),
+    ({"train_freq_compressor", *MEASURED}, "codec.special entropy.binary entropy.mask"),
+    ({*TRAINING, *MEASURED}, "codec.packing data.filling"),
+    ({*TRAINING, "fetch", "split", *MEASURED}, "data data.field data.files data.sections"),
+    ({*TRAINING, "merge", *MEASURED}, "codec entropy"),
+    ({*TRAINING, "merge", "fetch", "split", *MEASURED}, "atomic errors"),
+]  # fmt: skip
+
+
+def keys(schema: dict, place: str = "") -> list[str]:
+    """Dotted names of all settings of a schema; ``*`` stands for the name of a data set."""
+    if isinstance(schema.get("additionalProperties"), dict):
+        return keys(schema["additionalProperties"], f"{place}*.")
+    if "properties" not in schema:
+        return [place[:-1]]
+    return [k for name, part in schema["properties"].items() for k in keys(part, f"{place}{name}.")]
+
+
+def edited(edits: dict) -> dict:
+    config = json.loads(json.dumps(BASE))
+    for place, value in edits.items():
+        *sections, key = place.split(".")
+        target = config
+        for section in sections:
+            target = target[section]
+        target[key] = value
+    return config
+
+
+def job(output: str) -> str:
+    """Name of the job that makes a file."""
+    first, second, *rest = output.split("/")
+    if first == "data":
+        return "fetch" if second == "raw" else f"split {rest[0]}"
+    if second == "raw":
+        return f"evaluate {rest[0]} {rest[1].split('_')[0]}"
+    names = {"freq_compressor": "train_freq_compressor", "diffusion": "train_diffusion",
+             "distillation": "train_distillation"}  # fmt: skip
+    return names.get(second, "report" if first == "results" else "merge")
+
+
+class Finished(Checkout):
+    """A finished run of two data sets."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        shutil.copy(ROOT / "tests" / "dry_runs.py", folder)
+        (folder / "other.npz").write_bytes(b"other")
+        (folder / "data" / "raw" / "turbulence").mkdir(parents=True)
+        self.configure(BASE)
+        self.finish()
+
+    def reruns(self, configs: list[dict]) -> list[set[str]]:
+        """Jobs that a dry run of every configuration lists."""
+        names = [f"row{number}.yaml" for number in range(len(configs))]
+        for name, config in zip(names, configs, strict=True):
+            (self.folder / name).write_text(yaml.safe_dump(config))
+        environment = os.environ | {"PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run([sys.executable, "dry_runs.py", *names], cwd=self.folder,
+                              env=environment, capture_output=True, text=True)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout.splitlines()[-1])
+        return [{job(output) for output in found[name]} for name in names]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Finished:
+    return Finished(tmp_path_factory.mktemp("reruns"))
+
+
+@pytest.fixture(scope="module")
+def rerun_by_key(finished) -> list[set[str]]:
+    return finished.reruns([edited(edits) for _, edits, _ in KEYS])
+
+
+def test_every_key_of_the_configuration_has_a_row():
+    rows = {key for key, _, _ in KEYS} - {"datasets"}
+    assert rows == set(keys(SCHEMA))
+
+
+@pytest.mark.parametrize("row", range(len(KEYS)), ids=[f"{key}-{i}" for i, (key, _, _) in enumerate(KEYS)])  # fmt: skip
+def test_an_edited_key_reruns_what_depends_on_it_and_nothing_else(rerun_by_key, row):
+    assert rerun_by_key[row] == KEYS[row][2]
+
+
+def code_of_rules() -> dict[str, set[str]]:
+    """Modules that the fingerprint of every rule covers, as the Snakefiles ask for it."""
+    found = {}
+    pattern = r'^rule (\w+):.*?code=fingerprint\("([\w.]+)"(, lazy=False)?\)'
+    for path in (ROOT / "workflow" / "rules").glob("*.smk"):
+        # one rule at a time, since a rule may have no such line
+        for text in re.split(r"(?=^rule )", path.read_text(), flags=re.M):
+            for rule, module, top in re.findall(pattern, text, re.S | re.M):
+                found[rule] = set(sources(module, lazy=not top))
+    for codec in ("frequency", "auto", "sz3"):
+        modules, lazy = evaluation_modules(codec)
+        found[f"evaluate {codec}"] = set(sources(*modules, lazy=lazy))
+    return found
+
+
+def all_modules() -> set[str]:
+    names = set()
+    for path in fingerprints.PACKAGE.rglob("*.py"):
+        parts = path.relative_to(fingerprints.PACKAGE).with_suffix("").parts
+        names.add(".".join(part for part in parts if part != "__init__") or "caesar_freq")
+    return names
+
+
+def test_an_edited_module_reruns_the_rules_of_its_row_and_no_others():
+    code = code_of_rules()
+    assert {rule.split()[0] for rule in code} == {*TRAINING, "fetch", "split", "merge", "evaluate",
+                                                  "report"}  # fmt: skip
+    table = {name: rules for rules, names in MODULES for name in names.split()}
+    silent = {name.removeprefix("caesar_freq.") for name in fingerprints.SILENT}
+    found = {
+        name: {rule for rule, modules in code.items() if f"caesar_freq.{name}" in modules}
+        for name in all_modules()
+    }
+    assert set(found) == {*table, *silent}, "every module needs a row in MODULES"
+    assert {n: r for n, r in found.items() if r != table.get(n, set())} == {}
+
+
+def test_code_is_what_it_does_not_how_it_is_written(tmp_path, monkeypatch):
+    package = tmp_path / "caesar_freq"
+    shutil.copytree(fingerprints.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fingerprints, "PACKAGE", package)
+    before = fingerprint("caesar_freq.train_diffusion")
+    module = package / "training" / "loop.py"
+    text = module.read_text()
+    comment = text.replace("def _autocast", "# a comment\n\n\ndef _autocast")
+    docstring = text.replace('"""Linear warm-up, then', '"""Otherwise worded, then')
+    for same in (comment, docstring):
+        assert same != text
+        module.write_text(same)
+        assert fingerprint("caesar_freq.train_diffusion") == before
+    module.write_text(text.replace("_CLIP = 1.0", "_CLIP = 2.0"))
+    assert fingerprint("caesar_freq.train_diffusion") != before
+
+
+def test_a_template_and_a_kernel_are_code(tmp_path, monkeypatch):
+    package = tmp_path / "caesar_freq"
+    shutil.copytree(fingerprints.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fingerprints, "PACKAGE", package)
+    report, phase = fingerprint("caesar_freq.report"), fingerprint("caesar_freq.train_diffusion")
+    template = package / "reporting" / "report.html.j2"
+    template.write_text(template.read_text() + "<!-- -->")
+    assert fingerprint("caesar_freq.report") != report
+    assert fingerprint("caesar_freq.train_diffusion") == phase
+    (package / "entropy" / "kernel.c").write_text("int f(void) { return 1; }")
+    assert fingerprint("caesar_freq.train_diffusion") != phase
+
+
+def test_a_touched_file_reruns_nothing_and_a_changed_one_what_reads_it(finished, tmp_path):
+    copy = Finished.__new__(Finished)
+    copy.folder = tmp_path / "copy"
+    shutil.copytree(finished.folder, copy.folder)
+    for name in ("waves.npz", "tiny.yaml", "checkpoints/freq_compressor/best_model.pth",
+                 "data/processed/waves/test.npz", "caesar_freq/training/qat.py",
+                 "caesar_freq/assets/base.cfm"):  # fmt: skip
+        (copy.folder / name).touch()
+    assert copy.reruns([BASE]) == [set()]
+    base = copy.folder / "caesar_freq" / "assets" / "base.cfm"
+    base.write_bytes(base.read_bytes() + b"other")
+    assert copy.reruns([BASE, edited({"freq_compressor.init": "none"})]) == [PHASE_1, PHASE_1]
+    (copy.folder / "checkpoints" / "diffusion" / "diffusion_best.pth").write_bytes(b"other")
+    base.write_bytes(base.read_bytes().removesuffix(b"other"))
+    assert copy.reruns([BASE]) == [PHASE_3]
+    (copy.folder / "waves.npz").write_bytes(b"other")
+    assert copy.reruns([BASE]) == [WAVES]
