@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from caesar_freq.codec.outliers import decode_outliers, encode_outliers
@@ -41,7 +43,9 @@ def rounded(restored: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def rounding_room(offset: float, spread: float, dtype: np.dtype) -> float:
     """Largest error of rounding a value of a variable with this mean and range to `dtype`."""
-    return float(np.spacing(min(abs(offset) + spread, np.finfo(dtype).max), dtype=dtype)) / 2
+    limits = np.finfo(dtype)
+    exponent = math.frexp(min(abs(offset) + spread, float(limits.max)))[1]
+    return math.ldexp(1.0, exponent - limits.nmant - 2)
 
 
 def violations(original: np.ndarray, restored: np.ndarray, bound: float, working: float):
