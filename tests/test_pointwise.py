@@ -60,7 +60,7 @@ class TestStepRatio:
         for ratio in (1.6, 2.5, 4.2, 8.0):
             monkeypatch.setattr(encoder, "choose_ratio", lambda *_, ratio=ratio: ratio)
             fixed.append(len(caesar_freq.encode(x, "rel", bound)))
-        assert chosen < 1.005 * min(fixed) and chosen < 0.9 * max(fixed)
+        assert chosen < 1.005 * min(fixed) and chosen < 0.97 * max(fixed)
 
 
 class TestStreams:
