@@ -10,7 +10,8 @@ from caesar_freq.codec import backend, portable
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.quantise import fit_alphas, frequency_classes
 from caesar_freq.codec.volume import decode_volume, encode_levels
-from caesar_freq.errors import ConfigError
+from caesar_freq.entropy.sparse import decode_sparse, encode_sparse
+from caesar_freq.errors import ConfigError, CorruptStreamError
 from caesar_freq.transform.blocks import Transform
 
 
@@ -125,3 +126,28 @@ def test_native_transform_agrees_with_numpy(use, dtype, tolerance, kind, shape, 
     assert np.array_equal(found[~np.broadcast_to(transform.mask, found.shape)],
                           np.zeros((~np.broadcast_to(transform.mask, found.shape)).sum()))  # fmt: skip
     assert np.abs(transform.inverse(found) - x).max() < tolerance * 5
+
+
+@pytest.mark.parametrize("spread", [0.3, 1, 5, 1e4, 1e9])
+def test_sparse_volumes_have_the_same_bytes(use, spread):
+    values = np.rint(np.random.default_rng(0).standard_normal((4, 30, 50)) * spread)
+    volume = np.clip(values, -(2**31) + 1, 2**31 - 1).astype(np.int32)
+    use("numba")
+    data = encode_sparse(volume)
+    np.testing.assert_array_equal(decode_sparse(data, volume.shape), volume)
+    use("native")
+    assert encode_sparse(volume) == data
+    np.testing.assert_array_equal(decode_sparse(data, volume.shape), volume)
+
+
+def test_garbage_decodes_to_the_same_sparse_volume_or_error(use):
+    rng = np.random.default_rng(1)
+    for data in [bytes(300), b"\xff" * 300, *(rng.bytes(n) for n in range(0, 300, 7))]:
+        results = []
+        for name in ("numba", "native"):
+            use(name)
+            try:
+                results.append(decode_sparse(data, (3, 20, 30)).tobytes())
+            except CorruptStreamError as error:
+                results.append(str(error))
+        assert results[0] == results[1]

@@ -60,10 +60,17 @@ class TestStepRatio:
         for ratio in (1.6, 2.5, 4.2, 8.0):
             monkeypatch.setattr(encoder, "choose_ratio", lambda *_, ratio=ratio: ratio)
             fixed.append(len(caesar_freq.encode(x, "rel", bound)))
-        assert chosen < 1.005 * min(fixed) and chosen < 0.9 * max(fixed)
+        assert chosen < 1.005 * min(fixed) and chosen < 0.97 * max(fixed)
 
 
 class TestStreams:
+    @pytest.mark.parametrize("bound", [1e-4, 1e-5, 3e-6])
+    def test_bounds_near_the_rounding_of_the_dtype_are_not_left_to_lossless_coding(self, bound):
+        x = 280 + 10 * busy_field()  # steps of float32 are 3e-5, the tightest bound is 2.4 of them
+        data = caesar_freq.encode(x, "rel", bound)
+        assert bound_holds(x[None], caesar_freq.decode(data)[None], "rel", bound)
+        assert "lossless" not in caesar_freq.info(data)["bytes_by_stream"]
+
     def test_clustered_corrections_are_coded_in_context(self):
         data = caesar_freq.encode(busy_field(), "rel", 1e-2)
         assert corrections(data)[0] == 0 and len(corrections(data)) > 1
@@ -113,9 +120,8 @@ class TestPwRel:
     @settings(max_examples=100, deadline=None)
     def test_bound_holds_for_any_array(self, shape, dtype, bound, octaves, specials, seed):
         rng = np.random.default_rng(seed)
-        x = (np.exp2(octaves * rng.standard_normal(shape)) * rng.choice([-1, 1], shape)).astype(
-            dtype
-        )
+        logs = (octaves * rng.standard_normal(shape)).clip(-140, 120)
+        x = (np.exp2(logs) * rng.choice([-1, 1], shape)).astype(dtype)
         for place, value in specials:
             x.ravel()[place % x.size] = value
         if np.isfinite(x).any():

@@ -20,7 +20,13 @@ from caesar_freq.codec.lattice import Grid, close_grid, decode_lattice, encode_l
 from caesar_freq.codec.lossless import decode_lossless, encode_lossless
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
-from caesar_freq.codec.pointwise import correct, decode_corrections, rounded, working_bound
+from caesar_freq.codec.pointwise import (
+    correct,
+    decode_corrections,
+    rounded,
+    rounding_room,
+    working_bound,
+)
 from caesar_freq.codec.relative import (
     decode_signs,
     encode_signs,
@@ -185,7 +191,8 @@ class Chunk:
         if bound:
             generated = kind == SEGMENTS
             working = working_bound(bound, variable.range, header.double, generated)
-            fixed = correct(self.coded, restored, bound, working, self.mask, len(coded.data))
+            room = rounding_room(variable.offset, variable.range, self.coded.dtype)
+            fixed = correct(self.coded, restored, bound, working, self.mask, len(coded.data), room)
             if fixed is None:
                 return self.write_lossless()
             corrections, restored = fixed
@@ -245,7 +252,9 @@ def read_chunk(
         if corrections is not None:
             bound = pointwise_bound(header, variable)
             working = working_bound(bound, variable.range, header.double, kind == SEGMENTS)
-            restored = decode_corrections(corrections, restored, working)
+            coded_dtype = np.dtype(np.float64) if header.mode == "pw_rel" else header.dtype
+            room = rounding_room(variable.offset, variable.range, coded_dtype)
+            restored = decode_corrections(corrections, restored, working, room)
         if header.mode == "pw_rel":
             signs = decode_signs(parts.get("signs", b""), box.shape)
             restored = from_logarithms(restored, signs, header.dtype)

@@ -34,7 +34,7 @@ from caesar_freq.codec.coders import (
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import RoundingModel, largest_step, step_index, step_of
-from caesar_freq.codec.step_ratio import USUAL_RATIO, choose_ratio
+from caesar_freq.codec.step_ratio import GENERATED_RATIO, USUAL_RATIO, choose_ratio
 from caesar_freq.codec.volume import LevelOverflow
 from caesar_freq.transform.blocks import Transform
 
@@ -117,9 +117,13 @@ class Encoder:
                 best = min(best, other, key=_size)
         allowed = [m for m in STRATEGIES[self.strategy] if m in self.predictors]
         if allowed:
-            segmented = self._segmented(plain, volumes, best[0], dead_zone, allowed)
+            start = best[0]
+            if self.pointwise:
+                fine = step_index(2 * target * GENERATED_RATIO)
+                start = replace(start, step_index=min(start.step_index, fine))
+            segmented = self._segmented(plain, volumes, start, dead_zone, allowed)
             if segmented:
-                other = self._best(chunks, {**plain, **segmented}, best[0], target, dead_zone)
+                other = self._best(chunks, {**plain, **segmented}, start, target, dead_zone)
                 if self.strategy != "auto":
                     return other
                 if _size(other) < _size(best):

@@ -146,7 +146,8 @@ def _simple(spacing: float) -> Iterator[Grid]:
     for scale in dict.fromkeys(float(f"{spacing:.{digits}g}") for digits in range(1, 17)):
         if abs(scale / spacing - 1) < 1e-3:
             yield Grid(LINE, scale)
-    yield Grid(LINE, float(np.float32(spacing)))
+    if spacing < float(np.finfo(np.float32).max):
+        yield Grid(LINE, float(np.float32(spacing)))
 
 
 def exact_grid(values: np.ndarray) -> Grid | None:

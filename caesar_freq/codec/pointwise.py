@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from caesar_freq.codec.outliers import decode_outliers, encode_outliers
@@ -15,8 +17,9 @@ _IN_CONTEXT = b"\0"
 #: values is corrected: they never win there.
 _WORTH_CONTEXTS, _TOO_DENSE = 0.02, 0.1
 #: Multiple m of a correction is ``cell * m - shift`` bounds. By gaps: 1.9 m - 0.4, so that 1 brings
-#: errors from 0.5 to 2.5 bounds back within one. In context: cells as wide as they can be.
-_GAP_GRID, _CONTEXT_GRID = (1.9, 0.4), (1.99, 0.0)
+#: errors from 0.5 to 2.5 bounds back within one. In context: cells as wide as they can be, in units
+#: of the bound less `rounding_room`.
+_GAP_GRID, _CONTEXT_GRID = (1.9, 0.4), (1.99999, 0.0)
 #: Relative distance kept from the bound, and the drift of a float32 inverse transform between
 #: devices in units of the range (measured below 3e-7); float64 leaves only its own rounding.
 _MARGIN, _DRIFT_SINGLE, _DRIFT_DOUBLE = 1e-5, 1e-6, 1e-13
@@ -38,6 +41,13 @@ def rounded(restored: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return np.clip(restored, -limit, limit).astype(dtype)
 
 
+def rounding_room(offset: float, spread: float, dtype: np.dtype) -> float:
+    """Largest error of rounding a value of a variable with this mean and range to `dtype`."""
+    limits = np.finfo(dtype)
+    exponent = math.frexp(min(abs(offset) + spread, float(limits.max)))[1]
+    return math.ldexp(1.0, exponent - limits.nmant - 2)
+
+
 def violations(original: np.ndarray, restored: np.ndarray, bound: float, working: float):
     """Where `restored` (float64) is too far off, before or after rounding to the output dtype."""
     exact = original.astype(np.float64)
@@ -53,6 +63,7 @@ def correct(
     working: float,
     ignore: np.ndarray,
     other_bytes: int = 0,
+    room: float = 0.0,
 ) -> tuple[bytes, np.ndarray] | None:
     """Corrections for `restored`, and `restored` with them applied; None if they cannot help.
 
@@ -65,6 +76,8 @@ def correct(
         Masked values, restored by other means.
     other_bytes : int
         What the rest of the chunk takes.
+    room : float
+        `rounding_room` of the variable.
     """
     if working <= 0:
         return None
@@ -72,10 +85,19 @@ def correct(
 
     def coded(in_context: bool) -> tuple[bytes, np.ndarray] | None:
         grid = _CONTEXT_GRID if in_context else _GAP_GRID
-        fitted = _fit(original, restored, positions, bound, working, ignore, grid)
-        if fitted is None:
+        unit = working - room if in_context else working
+        multiples = _multiples(original, restored, positions, unit, grid)
+        if multiples is None:
             return None
-        multiples, fixed = fitted
+        fixed = apply_corrections(restored, positions, multiples, unit, grid)
+        wrong = violations(original, fixed, bound, working) & ~ignore
+        if wrong.any():
+            # rounding to the output dtype took one at the very end of its cell out: the next
+            # cell reaches it
+            multiples += np.where(wrong.ravel()[positions], np.sign(multiples), 0).astype(np.int32)
+            fixed = apply_corrections(restored, positions, multiples, unit, grid)
+            if (violations(original, fixed, bound, working) & ~ignore).any():
+                return None
         if not in_context:
             return encode_outliers(positions.astype(np.int64), multiples, original.size), fixed
         volume = np.zeros(original.shape, np.int32)
@@ -87,46 +109,41 @@ def correct(
     if gaps and len(gaps[0]) <= _WORTH_CONTEXTS * other_bytes:
         return gaps
     found = [way for way in (gaps, coded(in_context=True)) if way]
-    if dense and not found:  # the narrower cells of gaps leave more room for rounding
+    if dense and not found:
         return coded(in_context=False)
     return min(found, key=lambda way: len(way[0]), default=None)
 
 
-def _fit(original, restored, positions, bound, working, ignore, grid):
-    """Multiples at `positions` and `restored` with them applied; None if they cannot help."""
+def _multiples(original, restored, positions, unit: float, grid) -> np.ndarray | None:
+    """Signed multiples (int32) at flat `positions` in cells of `grid`; None if one is too large."""
+    if unit <= 0:
+        return None
     cell, shift = grid
     error = original.ravel()[positions].astype(np.float64) - restored.ravel()[positions]
-    multiples = np.maximum(1, np.ceil((np.abs(error) / working - (1 - shift)) / cell))
+    multiples = np.maximum(1, np.ceil((np.abs(error) / unit - (1 - shift)) / cell))
     if not np.all(multiples < 1 << 20):
         return None
-    multiples = (np.sign(error) * multiples).astype(np.int32)
-    fixed = apply_corrections(restored, positions, multiples, working, grid)
-    wrong = violations(original, fixed, bound, working) & ~ignore
-    if wrong.any():
-        # rounding to the output dtype took one at the very end of its cell out: the next reaches it
-        multiples += np.where(wrong.ravel()[positions], np.sign(multiples), 0).astype(np.int32)
-        fixed = apply_corrections(restored, positions, multiples, working, grid)
-        if (violations(original, fixed, bound, working) & ~ignore).any():
-            return None
-    return multiples, fixed
+    return (np.sign(error) * multiples).astype(np.int32)
 
 
-def apply_corrections(restored, positions, multiples, working: float, grid) -> np.ndarray:
+def apply_corrections(restored, positions, multiples, unit: float, grid) -> np.ndarray:
     """`restored` float64 with corrections at flat `positions` added."""
     cell, shift = grid
     fixed = restored.copy()
     sizes = cell * np.abs(multiples) - shift
-    fixed.ravel()[positions] += np.sign(multiples) * sizes * working
+    fixed.ravel()[positions] += np.sign(multiples) * sizes * unit
     return fixed
 
 
-def decode_corrections(data: bytes, restored: np.ndarray, working: float) -> np.ndarray:
+def decode_corrections(
+    data: bytes, restored: np.ndarray, working: float, room: float = 0.0
+) -> np.ndarray:
     """Apply the corrections in `data` to `restored` (float64 ``[T, H, W]``)."""
     if len(data) > 1 and data.startswith(_IN_CONTEXT):
         volume = decode_sparse(data[1:], restored.shape)
         positions = np.flatnonzero(volume)
         return apply_corrections(
-            restored, positions, volume.ravel()[positions], working, _CONTEXT_GRID
+            restored, positions, volume.ravel()[positions], working - room, _CONTEXT_GRID
         )
     positions, multiples = decode_outliers(data, restored.size)
     return apply_corrections(restored, positions, multiples, working, _GAP_GRID)

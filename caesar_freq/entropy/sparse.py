@@ -8,11 +8,14 @@ it is integers out of the stream itself, so every device forms the same contexts
 
 from __future__ import annotations
 
+from ctypes import c_int, c_int64, c_void_p
+
 import numba as nb
 import numpy as np
 
 from caesar_freq.entropy.binary import AT, RANGE, code_split, finish, new_coder, open_coder
 from caesar_freq.errors import CorruptStreamError
+from caesar_freq.kernels import library
 
 #: Fixed point of probabilities and densities.
 _BITS = 22
@@ -114,15 +117,31 @@ def _code_frame(frame, before, density, contexts, state, data, decoding):
     return True
 
 
+def _frame_coder():
+    """`_code_frame`, in C where the kernels are built."""
+    kernels = library()
+    if kernels is None:
+        return _code_frame
+
+    def code_frame(frame, before, density, contexts, state, data, decoding) -> bool:
+        pointers = [c_void_p(a.ctypes.data) for a in
+                    (frame, before, density, contexts, _LEVELS, state, data)]  # fmt: skip
+        sizes = [c_int64(n) for n in (len(data), *frame.shape)]
+        return bool(kernels.cf_sparse_frame(*pointers, *sizes, c_int(decoding)))
+
+    return code_frame
+
+
 def _run(volume: np.ndarray, state: np.ndarray, data: np.ndarray, decoding: bool) -> bool:
     contexts = np.zeros((_N_CONTEXTS, 2), np.int64)
     contexts[:, 0] = 1 << (_BITS - 1)
     padded = (volume.shape[1] + 2, volume.shape[2] + 2)
     before, density = np.zeros(padded, np.int64), np.full(padded, 1 << (_BITS - 6), np.int64)
+    code_frame = _frame_coder()
     for plane in volume:
         frame = np.zeros(padded, np.int64)
         frame[1:-1, 1:-1] = plane
-        if not _code_frame(frame, before, density, contexts, state, data, decoding):
+        if not code_frame(frame, before, density, contexts, state, data, decoding):
             return False
         plane[:] = frame[1:-1, 1:-1]
         before = frame
