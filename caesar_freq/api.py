@@ -49,12 +49,13 @@ def encode(
     array : float32 or float64, 1-D to 5-D
         Axes are the last of variable, section, time, height, width (4-D: without section). NaN,
         infinities and `fill_value` are restored bit by bit.
-    mode : {"rel", "abs", "nrmse", "psnr", "lossless"}
+    mode : {"rel", "abs", "nrmse", "psnr", "pw_rel", "lossless"}
         ``abs``: largest absolute error; ``rel``: the same in units of each variable's range
         (max - min of its finite values); ``nrmse``: RMSE over the range of each variable;
-        ``psnr``: ``-20 log10(nrmse)`` in dB.
+        ``psnr``: ``-20 log10(nrmse)`` in dB; ``pw_rel``: largest error of a value in units of its
+        own size, with signs, zeros and subnormal numbers exact.
     bound : float
-        In the unit of `mode`; 0 means lossless.
+        In the unit of `mode`; 0 means lossless. Below 1 for ``pw_rel``.
     model : "base", path or FrequencyModel
         Entropy model. One that is not packaged is put into the stream (about 1.4 KB) unless
         `embed_model` is False; streams below 100 kB are coded with the packaged one, too, and the

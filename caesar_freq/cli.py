@@ -22,7 +22,7 @@ RULES = ("split", "train-freq-compressor", "train-diffusion", "train-distillatio
 #: Commands with their own modules and flags, as the rules have.
 TOOLS = ("status", "sweep")
 #: Relative bounds have a default; an absolute one would depend on the data.
-DEFAULT_BOUNDS = {"rel": 1e-3, "nrmse": 1e-3, "lossless": 0.0}
+DEFAULT_BOUNDS = {"rel": 1e-3, "nrmse": 1e-3, "pw_rel": 1e-3, "lossless": 0.0}
 
 app = typer.Typer(
     name="caesar-freq",
@@ -37,7 +37,7 @@ app = typer.Typer(
 app.add_typer(cluster, name="cluster")
 
 
-Mode = StrEnum("Mode", ["abs", "rel", "nrmse", "psnr", "lossless"])
+Mode = StrEnum("Mode", ["abs", "rel", "nrmse", "psnr", "pw_rel", "lossless"])
 Strategy = StrEnum("Strategy", ["frequency", "auto", "student", "teacher"])
 DeviceName = StrEnum("DeviceName", ["auto", "cpu", "cuda"])
 Model = Annotated[str, typer.Option(help="base, a .cfm or .pth file")]
@@ -58,7 +58,7 @@ def compress(
     target: Annotated[Path, typer.Argument(metavar="OUT", help=".cfq")],
     mode: Annotated[Mode, typer.Option(help="what the bound limits")] = Mode.rel,
     bound: Annotated[
-        float | None, typer.Option(help="in the unit of the mode; rel and nrmse: 0.001 by default")
+        float | None, typer.Option(help="in the unit of the mode; rel, nrmse, pw_rel: 0.001")
     ] = None,
     var: Var = None,
     model: Model = "base",

@@ -15,7 +15,7 @@ from caesar_freq.cluster.requests import Request
 from caesar_freq.errors import ConfigError
 
 #: Rules that run on the login node.
-_LOCAL = ("all",)
+_LOCAL = {"all"}
 
 
 def refuse_impossible(workflow: Any) -> None:
@@ -30,11 +30,11 @@ def refuse_impossible(workflow: Any) -> None:
     if plugin is None or plugin.name != "slurm" or not shutil.which("scontrol"):
         return
     offer = read_offer()
-    rules = {job.rule for job in workflow.dag.needrun_jobs() if job.rule.name not in _LOCAL}
+    rules = {job.rule.name: job.rule for job in workflow.dag.needrun_jobs()}
     problems = []
-    for rule in sorted(rules, key=lambda rule: rule.name):
+    for name in sorted(rules.keys() - _LOCAL):
         for attempt in range(1, workflow.execution_settings.retries + 2):
-            text = never(_request(rule, attempt), offer)
+            text = never(_request(rules[name], attempt), offer)
             if text and attempt == 1:
                 problems.append(text)
             if text:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from caesar_freq.codec.choose import SPATIAL, choose_transform, lagrangian, sample
-from caesar_freq.codec.chunk import MODES, SEGMENTS, VOLUME, Chunk, Written, pointwise_bound, span
+from caesar_freq.codec.chunk import (
+    MODES,
+    POINTWISE,
+    SEGMENTS,
+    VOLUME,
+    Chunk,
+    Written,
+    pointwise_bound,
+    span,
+)
 from caesar_freq.codec.coders import (
     LEFT_OUT,
     PLAIN,
@@ -24,8 +33,8 @@ from caesar_freq.codec.coders import (
 )
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.pointwise import STEP_RATIO
 from caesar_freq.codec.search import RoundingModel, largest_step, step_index, step_of
+from caesar_freq.codec.step_ratio import USUAL_RATIO, choose_ratio
 from caesar_freq.codec.volume import LevelOverflow
 from caesar_freq.transform.blocks import Transform
 
@@ -93,6 +102,11 @@ class Encoder:
         step = self._likely_step(volumes[id(largest)], target, dead_zone)
         chosen = choose_transform(volumes[id(largest)], step, dead_zone, self.model, self.spatial)
         variable = replace(variable, kind=chosen[0], cell=chosen[1], time_block=chosen[2])
+        if self.pointwise:
+            ratio = choose_ratio(
+                volumes[id(largest)], largest.mask, 2 * target, dead_zone, variable, self.model
+            )
+            variable = replace(variable, step_index=step_index(2 * target * ratio))
         plain = {id(c): (PlainCoder(volumes[id(c)], variable, self.model), VOLUME) for c in coded}
         best = self._best(chunks, plain, variable, target, dead_zone)
         for left_out in LEFT_OUT:
@@ -106,9 +120,33 @@ class Encoder:
             segmented = self._segmented(plain, volumes, best[0], dead_zone, allowed)
             if segmented:
                 other = self._best(chunks, {**plain, **segmented}, best[0], target, dead_zone)
-                if self.strategy != "auto" or _size(other) < _size(best):
+                if self.strategy != "auto":
+                    return other
+                if _size(other) < _size(best):
                     best = other
-        return best
+        return best[0], self._closer(chunks, *best[::-1])
+
+    def _closer(self, chunks, written: list[Written], variable: Variable) -> list[Written]:
+        """`written` with grid levels or lossless bodies where those are smaller.
+
+        In the modes of an average the bound still holds for the variable: either each new chunk
+        keeps it alone, or it errs by less than the one it replaces.
+        """
+        limit, rms = self._chunk_limit(variable)
+        new = self._map(
+            lambda both: both[0].write_closer(both[1], limit, rms), zip(chunks, written)
+        )
+        count = sum(c.good.size for c in chunks)
+        if rms and sum(w.squared_error for w in new) > limit**2 * count:
+            return [min(a, b, key=lambda w: w.squared_error) for a, b in zip(written, new)]
+        return new
+
+    def _chunk_limit(self, variable: Variable) -> tuple[float, bool]:
+        """Error that one chunk may have in the data's units, and whether it is an RMSE."""
+        if self.header.mode in ("nrmse", "psnr"):
+            return self.target(variable) * variable.range * (1 - NRMSE_MARGIN), True
+        relative = self.header.mode == "pw_rel"
+        return 0.0 if relative else pointwise_bound(self.header, variable), False
 
     def _in_own_modes(self, volumes: dict, variable: Variable, target: float, left_out) -> dict:
         """Coders in temporal modes of the chunks that have few."""
@@ -119,6 +157,11 @@ class Encoder:
             except TooManyModes:
                 continue
         return found
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether the bound limits every value."""
+        return self.header.mode in POINTWISE
 
     def target(self, variable: Variable) -> float:
         """Root-mean-square error to aim at, normalised by the range.
@@ -139,8 +182,8 @@ class Encoder:
 
         On smooth data it is many times the target: most coefficients are zero and add no error.
         """
-        if self.header.mode in ("abs", "rel"):
-            return 2 * target * STEP_RATIO
+        if self.pointwise:
+            return 2 * target * USUAL_RATIO
         part = np.ascontiguousarray(sample(x))
         planes = Transform(part.shape).forward(part)
         return step_of(RoundingModel([planes], part.size, dead_zone).index_for(target))
@@ -168,9 +211,8 @@ class Encoder:
             at = replace(variable, step_index=index)
             return self._map(lambda c: self._write(c, coders, at, dead_zone), chunks)
 
-        if self.header.mode in ("abs", "rel"):
-            index = step_index(2 * target * STEP_RATIO)
-            return replace(variable, step_index=index), write(index)
+        if self.pointwise:
+            return variable, write(variable.step_index)
         results: dict[int, list[Written]] = {}
         count = sum(c.good.size for c in chunks)
 
@@ -216,7 +258,8 @@ class Encoder:
             target = self.target(variable)
             ways += [self._in_own_modes(volumes, variable, target, part) for part in LEFT_OUT]
         written = [self._write(chunk, way, variable, dead_zone) for way in ways if way]
-        return min(written, key=lambda one: self._cost(one, variable))
+        best = min(written, key=lambda one: self._cost(one, variable))
+        return chunk.write_closer(best, *self._chunk_limit(variable))
 
     def _cost(self, written: Written, variable: Variable) -> float:
         """Bits, plus what the error is worth where the bound is that of a mean."""
@@ -270,7 +313,7 @@ class Encoder:
             costs[mode] = 8 * len(coded.data) + lagrangian(variable.step) * error
         return costs
 
-    def _map(self, function: Callable, chunks: list) -> list:
+    def _map(self, function: Callable, chunks: Iterable) -> list:
         return list(self.pool.map(function, chunks))
 
 

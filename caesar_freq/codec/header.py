@@ -27,7 +27,7 @@ from caesar_freq.transform.blocks import CELLS, MAX_TIME_BLOCK
 MAGIC = b"CFQ"
 VERSION = 1
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-MODES = ("abs", "rel", "nrmse", "psnr", "lossless")
+MODES = ("abs", "rel", "nrmse", "psnr", "lossless", "pw_rel")
 #: Steps ``2 ** (index / 512)`` of these indices are floats, the smallest 0.
 _STEP_INDICES = range(-(1 << 20), 1 << 19)
 _KIND_NAMES = {number: name for name, number in KINDS.items()}

@@ -30,6 +30,7 @@ class _Statistics:
     """Of the valid values of one chunk; `total` is the sum of ``(x - low) / 2``."""
 
     constant: bool
+    empty: bool
     count: int
     low: float = np.inf
     high: float = -np.inf
@@ -39,12 +40,12 @@ class _Statistics:
     def of(cls, chunk: Chunk) -> _Statistics:
         good = chunk.good
         if not good.size:
-            return cls(chunk.constant, 0)
+            return cls(chunk.constant, chunk.empty, 0)
         low, high = float(good.min()), float(good.max())
         # overflows only where the range is one that is kept losslessly
         with np.errstate(over="ignore"):
             total = float(np.sum(good.astype(np.float64) / 2 - low / 2))
-        return cls(chunk.constant, good.size, low, high, total)
+        return cls(chunk.constant, chunk.empty, good.size, low, high, total)
 
 
 def fits(n_values: int, double: bool) -> bool:
@@ -86,7 +87,7 @@ class LargeVariable:
             bodies, _ = self._write(
                 lambda c: c.write_constant() if c.constant else c.write_lossless()
             )
-            return variable, bodies, bool(count)
+            return variable, bodies, not all(s.empty for s in found)
         if not self.encoder.target(variable) > FINEST:
             return variable, self._write(Chunk.write_lossless)[0], True
         varied = [place for place, s in zip(self.places, found) if not s.constant]

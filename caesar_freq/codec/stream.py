@@ -24,6 +24,12 @@ from caesar_freq.codec.encoder import STRATEGIES, Encoder
 from caesar_freq.codec.header import DTYPES, MODES, Header, Variable
 from caesar_freq.codec.large import LargeVariable, fits
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.relative import (
+    log_bound,
+    log_magnitudes,
+    relative_bound_holds,
+    without_logarithm,
+)
 from caesar_freq.data.lazy import Source
 from caesar_freq.data.sections import missing
 from caesar_freq.errors import InputError, ModelError
@@ -60,6 +66,11 @@ class Options:
     def lossless(self) -> bool:
         """Whether every bit is kept."""
         return self.mode == "lossless" or self.bound == 0
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether logarithms of the values are coded."""
+        return self.mode == "pw_rel" and not self.lossless
 
 
 def encode_array(
@@ -131,7 +142,7 @@ def _stream(source, options, model, predictors, pool, folder) -> tuple[bytes, Bo
     places = list(boxes(five_dimensional(source.shape)))
 
     def make(place: Box) -> Chunk:
-        return Chunk(source.read(place.index), place, options.fill_value)
+        return Chunk(source.read(place.index), place, options.fill_value, options.logarithmic)
 
     bodies = Bodies(folder)
     if options.lossless:
@@ -176,7 +187,7 @@ def _encode_variable(encoder, make, places, options, folder) -> tuple[Variable, 
     bodies = Bodies(folder)
     for one in written:
         bodies.append(one.body)
-    return variable, bodies, any(c.good.size for c in chunks)
+    return variable, bodies, not all(c.empty for c in chunks)
 
 
 def _check(array: Source, options: Options) -> None:
@@ -201,6 +212,11 @@ def _check(array: Source, options: Options) -> None:
         )
     if options.mode != "lossless" and not (options.bound >= 0 and np.isfinite(options.bound)):
         raise InputError(f"the bound is {options.bound}; it must be a finite number of at least 0")
+    if options.mode == "pw_rel" and options.bound >= 1:
+        raise InputError(
+            f"the bound is {options.bound}; for pw_rel it is a part of each value's size and must "
+            "be below 1"
+        )
 
 
 def _needs_double(source: Source, options: Options) -> bool:
@@ -210,18 +226,22 @@ def _needs_double(source: Source, options: Options) -> bool:
         return options.bound < _DOUBLE_RMS
     if options.mode == "rel":
         return options.bound < _DOUBLE_POINTWISE
-    if options.mode != "abs":
+    if options.mode not in ("abs", "pw_rel"):
         return False
+    bound = log_bound(options.bound, source.dtype) if options.logarithmic else options.bound
     lows, highs = {}, {}
     for place in boxes(five_dimensional(source.shape)):
         part = source.read(place.index)
         finite = part[np.isfinite(part)]
+        if options.logarithmic:
+            ignored = without_logarithm(finite)
+            finite = log_magnitudes(finite, ignored)[~ignored]
         if finite.size:
             v = place.variable
             lows[v] = min(finite.min(), lows.get(v, np.inf))
             highs[v] = max(finite.max(), highs.get(v, -np.inf))
     spread = max((span(low, highs[v]) for v, low in lows.items()), default=0.0)
-    return options.bound < _DOUBLE_POINTWISE * spread
+    return bound < _DOUBLE_POINTWISE * spread
 
 
 def _verify(stream: Container, source: Source, options, model, predictors) -> None:
@@ -280,6 +300,8 @@ def bound_holds(before, after, mode: str, bound: float, fill_value: float | None
     masked = missing(before, fill_value)
     if not np.array_equal(before[masked].view(bits), after[masked].view(bits)):
         return False
+    if mode == "pw_rel":
+        return relative_bound_holds(before[~masked], after[~masked], bound)
     good = before[~masked] if masked.any() else before
     if not good.size:
         return True

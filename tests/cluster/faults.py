@@ -31,9 +31,9 @@ OUTPUTS = {
 }
 #: Nodes of the rig that have a phase's 8, 16 and 12 GB of GPU memory.
 ALLOWED = {
-    "train_freq_compressor": {"g8", "g12", "g24"},
-    "train_diffusion": {"g24"},
-    "train_distillation": {"g12", "g24"},
+    "train_freq_compressor": {"g8", "g12", "g24", "g40"},
+    "train_diffusion": {"g24", "g40"},
+    "train_distillation": {"g12", "g24", "g40"},
 }
 
 
@@ -109,7 +109,7 @@ class Case:
     def hold(self) -> None:
         """Wait for a checkpoint and stop the trainer there."""
         pattern = f"{Path(OUTPUTS[self.phase]).parent}/resume/*/last.ckpt"
-        wait_until(lambda: any(self.folder.glob(pattern)) or self.master.poll() is not None, 150,
+        wait_until(lambda: any(self.folder.glob(pattern)) or self.master.poll() is not None, 240,
                    f"a checkpoint of {self.phase}", pause=0.02)  # fmt: skip
         self.signal_trainers(signal.SIGSTOP)
         line = self.squeue("%A %N")[0].split()

@@ -1,9 +1,9 @@
-"""A real SLURM on one machine, as root on Debian: controller, four nodes, pretended GPUs.
+"""A real SLURM on one machine, as root on Debian: controller, five nodes, pretended GPUs.
 
     python tests/cluster/rig.py start DIR [--accounting]
     python tests/cluster/rig.py stop DIR
 
-Nodes g8, g12 and g24 claim one GPU of 8, 12 and 24 GB, c1 none; partitions are described in
+Nodes g8, g12, g24 and g40 claim one GPU of so many GB, c1 none; partitions are described in
 slurm.conf.in. Outside of DIR there is one link, /etc/slurm/slurm.conf, since the job step of
 Snakemake's plugin drops SLURM_CONF; `stop` takes it back. Without --accounting there is no database.
 """
@@ -23,8 +23,9 @@ from pathlib import Path
 import accounting
 from processes import MARK, end, members, wait_until
 
-NODES = ("g8", "g12", "g24", "c1")
-GPUS = {"g8": ("small", "8G"), "g12": ("medium", "12G"), "g24": ("large", "24G")}
+NODES = ("g8", "g12", "g24", "g40", "c1")
+GPUS = {"g8": ("small", "8G"), "g12": ("medium", "12G"), "g24": ("large", "24G"),
+        "g40": ("huge", "40G")}  # fmt: skip
 LINK = Path("/etc/slurm/slurm.conf")
 _TEMPLATE = Path(__file__).with_name("slurm.conf.in")
 _POLICY = Path("/usr/sbin/policy-rc.d")
@@ -59,8 +60,13 @@ class Rig:
     def start(self) -> None:
         """Install what is missing, write the configuration, start the daemons, await the nodes."""
         install(self.accounting)
-        if LINK.exists() and LINK.resolve() != self.conf:
-            raise RuntimeError(f"{LINK} is there: another SLURM is in use on this machine")
+        if LINK.exists() and not LINK.is_symlink():
+            raise RuntimeError(f"{LINK} is there: this machine belongs to a real SLURM")
+        if (
+            LINK.exists()
+            and subprocess.run(["scontrol", "ping"], capture_output=True).returncode == 0
+        ):
+            raise RuntimeError(f"{LINK.readlink()} is in use: another rig runs on this machine")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)
         self._configure()
@@ -96,7 +102,7 @@ class Rig:
             "ACCOUNTING": accounting.configuration(self),
             "COMM": "",
         }
-        values |= {"PORT" + (str(i) if i else ""): str(self.port + i) for i in range(6)}
+        values |= {"PORT" + (str(i) if i else ""): str(self.port + i) for i in (*range(6), 8)}
         if _address(self.host) == "127.0.0.1":
             values["COMM"] = "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny"
         text = re.sub(r"@([A-Z]+\d?)@", lambda m: values[m[1]], _TEMPLATE.read_text())

@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -71,12 +71,20 @@ def finished(tmp_path_factory) -> Path:
 def outcomes(rig, finished, tmp_path_factory) -> dict[tuple[str, str], Outcome]:
     folder = tmp_path_factory.mktemp("faults")
 
-    def lane(phase: str) -> list[Outcome]:
-        return [run_case(fault, phase, rig, finished, folder / f"{phase}{i}")
-                for i, fault in enumerate(TABLE[phase])]  # fmt: skip
+    rows: list[Outcome] = []
 
-    with ThreadPoolExecutor(len(TABLE)) as pool:
-        rows = [outcome for lane_rows in pool.map(lane, TABLE) for outcome in lane_rows]
+    def lane(phase: str) -> None:
+        for number, fault in enumerate(TABLE[phase]):
+            rows.append(run_case(fault, phase, rig, finished, folder / f"{phase}{number}"))
+            print(f"\n{rows[-1]}", flush=True)
+
+    # daemons, so that an interrupted test run ends without them
+    lanes = [threading.Thread(target=lane, args=(phase,), daemon=True) for phase in TABLE]
+    for thread in lanes:
+        thread.start()
+    for thread in lanes:
+        thread.join()
+    rows.sort(key=lambda row: CASES.index((row.fault, row.phase)))
     write_report(rows)
     return {(row.fault, row.phase): row for row in rows}
 
