@@ -120,7 +120,7 @@ MODULES = [
     ({"train_freq_compressor"}, "train_freq_compressor training.frequency training.pmf_fit"
      " training.qat training.quantiser_fit training.rows"),
     (TRAINING, "data.blocks training training.args training.checkpoint training.history"
-     " training.memory"),
+     " training.memory training.ranks"),
     (GENERATIVE, "train_diffusion training.generative training.loop training.losses"),
     ({"train_distillation"}, "train_distillation training.distiller"),
     ({"train_distillation", "merge", "report", "evaluate auto"}, "models.student"),
