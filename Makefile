@@ -1,13 +1,13 @@
 # All set-up happens in .venv; every target may be run again and reuses what is there.
 PYTHON ?= python3
-# folder of .npz files that `make bench` measures
-DATA ?= data/bench
+# folders of .npz files that `make bench` measures besides the simulated fields
+DATA ?= $(wildcard data/bench)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint format bench base-model clean
+.PHONY: demo test test-cluster lint format bench bench-speed fuzz base-model clean
 
 demo: $(READY)
 	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml
@@ -16,6 +16,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+# a real SLURM on this machine, with faults: as root, on Debian; prints and writes results/cluster/
+test-cluster: $(READY)
+	CAESAR_TEST_CLUSTER=1 $(BIN)/python -m pytest -q -s tests/cluster
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -31,11 +35,17 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/peers.py --data_dir $(DATA)
 
+bench-speed: $(READY)
+	$(BIN)/python benchmarks/speed.py
+
+fuzz: $(READY)
+	$(BIN)/python benchmarks/fuzz.py
+
 base-model: $(READY)
 	$(BIN)/python benchmarks/train_base.py
 
 # torch goes first and pinned: an unpinned one would pull the CUDA build of its newest release
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt setup.py $(wildcard caesar_freq/kernels/*.[ch])
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet torch==2.13.0 -c constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'

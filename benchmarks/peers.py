@@ -1,11 +1,12 @@
-"""This codec and its peers side by side, at equal error, on every data file of a folder.
+"""This codec and its peers side by side, at equal error, on data files and simulated fields.
 
-    python benchmarks/peers.py --data_dir DIR [--targets 1e-2 1e-3 1e-4] [--max_rel 1e-3]
+    python benchmarks/peers.py --data_dir DIR [DIR ...] [--jobs N] [--fresh_ours]
 
-takes ``.npz`` files (key ``data``, [V, S, T, H, W]), runs the rules ``evaluate`` and ``report`` on them
-and prints the table of compression ratios of all that lies in its output folder. What was measured
-before on the same data and targets is kept and not run again unless ``--fresh`` is given: use that
-after a change of code.
+takes every ``.npz`` file of the folders (key ``data``, [V, S, T, H, W]) and the fields of
+`simulated`, runs the rule ``evaluate`` once for each data set, codec and error, and writes
+``ratios.md``, ``ratios.csv`` and ``ratios.png`` to its output folder. What was measured before on the
+same data is kept, so an interrupted run goes on where it stopped; give ``--fresh_ours`` after a
+change of our code (no result of a peer depends on it) and ``--fresh`` to measure all again.
 """
 
 from __future__ import annotations
@@ -17,72 +18,112 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-from caesar_freq import report
+import peers_report
+import simulated
+
 from caesar_freq.errors import InputError, run_main
 from caesar_freq.evaluate import OURS
-from caesar_freq.peers import NAMES
+from caesar_freq.peers import NAMES, WITHOUT
 
 LOSSLESS = "zstd"
+# the error that matters most first: a run that is cut short then has it on all sets
+NRMSE = (1e-3, 1e-2, 1e-4, 3e-3, 1e-5)
+MAX_REL = (1e-3, 1e-2, 1e-4)
 
 
-def jobs(args: argparse.Namespace, files: list[Path]) -> Iterator[list[str]]:
-    """Commands of the jobs to run: each a data set, a codec and a criterion."""
-    for file in files:
+@dataclass(frozen=True)
+class Measurement:
+    """One data set, codec and error; a record of `evaluate`."""
+
+    file: Path
+    codec: str
+    criterion: str
+    target: float
+    output_dir: Path
+
+    @property
+    def output(self) -> Path:
+        """Where its record goes."""
+        name = f"{self.codec}_{self.criterion}_{self.target:g}.json"
+        return self.output_dir / "raw" / self.file.stem / name
+
+    def older_records(self) -> list[Path]:
+        """Files that hold its record."""
+        found = []
+        for path in sorted(self.output.parent.glob(f"{self.codec}_{self.criterion}*.json")):
+            targets = [record["target"] for record in json.loads(path.read_text())["records"]]
+            if self.target in targets:
+                found.append(path)
+        return found
+
+    def done(self) -> bool:
+        """Whether it was measured on the data as they are now."""
+        return any(
+            path.stat().st_mtime >= self.file.stat().st_mtime for path in self.older_records()
+        )
+
+    def run(self, model: str) -> None:
+        """Measure, in a process of its own."""
+        for path in self.older_records():
+            path.unlink()
+        command = [
+            sys.executable, "-m", "caesar_freq.evaluate", "--data", str(self.file),
+            "--dataset", self.file.stem, "--codec", self.codec, "--criterion", self.criterion,
+            "--model", model, "--output", str(self.output),
+        ]  # fmt: skip
+        if self.criterion != "lossless":
+            command += ["--targets", repr(self.target)]
+        done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        if done.returncode:
+            raise InputError(f"{' '.join(command)} ended with exit code {done.returncode}")
+
+
+def measurements(args: argparse.Namespace, files: Sequence[Path]) -> Iterator[Measurement]:
+    """All that was asked for: error by error, codec by codec."""
+    errors = [("nrmse", target) for target in args.targets]
+    errors += [("max_rel", target) for target in args.max_rel]
+    for criterion, target in [*errors, ("lossless", 0.0)]:
         for codec in args.codecs:
-            criteria = [("nrmse", args.targets), ("max_rel", args.max_rel)]
-            if codec == LOSSLESS:
-                criteria = [("lossless", [])]
-            elif codec == "frequency":
-                criteria.append(("lossless", []))
-            for criterion, targets in criteria:
-                if criterion != "lossless" and not targets:
-                    continue
-                output = args.output_dir / "raw" / file.stem / f"{codec}_{criterion}.json"
-                command = [
-                    sys.executable, "-m", "caesar_freq.evaluate", "--data", str(file),
-                    "--dataset", file.stem, "--codec", codec, "--criterion", criterion,
-                    "--model", args.model, "--output", str(output),
-                ]  # fmt: skip
-                if targets:
-                    command += ["--targets", *map(str, targets)]
-                if args.fresh or not measured(output, file, targets):
-                    yield command
+            lossless = criterion == "lossless"
+            if lossless and codec not in (LOSSLESS, "frequency"):
+                continue
+            if (codec == LOSSLESS and not lossless) or (codec, criterion) in WITHOUT:
+                continue
+            for file in files:
+                yield Measurement(file, codec, criterion, target, args.output_dir)
 
 
-def measured(output: Path, file: Path, targets: list[float]) -> bool:
-    """Whether `output` holds these targets for the data as they are now."""
-    if not output.exists() or output.stat().st_mtime < file.stat().st_mtime:
-        return False
-    records = json.loads(output.read_text())["records"]
-    return [r["target"] for r in records] == (targets or [0.0])
+def data_files(folders: Sequence[Path]) -> list[Path]:
+    """The ``.npz`` files of all folders; a name must come once."""
+    files = []
+    for folder in folders:
+        found = sorted(folder.glob("*.npz"))
+        if not found:
+            raise InputError(f"{folder} has no .npz files; make some with caesar_freq.split")
+        files += found
+    names = [file.stem for file in files]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two data files are called {name}.npz; rename one of them")
+    return files
 
 
-def run(command: list[str]) -> None:
-    """Run one job."""
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    if done.returncode:
-        raise InputError(f"{' '.join(command)} ended with exit code {done.returncode}; see above")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data_dir", type=Path, required=True, help="folder of .npz files")
     parser.add_argument(
-        "--targets",
-        type=float,
-        nargs="*",
-        default=[1e-2, 1e-3, 1e-4],
-        help="equal NRMSE (default: 1e-2 1e-3 1e-4)",
+        "--data_dir", type=Path, nargs="*", default=[], help="folders of .npz files"
     )
     parser.add_argument(
-        "--max_rel",
-        type=float,
-        nargs="*",
-        default=[1e-3],
-        help="equal largest error over range (default: 1e-3)",
+        "--simulated", action=argparse.BooleanOptionalAction, default=True,
+        help="take the simulated fields, too (default)",
+    )  # fmt: skip
+    parser.add_argument("--targets", type=float, nargs="*", default=NRMSE, help="equal NRMSE")
+    parser.add_argument(
+        "--max_rel", type=float, nargs="*", default=MAX_REL, help="equal largest error over range"
     )
     parser.add_argument(
         "--codecs", nargs="+", choices=[*OURS, *NAMES], default=["frequency", *NAMES]
@@ -90,16 +131,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="base", help="model of our codecs (default: base)")
     parser.add_argument("--jobs", type=int, default=1, help="jobs at a time (default: 1)")
     parser.add_argument("--fresh", action="store_true", help="measure all again")
+    parser.add_argument("--fresh_ours", action="store_true", help="measure our codecs again")
+    parser.add_argument("--report_only", action="store_true", help="measure nothing")
     parser.add_argument("--output_dir", type=Path, default=Path("benchmarks/results/peers"))
-    args = parser.parse_args(argv)  # fmt: skip
-    files = sorted(args.data_dir.glob("*.npz"))
-    if not files:
-        raise InputError(f"{args.data_dir} has no .npz files; make some with caesar_freq.split")
-    with ThreadPoolExecutor(args.jobs) as pool:
-        list(pool.map(run, jobs(args, files)))
-    return report.main(
-        ["--results", str(args.output_dir / "raw"), "--output_dir", str(args.output_dir)]
-    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure what is missing, then write the tables and the plot."""
+    args = parse(argv)
+    files = data_files(args.data_dir)
+    if args.simulated:
+        files += simulated.files(args.output_dir.parent / "simulated")
+
+    def needed(one: Measurement) -> bool:
+        return args.fresh or (args.fresh_ours and one.codec in OURS) or not one.done()
+
+    if not args.report_only:
+        with ThreadPoolExecutor(args.jobs) as pool:
+            waiting = [one for one in measurements(args, files) if needed(one)]
+            list(pool.map(lambda one: one.run(args.model), waiting))
+    print(peers_report.write(args.output_dir / "raw", args.output_dir))
+    return 0
 
 
 if __name__ == "__main__":

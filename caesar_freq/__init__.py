@@ -6,11 +6,12 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["CAESARFreq", "decode", "encode", "info"]
+__all__ = ["CAESARFreq", "CfqFile", "decode", "encode", "info"]
 
 
 def __getattr__(name: str) -> Any:
     # Importing the package must stay cheap: numba and torch load only when they are used.
     if name in __all__:
-        return getattr(import_module("caesar_freq.api"), name)
+        home = "cfq_file" if name == "CfqFile" else "api"
+        return getattr(import_module(f"caesar_freq.{home}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

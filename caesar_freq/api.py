@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -13,10 +15,14 @@ from caesar_freq.codec.census import chunk_census
 from caesar_freq.codec.choose import SPATIAL
 from caesar_freq.codec.chunks import boxes, five_dimensional
 from caesar_freq.codec.coders import Predictor
+from caesar_freq.codec.container import Container
+from caesar_freq.codec.decoder import decode_array
 from caesar_freq.codec.header import Header
 from caesar_freq.codec.model import FrequencyModel, load_frequency_model
 from caesar_freq.codec.packing import Reader, varint
-from caesar_freq.codec.stream import Options, decode_array, encode_array
+from caesar_freq.codec.region import Range, Region
+from caesar_freq.codec.stream import Options, encode_source
+from caesar_freq.data.lazy import Source
 from caesar_freq.errors import ModelError
 
 _SET_MAGIC = b"CFS1"
@@ -43,12 +49,13 @@ def encode(
     array : float32 or float64, 1-D to 5-D
         Axes are the last of variable, section, time, height, width (4-D: without section). NaN,
         infinities and `fill_value` are restored bit by bit.
-    mode : {"rel", "abs", "nrmse", "psnr", "lossless"}
+    mode : {"rel", "abs", "nrmse", "psnr", "pw_rel", "lossless"}
         ``abs``: largest absolute error; ``rel``: the same in units of each variable's range
         (max - min of its finite values); ``nrmse``: RMSE over the range of each variable;
-        ``psnr``: ``-20 log10(nrmse)`` in dB.
+        ``psnr``: ``-20 log10(nrmse)`` in dB; ``pw_rel``: largest error of a value in units of its
+        own size, with signs, zeros and subnormal numbers exact.
     bound : float
-        In the unit of `mode`; 0 means lossless.
+        In the unit of `mode`; 0 means lossless. Below 1 for ``pw_rel``.
     model : "base", path or FrequencyModel
         Entropy model. One that is not packaged is put into the stream (about 1.4 KB) unless
         `embed_model` is False; streams below 100 kB are coded with the packaged one, too, and the
@@ -81,6 +88,52 @@ def encode(
     ModelError
         If a model file is missing or of another kind.
     """
+    out = io.BytesIO()
+    encode_to(
+        Source.of(np.asarray(array)), out, mode, bound, model=model, generator=generator,
+        strategy=strategy, fill_value=fill_value, metadata=metadata, threads=threads,
+        embed_model=embed_model, spatial=spatial,
+    )  # fmt: skip
+    return out.getvalue()
+
+
+def encode_to(
+    source: Source,
+    out: BinaryIO,
+    mode: str = "rel",
+    bound: float = 1e-3,
+    *,
+    folder: Path | None = None,
+    model: str | Path | FrequencyModel = "base",
+    generator: Predictor | Iterable[Predictor] | None = None,
+    strategy: str | None = None,
+    fill_value: float | None = None,
+    metadata: bytes = b"",
+    threads: int | None = None,
+    embed_model: bool | None = None,
+    spatial: tuple[tuple[str, int], ...] = SPATIAL,
+) -> int:
+    """Compress what may be larger than memory; `encode` explains the parameters it shares.
+
+    Parameters
+    ----------
+    source : Source
+        Read chunk by chunk, several times. Variables with generated frames are read whole.
+    out : binary file
+        Empty, open for writing and reading, seekable; gets the stream.
+    folder : Path, optional
+        For temporary files of about the size of the stream; without, those are kept in memory.
+
+    Returns
+    -------
+    int
+        Length of the stream in bytes.
+
+    Raises
+    ------
+    InputError, ModelError
+        As `encode` does.
+    """
     predictors = _predictors(generator)
     if strategy is None:
         strategy = "auto" if predictors else "frequency"
@@ -89,21 +142,32 @@ def encode(
     options = Options(
         mode, bound, strategy, fill_value, metadata, threads, embed_model, tuple(spatial)
     )
-    return encode_array(array, options, load_frequency_model(model), predictors)
+    return encode_source(source, out, options, load_frequency_model(model), predictors, folder)
 
 
 def decode(
-    data: bytes,
+    data: bytes | memoryview | BinaryIO,
     *,
+    variables: list[int] | Range = None,
+    sections: Range = None,
+    frames: Range = None,
+    rows: Range = None,
+    columns: Range = None,
     generator: Predictor | Iterable[Predictor] | None = None,
     model: str | Path | FrequencyModel | None = None,
     threads: int | None = None,
 ) -> np.ndarray:
-    """Inverse of `encode`: the array in its shape and dtype (native byte order).
+    """Inverse of `encode`: the array in its shape and dtype (native byte order), or a part of it.
 
     Parameters
     ----------
-    data : bytes
+    data : bytes, memoryview, mmap or seekable binary file
+        Of a file, only the header and the chunks that are needed are read.
+    variables, sections, frames, rows, columns : slice, (start, stop) or int, optional
+        Part of each axis to decode, as in Python: negative numbers count from the end, ends may
+        be None, steps other than 1 are not possible. An int keeps its axis with length 1.
+        `variables` may also be a list of numbers. Only chunks that the part touches are decoded,
+        and damage elsewhere does no harm.
     generator : predictor or predictors
         Needed for streams with generated frames; `info` names the file.
     model : "base", path or FrequencyModel, optional
@@ -114,11 +178,18 @@ def decode(
     ------
     CorruptStreamError
         If the stream is not ours, truncated or altered.
+    InputError
+        If a range does not lie within the array.
     ModelError
         If it needs a model that is not given.
     """
+    stream = Container(data)
     given = None if model is None else load_frequency_model(model)
-    return decode_array(bytes(data), _predictors(generator), threads, given)
+    part = (variables, sections, frames, rows, columns)
+    region = None
+    if any(axis is not None for axis in part):
+        region = Region.of(stream.header.shape, *part)
+    return decode_array(stream, _predictors(generator), threads, given, region)
 
 
 def info(data: bytes) -> dict:

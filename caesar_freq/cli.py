@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from caesar_freq import __version__
+from caesar_freq.cluster.command import app as cluster
 from caesar_freq.errors import CorruptStreamError, InputError, ModelError, run_main
 from caesar_freq.printing import show
 
@@ -21,7 +22,7 @@ RULES = ("split", "train-freq-compressor", "train-diffusion", "train-distillatio
 #: Commands with their own modules and flags, as the rules have.
 TOOLS = ("status", "sweep")
 #: Relative bounds have a default; an absolute one would depend on the data.
-DEFAULT_BOUNDS = {"rel": 1e-3, "nrmse": 1e-3, "lossless": 0.0}
+DEFAULT_BOUNDS = {"rel": 1e-3, "nrmse": 1e-3, "pw_rel": 1e-3, "lossless": 0.0}
 
 app = typer.Typer(
     name="caesar-freq",
@@ -33,9 +34,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cluster, name="cluster")
 
 
-Mode = StrEnum("Mode", ["abs", "rel", "nrmse", "psnr", "lossless"])
+Mode = StrEnum("Mode", ["abs", "rel", "nrmse", "psnr", "pw_rel", "lossless"])
 Strategy = StrEnum("Strategy", ["frequency", "auto", "student", "teacher"])
 DeviceName = StrEnum("DeviceName", ["auto", "cpu", "cuda"])
 Model = Annotated[str, typer.Option(help="base, a .cfm or .pth file")]
@@ -44,6 +46,9 @@ Var = Annotated[list[str] | None, typer.Option("--var", help="variable (nc) or k
 Device = Annotated[DeviceName, typer.Option(help="for generated frames")]
 Threads = Annotated[int | None, typer.Option(min=1, help="default: all cores")]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable output")]
+Part = Annotated[
+    str | None, typer.Option(metavar="A:B", help="part of this axis, as in Python; default: all")
+]
 Compressed = Annotated[Path, typer.Argument(metavar="IN", help=".cfq")]
 
 
@@ -53,7 +58,7 @@ def compress(
     target: Annotated[Path, typer.Argument(metavar="OUT", help=".cfq")],
     mode: Annotated[Mode, typer.Option(help="what the bound limits")] = Mode.rel,
     bound: Annotated[
-        float | None, typer.Option(help="in the unit of the mode; rel and nrmse: 0.001 by default")
+        float | None, typer.Option(help="in the unit of the mode; rel, nrmse, pw_rel: 0.001")
     ] = None,
     var: Var = None,
     model: Model = "base",
@@ -65,45 +70,72 @@ def compress(
     threads: Threads = None,
 ) -> None:
     """Compress a file so that its error bound holds after decompression."""
-    from caesar_freq.api import encode
-    from caesar_freq.atomic import write_bytes
-    from caesar_freq.data.files import read
-    from caesar_freq.data.metadata import pack
+    from caesar_freq.api import encode_to
+    from caesar_freq.atomic import atomic_path
+    from caesar_freq.data.files import opened
+    from caesar_freq.data.metadata import pack_lazily
 
     _check_target(target, (".cfq",))
     limit = _bound(mode.value, bound)
-    array, metadata = pack(read(source, var))
     strategy_name = strategy.value if strategy else None
-    generators = _generators(model, strategy_name, device.value)
-    try:
-        data = encode(
-            array, mode.value, limit, model=model, fill_value=fill_value, metadata=metadata,
-            generator=generators, strategy=strategy_name, threads=threads,
-        )  # fmt: skip
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from error
-    write_bytes(target, data)
-    print(f"{target}: {len(data)} bytes, CR {array.nbytes / len(data):.2f}")
+    with opened(source, var) as fields:
+        values, metadata = pack_lazily(fields)
+        generators = _generators(model, strategy_name, device.value)
+        with atomic_path(target) as temporary, open(temporary, "w+b") as out:
+            try:
+                size = encode_to(
+                    values, out, mode.value, limit, folder=target.parent, model=model,
+                    fill_value=fill_value, metadata=metadata, generator=generators,
+                    strategy=strategy_name, threads=threads,
+                )  # fmt: skip
+            except InputError as error:
+                raise InputError(f"{source}: {error}") from error
+    print(f"{target}: {size} bytes, CR {values.nbytes / size:.2f}")
 
 
 @app.command()
 def decompress(
     source: Compressed,
     target: Annotated[Path, typer.Argument(metavar="OUT", help=".npy, .npz or .nc")],
+    frames: Part = None,
+    rows: Part = None,
+    columns: Part = None,
+    var: Annotated[
+        list[str] | None, typer.Option("--var", help="variables to restore; repeat")
+    ] = None,
     model: GivenModel = None,
     device: Device = DeviceName.auto,
     threads: Threads = None,
 ) -> None:
-    """Restore the array, with names, coordinates and attributes where the format has them."""
-    from caesar_freq.data.files import SUFFIXES, write
-    from caesar_freq.data.metadata import unpack
+    """Restore the array, with names, coordinates and attributes where the format has them.
+
+    With --frames, --rows, --columns or --var only that part is read and decoded.
+    """
+    from caesar_freq.codec.container import Container
+    from caesar_freq.codec.model import load_frequency_model
+    from caesar_freq.data.files import SUFFIXES
+    from caesar_freq.transfer import decompress_file, select
 
     _check_target(target, SUFFIXES)
-    array, header = _decode(source, model, device.value, threads)
-    fields = _named(source, unpack, array, header["metadata"])
-    write(target, fields)
-    for field in fields:
-        print(f"{target}: {field.name}, {field.values.dtype} {field.values.shape}")
+    parts = {"frames": frames, "rows": rows, "columns": columns}
+    ranges = {name: _range(name, text) for name, text in parts.items()}
+    _check_source(source)
+    with open(source, "rb") as file:
+        stream = _named(source, Container, file)
+        generators = []
+        if stream.header.generator_sha256 and model:
+            generators = _generators_of(_info(_read(source), source), model, device.value)
+        frequency = load_frequency_model(model) if model and not generators else None
+        try:
+            selection = _named(source, select, stream, var, **ranges)
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from error
+        _named(
+            source, decompress_file, stream, target, selection,
+            predictors=generators, model=frequency, threads=threads,
+        )  # fmt: skip
+    for field in selection.fields:
+        print(f"{target}: {field.name}, {stream.header.dtype} {field.shape}")
 
 
 @app.command()
@@ -146,9 +178,29 @@ def _bound(mode: str, bound: float | None) -> float:
     return DEFAULT_BOUNDS[mode] if bound is None else bound
 
 
-def _read(path: Path) -> bytes:
+def _range(name: str, text: str | None) -> slice | int | None:
+    """The part of an axis that ``a:b``, ``a:``, ``:b`` or ``a`` names."""
+    if text is None:
+        return None
+    try:
+        ends = [int(end) if end.strip() else None for end in text.split(":")]
+        if len(ends) == 2:
+            return slice(*ends)
+        (number,) = ends
+        return int(number)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"--{name} {text} is not a range; give start:stop, such as 10:20, :20 or -5:"
+        ) from error
+
+
+def _check_source(path: Path) -> None:
     if not path.is_file():
         raise InputError(f"{path} does not exist or is not a file; check the path")
+
+
+def _read(path: Path) -> bytes:
+    _check_source(path)
     return path.read_bytes()
 
 
@@ -163,13 +215,18 @@ def _decode(source: Path, model: str | None, device: str, threads: int | None):
 
     data = _read(source)
     header = _info(data, source)
-    generators = []
-    if header["generator_sha256"] and model:
-        kinds = [kind for kind in ("student", "teacher") if header["modes_used"].get(kind)]
-        generators = _load(model, kinds, device)
+    generators = _generators_of(header, model, device) if model else []
     frequency = model if model and not generators else None
     array = _named(source, decode, data, generator=generators, model=frequency, threads=threads)
     return array, header
+
+
+def _generators_of(header: Mapping[str, Any], model: str, device: str) -> list:
+    """Predictors that a file with generated frames needs."""
+    if not header["generator_sha256"]:
+        return []
+    kinds = [kind for kind in ("student", "teacher") if header["modes_used"].get(kind)]
+    return _load(model, kinds, device)
 
 
 def _named(source: Path, function: Callable, *arguments, **options):

@@ -27,7 +27,8 @@ def compare(
     Returns
     -------
     dict
-        ``nrmse, psnr, max_error, max_error_rel`` (the worst variable counts),
+        ``nrmse, psnr, max_error, max_error_rel`` (the worst variable counts), ``max_error_pw_rel``
+        (largest error of a value that is not 0 in units of its own size),
         ``special_values_equal`` (NaN, infinities and fill values bit by bit), ``cr,
         compressed_bytes, mode, bound, bound_held`` and ``variables``: for each ``name, nrmse,
         max_error_rel, bound_held``.
@@ -58,6 +59,7 @@ def compare(
         "psnr": measured.psnr,
         "max_error": _max_error(original, decoded, fill_value),
         "max_error_rel": measured.max_error_rel,
+        "max_error_pw_rel": _max_error(original, decoded, fill_value, own_size=True),
         "special_values_equal": measured.masked_equal,
         "cr": header["cr"],
         "compressed_bytes": header["compressed_bytes"],
@@ -68,9 +70,15 @@ def compare(
     }
 
 
-def _max_error(original: np.ndarray, decoded: np.ndarray, fill_value: float | None) -> float:
-    """Largest absolute error in the unit of the data, 0 where no value is valid."""
+def _max_error(
+    original: np.ndarray, decoded: np.ndarray, fill_value: float | None, own_size: bool = False
+) -> float:
+    """Largest error in the unit of the data or of each value, 0 where no value is valid."""
     valid = valid_values(original, fill_value)
+    if own_size:
+        valid &= original != 0
+    exact = original[valid].astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        difference = original[valid].astype(np.float64) - decoded[valid]
-    return float(np.abs(difference).max()) if difference.size else 0.0
+        error = np.abs(exact - decoded[valid])
+        error = error / np.abs(exact) if own_size else error
+    return float(error.max()) if error.size else 0.0

@@ -1,14 +1,15 @@
 """A peer's best honest setting: its own knob, searched until the measured error meets a target.
 
-For each variable every setting of the peer is tried on several layouts, whole volumes ``[T, H, W]``
-and blocks of 64, 32, 16 or 1 frames (SPERR's transform depends on the length, slow fields want the
-whole, independent frames want 1), and the one with the fewest bytes that meets the target is
-kept. Sections of a variable share the knob, which minimises the bits at an error of the variable.
+For each variable every setting of the peer is tried on the peer's layouts, whole volumes
+``[T, H, W]`` and blocks of frames, and the one with the fewest bytes that meets the target is
+kept. A layout on which the peer breaks is left out; a slow peer's search ends after its time, with
+the best found until then. Sections of a variable share the knob, which minimises the bits at an error of the variable.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from caesar_freq.errors import CaesarError
 from caesar_freq.metrics import to_five_axes, valid_values, variable_ranges
 from caesar_freq.peers import Peer, peers
 
-#: Frames in a block; 0 is the whole volume.
+#: Frames in a block, by number in a file of `peer_files`; 0 is the whole volume.
 LAYOUTS = (0, 64, 32, 16, 1)
 
 # A search ends when the error is this close under the target or the knob known this well.
@@ -33,6 +34,11 @@ class TargetMissedError(CaesarError):
     """No setting of a peer meets the target."""
 
 
+def in_words(layout: int) -> str:
+    """A layout's name."""
+    return f"blocks of {layout} frames" if layout else "whole volumes"
+
+
 @dataclass(frozen=True)
 class Setting:
     """How one variable is coded: the peer, the layout, and its knob in units of the range."""
@@ -43,12 +49,15 @@ class Setting:
 
     def describe(self) -> dict:
         """Plain types for the record."""
-        layout = f"blocks of {self.layout} frames" if self.layout else "whole volumes"
+        layout = in_words(self.layout)
         return {"setting": self.peer.setting, "layout": layout, "knob": self.knob}
 
 
 def largest_knob(
-    evaluate: Callable[[float], tuple[float, int]], target: float, start: float
+    evaluate: Callable[[float], tuple[float, int]],
+    target: float,
+    start: float,
+    deadline: float = math.inf,
 ) -> float | None:
     """The knob with the fewest bytes among those tried whose error is at most `target`.
 
@@ -59,6 +68,8 @@ def largest_knob(
         proportionally and not strictly: peers have steps and small dents.
     target, start : float
         Error to stay under; first knob to try.
+    deadline : float
+        No round but the first starts after this time (`time.monotonic`).
 
     Returns
     -------
@@ -78,6 +89,8 @@ def largest_knob(
         else:
             high = (knob, error)
         if low and high and high[0] / low[0] <= _KNOB_RATIO:
+            break
+        if time.monotonic() > deadline:
             break
         knob = _next_knob(knob, error, target, low, high)
         if not _SMALLEST_KNOB < knob < _LARGEST_KNOB:
@@ -148,8 +161,9 @@ def find_settings(
         for peer in candidates:
             trial.search(peer, target)
         if trial.best is None:
+            why = f" ({trial.trouble})" if trial.trouble else ""
             raise TargetMissedError(
-                f"{name} meets {criterion} {target:g} at none of its settings for variable {v}"
+                f"{name} meets {criterion} {target:g} at none of its settings for variable {v}{why}"
             )
         settings.append(trial.best)
     return settings
@@ -168,28 +182,37 @@ class _Trial:
         self.valid = valid_values(original, fill_value)
         self.best: Setting | None = None
         self.best_size = math.inf
+        self.trouble = ""
 
     def search(self, peer: Peer, target: float) -> None:
-        """Try one setting of the peer on all layouts; keeps the best that meets the target."""
-        start = peer.guess[self.criterion] * target
-        for layout in [n for n in LAYOUTS if n < self.volumes.shape[1]]:
-            tried: dict[float, tuple[float, int]] = {}
+        """Try one setting of the peer on its layouts; keeps the best that meets the target."""
+        start, deadline = peer.guess[self.criterion] * target, time.monotonic() + peer.seconds
+        for layout in [n for n in peer.layouts if n < self.volumes.shape[1]]:
+            try:
+                start = self._search(peer, layout, target, start, deadline) or start
+            except Exception as error:  # peers break in their own ways: the next layout may do
+                self.trouble = f"on {in_words(layout)}: {error}"
+            if time.monotonic() > deadline:
+                self.trouble = self.trouble or f"stopped after {peer.seconds:g} s"
+                break
 
-            def evaluate(knob: float) -> tuple[float, int]:
-                if knob not in tried:  # noqa: B023
-                    tried[knob] = self.measure(Setting(peer, layout, knob))  # noqa: B023
-                return tried[knob]  # noqa: B023
+    def _search(self, peer, layout: int, target: float, start: float, deadline: float):
+        """One layout; the knob found, which is a good start for the next one."""
+        tried: dict[float, tuple[float, int]] = {}
 
-            if math.isfinite(self.best_size):
-                error, size = evaluate(start)
-                if self._least_size(size, error, target) > self.best_size:
-                    continue
-            knob = largest_knob(evaluate, target, start)
-            if knob is None:
-                continue
-            start = knob  # layouts differ in bytes far more than in the knob
-            if tried[knob][1] < self.best_size:
-                self.best, self.best_size = Setting(peer, layout, knob), tried[knob][1]
+        def evaluate(knob: float) -> tuple[float, int]:
+            if knob not in tried:
+                tried[knob] = self.measure(Setting(peer, layout, knob))
+            return tried[knob]
+
+        if math.isfinite(self.best_size):
+            error, size = evaluate(start)
+            if self._least_size(size, error, target) > self.best_size:
+                return None
+        knob = largest_knob(evaluate, target, start, deadline)
+        if knob is not None and tried[knob][1] < self.best_size:
+            self.best, self.best_size = Setting(peer, layout, knob), tried[knob][1]
+        return knob  # layouts differ in bytes far more than in the knob
 
     def _least_size(self, size: int, error: float, target: float) -> float:
         """Bytes that are left at best at `target`: doubling the error saves 1 bit a value at most."""

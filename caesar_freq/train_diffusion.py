@@ -36,7 +36,7 @@ from caesar_freq.training.generative import (
 )
 from caesar_freq.training.loop import Task, noise_for, run, write_phase
 from caesar_freq.training.losses import squared_error
-from caesar_freq.training.memory import cap_memory
+from caesar_freq.training.memory import cap_memory, explains_out_of_memory
 from caesar_freq.training.ranks import join
 
 
@@ -110,6 +110,7 @@ def settings_of(args: argparse.Namespace, inputs: Sequence[Path]) -> dict:
     return {**settings, "data": file_digests([*args.train_data, *args.val_data, *inputs])}
 
 
+@explains_out_of_memory("--unet_dim or --training_size")
 def train(args: argparse.Namespace) -> Path:
     """Run phase 2; returns the path of ``diffusion_best.pth``."""
     device = resolve_device(args.device)

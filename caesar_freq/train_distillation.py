@@ -28,7 +28,7 @@ from caesar_freq.training.checkpoint import Checkpointer
 from caesar_freq.training.distiller import Distiller
 from caesar_freq.training.generative import Validation
 from caesar_freq.training.loop import Task, run, write_phase
-from caesar_freq.training.memory import cap_memory
+from caesar_freq.training.memory import cap_memory, explains_out_of_memory
 from caesar_freq.training.ranks import join
 
 
@@ -78,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     return out
 
 
+@explains_out_of_memory("--student_base_channels or --training_size")
 def train(args: argparse.Namespace) -> Path:
     """Run phase 3; returns the path of ``student_best.pth``."""
     device = resolve_device(args.device)

@@ -45,7 +45,7 @@ from caesar_freq.training.frequency import (
     untrained_model,
 )
 from caesar_freq.training.history import write_history
-from caesar_freq.training.memory import cap_memory, peak_gb
+from caesar_freq.training.memory import cap_memory, explains_out_of_memory, peak_gb
 from caesar_freq.training.qat import MagnitudeBits, ScaleNetwork
 from caesar_freq.training.quantiser_fit import fit_centroids, fit_dead_zones
 from caesar_freq.training.ranks import refuse_many
@@ -253,6 +253,7 @@ def settings_of(args: argparse.Namespace) -> dict:
     return settings
 
 
+@explains_out_of_memory("--batch_size")
 def train(args: argparse.Namespace) -> Path:
     """Run phase 1; returns the path of ``best_model.pth``."""
     refuse_many()

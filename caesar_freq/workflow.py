@@ -22,6 +22,8 @@ _UNUSED = {"freq_compressor": ("latent_channels", "low_freq_size", "training_siz
 _HOW_TO_RUN = ("checkpoint_every",)
 #: Side of the cells of phases 2 and 3, whatever block phase 1 uses.
 _LATENT_CELL = 16
+#: Peers without a criterion (`peers.WITHOUT`).
+_WITHOUT = {("tthresh", "max-rel")}
 
 
 def check_settings(config: Mapping[str, Any]) -> None:
@@ -165,7 +167,11 @@ def evaluation_jobs(config: Mapping[str, Any]) -> list[str]:
             if codec == "zstd":
                 jobs.append(f"{dataset}/zstd_lossless_0")
             else:
-                jobs += [f"{dataset}/{codec}_{name}_{target:g}" for name, target in pairs]
+                jobs += [
+                    f"{dataset}/{codec}_{name}_{target:g}"
+                    for name, target in pairs
+                    if (codec, name) not in _WITHOUT
+                ]
     return jobs
 
 

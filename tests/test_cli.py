@@ -59,7 +59,7 @@ def dataset():
 
 
 @pytest.mark.parametrize("mode, bound", [("abs", 0.5), ("rel", 1e-2), ("nrmse", 1e-3),
-                                         ("psnr", 50), ("lossless", None)])  # fmt: skip
+                                         ("psnr", 50), ("pw_rel", 1e-2), ("lossless", None)])  # fmt: skip
 def test_every_mode_keeps_its_bound(run, mode, bound):
     x = field()
     np.save("x.npy", x)
@@ -71,11 +71,35 @@ def test_every_mode_keeps_its_bound(run, mode, bound):
     y = np.load("y.npy")
     assert y.dtype == x.dtype and y.shape == x.shape
     assert report["max_error"] == np.abs(y.astype(np.float64) - x).max()
+    size = np.abs(x.astype(np.float64))
+    assert report["max_error_pw_rel"] == (np.abs(y.astype(np.float64) - x) / size).max()
     if mode == "lossless":
         np.testing.assert_array_equal(x, y)
         assert report["psnr"] is None  # infinite, which JSON cannot say
     else:
         assert 0 < report["max_error_rel"] and report["cr"] > 2
+
+
+def test_a_bound_on_each_value_survives_in_a_fresh_process(tmp_path):
+    x = field()
+    x[:, :4] = 0
+    np.save(tmp_path / "x.npy", x)
+    for arguments in (
+        ("compress", "x.npy", "x.cfq", "--mode", "pw_rel", "--bound", "1e-2"),
+        ("verify", "x.npy", "x.cfq", "--json"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "caesar_freq.cli", *arguments],
+            cwd=tmp_path, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    report = json.loads(done.stdout)
+    assert report["bound_held"] and 0.005 < report["max_error_pw_rel"] <= 0.01
+
+
+def test_a_bound_on_each_value_of_one_or_more_is_refused(run):
+    np.save("x.npy", field())
+    code, _, err = run("compress", "x.npy", "x.cfq", "--mode", "pw_rel", "--bound", 1)
+    assert code != 0 and "x.npy" in err and "below 1" in err
 
 
 def test_default_is_a_relative_bound_of_a_thousandth(run):

@@ -41,7 +41,7 @@ def assert_bound(original, mode, bound, fill_value=None, **options):
 
 
 MODES = [("abs", 1e-2), ("rel", 1e-2), ("rel", 1e-5), ("nrmse", 1e-2), ("nrmse", 1e-6),
-         ("psnr", 45.0), ("lossless", 0), ("rel", 0)]  # fmt: skip
+         ("psnr", 45.0), ("pw_rel", 1e-2), ("pw_rel", 1e-7), ("lossless", 0), ("rel", 0)]  # fmt: skip
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, 1e30, -1e30]
 
 
@@ -87,13 +87,28 @@ def test_bound_is_used_not_only_held(mode, bound):
         lambda: field((6, 30, 20), dtype=np.float64) + 1e9,
         lambda: np.random.default_rng(0).standard_normal((3, 64, 64)).astype(np.float32),
         lambda: np.multiply.outer(np.arange(6.0).reshape(2, 3), np.ones((5, 9, 9))),
+        lambda: np.exp(field((7, 29, 31), dtype=np.float64) * 100).clip(1e-300, 1e300),
+        lambda: np.resize(np.float32([3.4e38, -3.4e38]), (5, 31, 33)),
+        lambda: np.resize([0.0, -0.0, 1e-310, -5e-324], (5, 31, 33)),
+        lambda: np.where(np.arange(900).reshape(10, 90) % 90 < 40, np.nan, field((3, 10, 90))),
+        lambda: field((1, 1, 997)),
+        lambda: field((13, 17, 101)),
     ],
     ids=["constant", "spike", "huge", "denormal", "alternating", "transposed", "strided",
-         "big-endian", "offset", "noise", "constant sections"],
+         "big-endian", "offset", "noise", "constant sections", "huge range", "extremes", "zeros",
+         "NaN blocks", "one row", "prime sizes"],
 )  # fmt: skip
-@pytest.mark.parametrize("mode, bound", [("rel", 1e-3), ("nrmse", 1e-3), ("abs", 1e-2)])
+@pytest.mark.parametrize(
+    "mode, bound", [("rel", 1e-3), ("nrmse", 1e-3), ("abs", 1e-2), ("pw_rel", 1e-3)]
+)
 def test_adversarial_arrays(make, mode, bound):
     assert_bound(make(), mode, bound)
+
+
+@pytest.mark.parametrize("mode", ["rel", "nrmse", "abs"])
+@pytest.mark.parametrize("bound", [1e308, 1e-310])
+def test_bounds_at_the_ends_of_the_floats(mode, bound):
+    assert_bound(field((4, 20, 20), dtype=np.float64), mode, bound)
 
 
 def test_constant_takes_few_bytes():
@@ -198,6 +213,7 @@ def test_api_class_counts_all_bytes():
         (np.full(9, np.nan, np.float32), {}, "no finite value"),
         (np.ones(5, np.float32), {"bound": -1}, "bound is -1"),
         (np.ones(5, np.float32), {"bound": np.nan}, "bound is nan"),
+        (np.ones(5, np.float32), {"mode": "pw_rel", "bound": 1.0}, "must be below 1"),
         (np.ones(5, np.float32), {"mode": "max"}, "unknown mode 'max'"),
         (np.ones(5, np.float32), {"strategy": "best"}, "unknown strategy 'best'"),
     ],
@@ -266,14 +282,21 @@ def golden_cases():
     t, y, x = np.ogrid[0:18, 0:20, 0:30]
     drifting = ((x + t) % 15 - 7) ** 2 + ((y - t) % 12 - 6) ** 2 < 20
     clouds = np.where(drifting, np.float32(np.nan), cube)
+    waves = np.sin(0.37 * np.arange(48.0)[:, None, None] - 0.21 * x + y / 4).astype(np.float32)
     bowl = np.sqrt(t * t + 3.0 * y * y + 2.0 * x * x - x * y + 9).astype(np.float32)
+    busy = cube + np.random.default_rng(0).standard_normal(cube.shape) * (x > 20) * (y > 8)
+    signed = np.exp(cube / 3 - 4) * np.where(x + y > 30, -1, 1) * (x % 11 > 1)
     return {
+        "contexts": (busy.astype(np.float32), "rel", 2e-2),
+        "pw_rel": (signed.astype(np.float32), "pw_rel", 1e-3),
         "rel": (cube, "rel", 1e-3),
         "nrmse64": (cube.astype(np.float64), "nrmse", 1e-3),
         "holes": (holes, "abs", 0.01),
         "lossless": (holes, "lossless", 0),
         "clouds": (clouds, "rel", 1e-2),
         "folded": (bowl, "lossless", 0),
+        "modes": (waves, "nrmse", 1e-4),
+        "lattice": (np.where(drifting, np.float32(np.nan), np.rint(cube * 10) / 10), "nrmse", 1e-4),
     }
 
 

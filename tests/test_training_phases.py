@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from caesar_freq import merge, train_diffusion, train_distillation
+from caesar_freq import merge, train_diffusion, train_distillation, train_freq_compressor
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.errors import ConfigError, ModelError
+from caesar_freq.errors import ConfigError, ModelError, run_main
 from caesar_freq.models.conditions import conditions
 from caesar_freq.models.layout import Layout
 from caesar_freq.models.predictor import load_predictor
@@ -300,3 +300,33 @@ def test_optional_losses_see_what_they_are_for():
 
 def test_cpu_takes_the_whole_batch():
     assert micro_batch(torch.device("cpu"), 4, 1.0, lambda: None) == 4
+
+
+@pytest.mark.parametrize(
+    ("module", "paths", "ways"),
+    [
+        (train_freq_compressor, [], "--batch_size"),
+        (train_diffusion, ["freq"], "--unet_dim or --training_size"),
+        (train_distillation, ["freq", "teacher"], "--student_base_channels or --training_size"),
+    ],
+)
+def test_exhausted_gpu_memory_is_one_sentence_that_says_what_to_lower(
+    module, paths, ways, tmp_path, monkeypatch, capsys
+):
+    def exhausted(device, budget):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(module, "cap_memory", exhausted)
+    data = tmp_path / "data.npz"
+    np.savez(data, data=np.zeros((1, 1, 8, 32, 32), np.float32))
+    flags = {"freq": "--freq_compressor_path", "teacher": "--teacher_path"}
+    given = [word for path in paths for word in (flags[path], str(data))]
+    with pytest.raises(SystemExit) as left:
+        run_main(module.main, ["--train_data", str(data), "--val_data", str(data), *SMALL, *given,
+                               "--gpu_mem_gb", "7", "--output_dir", str(tmp_path)])  # fmt: skip
+    assert left.value.code == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        f"error: the GPU's memory is exhausted within --gpu_mem_gb 7; lower {ways}, or raise "
+        "--gpu_mem_gb on a larger card"
+    ]

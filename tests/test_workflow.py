@@ -14,7 +14,7 @@ import yaml
 
 from caesar_freq.errors import ConfigError
 from caesar_freq.settings import validated
-from caesar_freq.workflow import check_settings, flags, run_flags
+from caesar_freq.workflow import check_settings, evaluation_jobs, flags, run_flags
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())
@@ -266,15 +266,16 @@ def test_snakefiles_are_formatted():
     assert done.returncode == 0, done.stderr.decode()
 
 
-def test_profiles_ask_for_the_memory_that_the_rules_state():
-    slurm = yaml.safe_load((ROOT / "profiles" / "slurm" / "profile.yaml").read_text())
-    asked = {rule: entry["constraint"] for rule, entry in slurm["set-resources"].items()}
-    assert asked == {
-        "train_freq_compressor": "gpumem8g", "train_diffusion": "gpumem16g",
-        "train_distillation": "gpumem12g",
-    }  # fmt: skip
-    assert slurm["retries"] == 2
-    assert slurm["slurm-requeue"] is True
-    assert "slurm-array-jobs" not in slurm  # up to 2.8.0 it deletes or mislabels outputs
+def test_the_local_profile_reruns_what_was_interrupted():
     local = yaml.safe_load((ROOT / "profiles" / "local" / "profile.yaml").read_text())
     assert local["rerun-incomplete"] is True
+
+
+def test_a_peer_without_a_pointwise_bound_gets_no_such_job():
+    jobs = evaluation_jobs(
+        {
+            "datasets": {"a": {}},
+            "evaluation": {"codecs": ["tthresh", "ebcc"], "nrmse": [1e-2], "max_rel": [1e-3]},
+        }
+    )
+    assert jobs == ["a/tthresh_nrmse_0.01", "a/ebcc_nrmse_0.01", "a/ebcc_max-rel_0.001"]

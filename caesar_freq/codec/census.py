@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from caesar_freq.codec.chunk import CONSTANT, HAS_CORRECTIONS, HAS_MASK, LOSSLESS, VOLUME
+from caesar_freq.codec.chunk import CONSTANT, LATTICE, LOSSLESS, MODES, PARTS, VOLUME
 from caesar_freq.codec.coders import MODE_NAMES, PLAIN
 from caesar_freq.codec.packing import Reader
 from caesar_freq.codec.quantise import N_CLASSES
 
-_WHOLE = {CONSTANT: "constant", LOSSLESS: "lossless"}
+_WHOLE = {CONSTANT: "constant", LOSSLESS: "lossless", LATTICE: "lattice"}
 
 
 def chunk_census(body: bytes, frames: int) -> tuple[Counter, Counter]:
@@ -25,17 +25,22 @@ def chunk_census(body: bytes, frames: int) -> tuple[Counter, Counter]:
     flags = reader.byte()
     if flags == LOSSLESS:
         return Counter(header=1, lossless=reader.left), Counter(lossless=frames)
-    for flag, name in ((HAS_MASK, "mask"), (HAS_CORRECTIONS, "outliers")):
+    for flag, name in PARTS:
         if flags & flag:
             before = reader.left
             reader.take(reader.varint())
             streams[name] += before - reader.left
-    kind = flags & ~(HAS_MASK | HAS_CORRECTIONS)
+    kind = flags & ~sum(flag for flag, _ in PARTS)
     if kind in _WHOLE:
         streams[_WHOLE[kind]] += reader.left
         return streams, Counter({_WHOLE[kind]: frames})
     if kind == VOLUME:
         return streams + _volume(reader.rest()), Counter(plain=frames)
+    if kind == MODES:
+        before = reader.left
+        reader.take(reader.varint())
+        streams["temporal_modes"] += before - reader.left
+        return streams + _volume(reader.rest()), Counter(own_modes=frames)
     modes: Counter = Counter()
     before = reader.left
     for _ in range(reader.varint()):

@@ -26,18 +26,18 @@ def lagrangian(step: float) -> float:
     return 6 / (np.log(2) * step * step)
 
 
-def sample(x: np.ndarray) -> np.ndarray:
-    """Central part of `x` ``[T, H, W]`` of about `SAMPLE_VALUES` values, time kept longest."""
+def sample(x: np.ndarray, n_values: int = SAMPLE_VALUES) -> np.ndarray:
+    """Central part of `x` ``[T, H, W]`` of about `n_values` values, time kept longest."""
     frames, height, width = x.shape
-    if x.size <= SAMPLE_VALUES:
+    if x.size <= n_values:
         return x
     # whole long blocks: a few frames more would be cut into shorter ones
     longest = TIME_BLOCKS[-1]
-    enough = max(longest, SAMPLE_VALUES // (height * width))
+    enough = max(longest, n_values // (height * width))
     frames = min(frames, enough - enough % longest)
-    side = max(64, int(np.sqrt(SAMPLE_VALUES / frames)))
+    side = max(64, int(np.sqrt(n_values / frames)))
     if height <= side:
-        side = max(side, SAMPLE_VALUES // (frames * height))
+        side = max(side, n_values // (frames * height))
     sizes = (frames, min(height, side), min(width, side))
     starts = [(n - m) // 2 for n, m in zip(x.shape, sizes)]
     return x[tuple(slice(a, a + m) for a, m in zip(starts, sizes))]

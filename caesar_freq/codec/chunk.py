@@ -1,33 +1,53 @@
 """One chunk: what it holds, how it is written, and its checks after decoding.
 
-Body of a chunk: a byte (`CONSTANT`, `LOSSLESS`, `VOLUME` or `SEGMENTS`, with `HAS_MASK` and
-`HAS_CORRECTIONS`), then, each after its varint length, the mask and the corrections if there are
-any, then the rest.
+Body of a chunk: a byte (`CONSTANT`, `LOSSLESS`, `VOLUME`, `SEGMENTS`, `LATTICE` or `MODES`, with
+`HAS_MASK`, `HAS_CORRECTIONS` and `HAS_SIGNS`), then, each after its varint length, the mask, the
+corrections and the signs if there are any, then the rest.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from caesar_freq.codec.chunks import Box
-from caesar_freq.codec.coders import Coded, decode_plain, decode_segments
+from caesar_freq.codec.coders import Coded, decode_in_modes, decode_plain, decode_segments
 from caesar_freq.codec.header import Header, Variable
+from caesar_freq.codec.lattice import Grid, close_grid, decode_lattice, encode_lattice, exact_grid
 from caesar_freq.codec.lossless import decode_lossless, encode_lossless
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
-from caesar_freq.codec.pointwise import correct, decode_corrections, working_bound
-from caesar_freq.codec.special import encode_special, restore_special
+from caesar_freq.codec.pointwise import correct, decode_corrections, rounded, working_bound
+from caesar_freq.codec.relative import (
+    decode_signs,
+    encode_signs,
+    from_logarithms,
+    log_bound,
+    log_magnitudes,
+    relative_bound_holds,
+    without_logarithm,
+)
+from caesar_freq.codec.special import decode_mask_of, encode_special, restore_special
 from caesar_freq.data.filling import fill_masked
 from caesar_freq.data.sections import missing
 from caesar_freq.errors import CorruptStreamError
+from caesar_freq.kernels.errors import compare
 
-CONSTANT, LOSSLESS, VOLUME, SEGMENTS = 0, 1, 2, 3
-HAS_MASK, HAS_CORRECTIONS = 0x80, 0x40
+#: `LATTICE`: levels of a grid; `MODES`: a volume in its own temporal modes.
+CONSTANT, LOSSLESS, VOLUME, SEGMENTS, LATTICE, MODES = 0, 1, 2, 3, 4, 5
+HAS_MASK, HAS_CORRECTIONS, HAS_SIGNS = 0x80, 0x40, 0x20
+#: Flags with the names of what they announce, in its order.
+PARTS = ((HAS_MASK, "mask"), (HAS_CORRECTIONS, "outliers"), (HAS_SIGNS, "signs"))
+_FLAGS = HAS_MASK | HAS_CORRECTIONS | HAS_SIGNS
+#: Modes whose bound limits every value.
+POINTWISE = ("abs", "rel", "pw_rel")
 #: Above this part of the raw size it is worth asking whether lossless coding is smaller.
-_ASK_LOSSLESS = 0.3
+_ASK_LOSSLESS = 0.2
+#: Above so many bits per value it is worth asking whether coding levels is smaller.
+_ASK_LATTICE = 0.5
 
 
 @dataclass
@@ -38,10 +58,17 @@ class Written:
     squared_error: float = 0.0
 
 
+def chunk_kind(body: bytes) -> int:
+    """`CONSTANT`, `LOSSLESS` or another kind, without flags."""
+    return body[0] & ~_FLAGS
+
+
 def pointwise_bound(header: Header, variable: Variable) -> float:
-    """Largest allowed absolute error, or 0 in modes without a pointwise bound."""
+    """Largest allowed error of what is coded, or 0 in modes without a pointwise bound."""
     if header.mode == "abs":
         return header.bound
+    if header.mode == "pw_rel":
+        return log_bound(header.bound, header.dtype)
     return header.bound * variable.range if header.mode == "rel" else 0.0
 
 
@@ -66,58 +93,115 @@ class Chunk:
     box : Box
     fill_value : float or None
         A value that means "missing", besides NaN and infinities.
+    logarithmic : bool
+        Code ``log2|x|`` and signs (`relative`).
+
+    Attributes
+    ----------
+    coded : float [T, H, W]
+        What goes through the transform: the values or their logarithms.
+    mask : bool [T, H, W]
+        Cells that are kept bit by bit in `special`.
+    empty : bool
+        Whether all values are missing.
+    good : float [n]
+        What is not masked of `coded`.
+    constant : bool
+        Whether all values that are not masked are equal.
     """
 
-    def __init__(self, values: np.ndarray, box: Box, fill_value: float | None) -> None:
-        self.values, self.box = values, box
-        self.mask = missing(values, fill_value)
+    def __init__(
+        self, values: np.ndarray, box: Box, fill_value: float | None, logarithmic: bool = False
+    ) -> None:
+        self.values, self.coded, self.box = values, values, box
+        self.mask, self.signs = missing(values, fill_value), None
+        self.empty = bool(self.mask.all())
+        if logarithmic:
+            self.mask = self.mask | without_logarithm(values)
+            self.coded = log_magnitudes(values, self.mask)
+            self.signs = encode_signs(values, self.mask)
         self.special = encode_special(values, self.mask) if self.mask.any() else b""
-        self.good = values[~self.mask]
+        self.good = self.coded[~self.mask]
+        exact = values[~self.mask] if logarithmic else self.good
+        self.constant = bool(np.all(exact == exact[:1]))
+        self._first = float(exact[0]) if exact.size else 0.0
 
     def normalised(self, variable: Variable, double: bool) -> np.ndarray:
         """``(value - offset) / range`` with masked cells filled smoothly."""
         dtype = np.float64 if double else np.float32
-        x = np.where(self.mask, variable.offset, self.values).astype(np.float64)
+        x = np.where(self.mask, variable.offset, self.coded).astype(np.float64)
         x = ((x - variable.offset) / variable.range).astype(dtype)
         return fill_masked(x, self.mask) if self.mask.any() else x
 
-    @property
-    def constant(self) -> bool:
-        """Whether all values that are not masked are equal."""
-        return self.good.size == 0 or bool(np.all(self.good == self.good[0]))
-
     def write_constant(self) -> Written:
         """Body of a constant chunk."""
-        value = float(self.good[0]) if self.good.size else 0.0
-        return Written(self._body(CONSTANT, struct.pack("<d", value)))
+        return Written(self._body(CONSTANT, struct.pack("<d", self._first)))
 
     def write_lossless(self) -> Written:
         """Body that restores every bit."""
-        return Written(bytes([LOSSLESS]) + encode_lossless(self.values))
+        return self._lossless
+
+    @cached_property
+    def _lossless(self) -> Written:
+        body = bytes([LOSSLESS]) + encode_lossless(self.values)
+        return self._smaller(Written(body), self._exact_grid)
+
+    @cached_property
+    def _exact_grid(self) -> Grid | None:
+        values = self.values[~self.mask]
+        return exact_grid(values) if values.size else None
+
+    def write_closer(self, written: Written, limit: float, rms: bool) -> Written:
+        """`written`, or levels that err by at most `limit` or a lossless body if that is smaller.
+
+        Parameters
+        ----------
+        limit : float
+            Largest absolute error or, with `rms`, root-mean-square error of the chunk; 0 if only
+            exact levels will do.
+        """
+        if self.constant or 8 * len(written.body) < _ASK_LATTICE * self.good.size:
+            return written
+        if len(written.body) > _ASK_LOSSLESS * self.values.nbytes:
+            written = min(self.write_lossless(), written, key=lambda w: len(w.body))
+        written = self._smaller(written, self._exact_grid)
+        grid = close_grid(self.values[~self.mask], limit, rms) if limit else None
+        return self._smaller(written, grid)
+
+    def _smaller(self, written: Written, grid: Grid | None) -> Written:
+        """`written`, or levels on `grid` if those take fewer bytes."""
+        if grid is None:
+            return written
+        coded = encode_lattice(self.values, self.mask, grid, len(written.body))
+        body = None if coded is None else self._body(LATTICE, coded)
+        if body is None or len(body) >= len(written.body):
+            return written
+        return Written(body, float(np.sum(grid.error(self.values[~self.mask]) ** 2)))
 
     def write_coded(self, coded: Coded, kind: int, header: Header, variable: Variable) -> Written:
-        """Body of a coded volume with the corrections it needs, or lossless if that is smaller."""
+        """Body of a coded volume with the corrections it needs."""
         restored = restore_values(coded.decoded, variable)
         bound, corrections = pointwise_bound(header, variable), None
         if bound:
             generated = kind == SEGMENTS
             working = working_bound(bound, variable.range, header.double, generated)
-            fixed = correct(self.values, restored, bound, working, self.mask)
+            fixed = correct(self.coded, restored, bound, working, self.mask, len(coded.data))
             if fixed is None:
                 return self.write_lossless()
             corrections, restored = fixed
-        rounded = restored.astype(self.values.dtype).astype(np.float64)[~self.mask]
-        error = float(np.sum((rounded - self.good.astype(np.float64)) ** 2))
-        body = self._body(kind, coded.data, corrections)
-        if len(body) > _ASK_LOSSLESS * self.values.nbytes:
-            lossless = self.write_lossless()
-            if len(lossless.body) <= len(body):
-                return lossless
-        return Written(body, error)
+        if self.signs is not None and not self._ratios_hold(restored, header.bound):
+            return self.write_lossless()
+        _, error = compare(self.coded, rounded(restored, self.coded.dtype), self.mask)
+        return Written(self._body(kind, coded.data, corrections, self.signs or None), error)
 
-    def _body(self, kind: int, data: bytes, corrections: bytes | None = None) -> bytes:
+    def _ratios_hold(self, logs: np.ndarray, bound: float) -> bool:
+        """Whether the values that a decoder makes of `logs` are within `bound` of their size."""
+        after = from_logarithms(logs, self.values < 0, self.values.dtype)
+        return relative_bound_holds(self.values[~self.mask], after[~self.mask], bound)
+
+    def _body(self, kind: int, data: bytes, corrections=None, signs=None) -> bytes:
         parts = []
-        for flag, part in ((HAS_MASK, self.special or None), (HAS_CORRECTIONS, corrections)):
+        for (flag, _), part in zip(PARTS, (self.special or None, corrections, signs)):
             if part is not None:
                 kind |= flag
                 parts.append(varint(len(part)) + part)
@@ -140,19 +224,21 @@ def read_chunk(
     kind = reader.byte()
     if kind == LOSSLESS:
         return decode_lossless(reader.rest(), box.shape, header.dtype)
-    special = reader.take(reader.varint()) if kind & HAS_MASK else b""
-    corrections = reader.take(reader.varint()) if kind & HAS_CORRECTIONS else None
-    data, kind = reader.rest(), kind & ~(HAS_MASK | HAS_CORRECTIONS)
+    parts = {name: reader.take(reader.varint()) for flag, name in PARTS if kind & flag}
+    special, corrections = parts.get("mask", b""), parts.get("outliers")
+    data, kind = reader.rest(), kind & ~_FLAGS
     if kind == CONSTANT:
         if len(data) != 8:
             raise CorruptStreamError("a constant chunk has no value")
         restored = np.full(box.shape, struct.unpack("<d", data)[0])
-    elif kind in (VOLUME, SEGMENTS) and header.variables and model is not None:
+    elif kind in (VOLUME, SEGMENTS, MODES) and header.variables and model is not None:
         variable = header.variables[box.variable]
         arguments = (box.shape, variable, variable.step, model)
         dtype = np.float64 if header.double else np.float32
         if kind == VOLUME:
             decoded = decode_plain(data, *arguments, dtype)
+        elif kind == MODES:
+            decoded = decode_in_modes(data, *arguments, dtype)
         else:
             decoded = decode_segments(data, *arguments, dtype, predictors)
         restored = restore_values(decoded, variable)
@@ -160,7 +246,13 @@ def read_chunk(
             bound = pointwise_bound(header, variable)
             working = working_bound(bound, variable.range, header.double, kind == SEGMENTS)
             restored = decode_corrections(corrections, restored, working)
+        if header.mode == "pw_rel":
+            signs = decode_signs(parts.get("signs", b""), box.shape)
+            restored = from_logarithms(restored, signs, header.dtype)
+    elif kind == LATTICE:
+        mask = decode_mask_of(special, box.shape) if special else np.zeros(box.shape, bool)
+        restored = decode_lattice(data, mask, header.dtype)
     else:
         raise CorruptStreamError(f"a chunk is of unknown kind {kind}")
-    values = restored.astype(header.dtype)
+    values = rounded(restored, header.dtype)
     return restore_special(values, special) if special else values

@@ -13,15 +13,24 @@ import numpy as np
 
 from caesar_freq.codec.header import Variable
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.modes import decode_modes, encode_modes
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.volume import VolumeEncoder, decode_volume, reconstruct
 from caesar_freq.errors import CorruptStreamError, ModelError
 from caesar_freq.transform.blocks import Transform
+from caesar_freq.transform.modes import ModeTransform, temporal_modes
 
 #: Keyframes are coded at this part of the step, as they also serve the frames between them
 #: (the optimum measured on simulated turbulence).
 KEYFRAME_STEP = 0.62
 PLAIN, STUDENT, TEACHER = 0, 1, 2
+#: Parts of the squared error allowed that may go to modes left out: little where the rest of the
+#: field has structure, more where it is noise below the bound.
+LEFT_OUT = (0.02, 0.15)
+#: The part that goes to rounding the modes.
+_MODE_ROUNDING = 0.02
+#: Cells of a frame that the first look at temporal modes takes in.
+_LOOK_AT = 4096
 MODE_NAMES = {PLAIN: "plain", STUDENT: "student", TEACHER: "teacher"}
 
 
@@ -70,13 +79,66 @@ class PlainCoder:
 
     def code(self, step: float, dead_zone: float) -> Coded:
         """Code at a normalised `step`; raises `volume.LevelOverflow`."""
-        encoder = self.encoder
-        code = encoder.encode(step, dead_zone)
-        decoded, _ = reconstruct(
-            code.levels, code.bins, step, encoder.alphas, encoder.transform, encoder.model,
-            encoder.planes.dtype,
-        )  # fmt: skip
-        return Coded(code.data, decoded)
+        return _code(self.encoder, step, dead_zone)
+
+
+def _code(encoder: VolumeEncoder, step: float, dead_zone: float) -> Coded:
+    code = encoder.encode(step, dead_zone)
+    decoded, _ = reconstruct(
+        code.levels, code.bins, step, encoder.alphas, encoder.transform, encoder.model,
+        encoder.planes.dtype,
+    )  # fmt: skip
+    return Coded(code.data, decoded)
+
+
+class ModeCoder:
+    """The whole volume in its own temporal modes, which are sent with it.
+
+    Parameters
+    ----------
+    x : float32 or float64 [T, H, W]
+        Normalised values.
+    variable : Variable
+        Spatial transform.
+    model : FrequencyModel
+    target : float
+        RMSE aimed at.
+    left_out : float
+        Part of its square that may go to modes left out.
+
+    Raises
+    ------
+    TooManyModes
+        If more modes are needed than can pay.
+    """
+
+    def __init__(
+        self, x, variable: Variable, model: FrequencyModel, target: float, left_out: float
+    ) -> None:
+        found, allowed = None, left_out * target**2
+        # a look at every so many cells is cheap, and enough where there are too many modes
+        if temporal_modes(_thinned(x), allowed):
+            found = temporal_modes(x, allowed)
+        if found is None:
+            raise TooManyModes
+        self.modes = encode_modes(*found, _MODE_ROUNDING * target**2)
+        basis = decode_modes(self.modes, x.shape[0])
+        transform = ModeTransform(x.shape, basis, variable.cell, variable.kind)
+        self.encoder = VolumeEncoder(x, transform, model)
+
+    def code(self, step: float, dead_zone: float) -> Coded:
+        """Code at a normalised `step`; raises `volume.LevelOverflow`."""
+        coded = _code(self.encoder, step, dead_zone)
+        return Coded(varint(len(self.modes)) + self.modes + coded.data, coded.decoded)
+
+
+class TooManyModes(Exception):
+    """A volume has no few temporal modes."""
+
+
+def _thinned(x: np.ndarray) -> np.ndarray:
+    stride = max(1, int(np.sqrt(x[0].size / _LOOK_AT)))
+    return x[:, ::stride, ::stride]
 
 
 class GeneratedCoder:
@@ -148,6 +210,14 @@ def decode_plain(data, shape, variable: Variable, step, model, dtype, time_block
     """Inverse of `PlainCoder.code`, ``[T, H, W]``."""
     transform = _transform(shape, variable, time_block)
     return decode_volume(data, step, transform, model, dtype)
+
+
+def decode_in_modes(data, shape, variable: Variable, step, model, dtype):
+    """Inverse of `ModeCoder.code`, ``[T, H, W]``."""
+    reader = Reader(data)
+    basis = decode_modes(reader.take(reader.varint()), shape[0])
+    transform = ModeTransform(shape, basis, variable.cell, variable.kind)
+    return decode_volume(reader.rest(), step, transform, model, dtype)
 
 
 def decode_segments(data, shape, variable: Variable, step, model, dtype, predictors):

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from caesar_freq.codec.choose import SPATIAL, choose_transform, lagrangian, sample
-from caesar_freq.codec.chunk import SEGMENTS, VOLUME, Chunk, Written, pointwise_bound, span
+from caesar_freq.codec.chunk import (
+    MODES,
+    POINTWISE,
+    SEGMENTS,
+    VOLUME,
+    Chunk,
+    Written,
+    pointwise_bound,
+    span,
+)
 from caesar_freq.codec.coders import (
+    LEFT_OUT,
     PLAIN,
     STUDENT,
     TEACHER,
     GeneratedCoder,
+    ModeCoder,
     PlainCoder,
     Predictor,
     SegmentedCoder,
+    TooManyModes,
 )
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.pointwise import STEP_RATIO
-from caesar_freq.codec.search import first_guess, largest_step, step_index, step_of
+from caesar_freq.codec.search import RoundingModel, largest_step, step_index, step_of
+from caesar_freq.codec.step_ratio import USUAL_RATIO, choose_ratio
 from caesar_freq.codec.volume import LevelOverflow
 from caesar_freq.transform.blocks import Transform
 
@@ -33,12 +45,14 @@ STRATEGIES = {
     "teacher": (TEACHER,),
     "auto": (STUDENT, TEACHER),
 }
+#: Errors of more ranges are all alike: the mean alone has at most 1.
+_LOOSEST = 16.0
 #: NRMSE to aim at is this much below the target: float rounding on another device.
-_NRMSE_MARGIN = 1e-5
+NRMSE_MARGIN = 1e-5
 #: Errors relative to the range that float64 arithmetic cannot keep; such requests are lossless.
-_FINEST = 1e-14
+FINEST = 1e-14
 #: A range outside these limits leaves no room for steps in float64; such data is kept losslessly.
-_RANGE_LIMITS = (1e-280, 1e300)
+RANGE_LIMITS = (1e-280, 1e300)
 
 
 @dataclass
@@ -55,6 +69,8 @@ class Encoder:
     strategy : {"frequency", "student", "teacher", "auto"}
     spatial : tuple of (kind, cell)
         Spatial transforms to choose from.
+    known : Variable or None
+        Offset and range, where the chunks given are only a sample of the variable.
     pool : ThreadPoolExecutor
         Chunks are coded side by side; the result does not depend on the number of threads.
     """
@@ -65,17 +81,18 @@ class Encoder:
     predictors: dict[int, Predictor] = field(default_factory=dict)
     strategy: str = "frequency"
     spatial: tuple[tuple[str, int], ...] = SPATIAL
+    known: Variable | None = None
 
     def encode_variable(self, chunks: list[Chunk]) -> tuple[Variable, list[Written]]:
         """Code the chunks of one variable under the header's bound."""
         variable = self._statistics(chunks)
         all_constant = all(c.constant for c in chunks)
-        if all_constant or not _RANGE_LIMITS[0] < variable.range < _RANGE_LIMITS[1]:
+        if all_constant or not RANGE_LIMITS[0] < variable.range < RANGE_LIMITS[1]:
             return variable, self._map(
                 lambda c: c.write_constant() if c.constant else c.write_lossless(), chunks
             )
         target = self.target(variable)
-        if not target > _FINEST:
+        if not target > FINEST:
             return variable, self._map(Chunk.write_lossless, chunks)
         dead_zone = self.model.dead_zone_at(target)
         coded = [c for c in chunks if not c.constant]
@@ -85,39 +102,96 @@ class Encoder:
         step = self._likely_step(volumes[id(largest)], target, dead_zone)
         chosen = choose_transform(volumes[id(largest)], step, dead_zone, self.model, self.spatial)
         variable = replace(variable, kind=chosen[0], cell=chosen[1], time_block=chosen[2])
+        if self.pointwise:
+            ratio = choose_ratio(
+                volumes[id(largest)], largest.mask, 2 * target, dead_zone, variable, self.model
+            )
+            variable = replace(variable, step_index=step_index(2 * target * ratio))
         plain = {id(c): (PlainCoder(volumes[id(c)], variable, self.model), VOLUME) for c in coded}
         best = self._best(chunks, plain, variable, target, dead_zone)
+        for left_out in LEFT_OUT:
+            moded = self._in_own_modes(volumes, variable, target, left_out)
+            if moded:
+                coders = {**plain, **moded}
+                other = self._best(chunks, coders, best[0], target, dead_zone)
+                best = min(best, other, key=_size)
         allowed = [m for m in STRATEGIES[self.strategy] if m in self.predictors]
         if allowed:
             segmented = self._segmented(plain, volumes, best[0], dead_zone, allowed)
             if segmented:
                 other = self._best(chunks, {**plain, **segmented}, best[0], target, dead_zone)
-                if self.strategy != "auto" or _size(other) < _size(best):
+                if self.strategy != "auto":
+                    return other
+                if _size(other) < _size(best):
                     best = other
-        return best
+        return best[0], self._closer(chunks, *best[::-1])
+
+    def _closer(self, chunks, written: list[Written], variable: Variable) -> list[Written]:
+        """`written` with grid levels or lossless bodies where those are smaller.
+
+        In the modes of an average the bound still holds for the variable: either each new chunk
+        keeps it alone, or it errs by less than the one it replaces.
+        """
+        limit, rms = self._chunk_limit(variable)
+        new = self._map(
+            lambda both: both[0].write_closer(both[1], limit, rms), zip(chunks, written)
+        )
+        count = sum(c.good.size for c in chunks)
+        if rms and sum(w.squared_error for w in new) > limit**2 * count:
+            return [min(a, b, key=lambda w: w.squared_error) for a, b in zip(written, new)]
+        return new
+
+    def _chunk_limit(self, variable: Variable) -> tuple[float, bool]:
+        """Error that one chunk may have in the data's units, and whether it is an RMSE."""
+        if self.header.mode in ("nrmse", "psnr"):
+            return self.target(variable) * variable.range * (1 - NRMSE_MARGIN), True
+        relative = self.header.mode == "pw_rel"
+        return 0.0 if relative else pointwise_bound(self.header, variable), False
+
+    def _in_own_modes(self, volumes: dict, variable: Variable, target: float, left_out) -> dict:
+        """Coders in temporal modes of the chunks that have few."""
+        found = {}
+        for key, x in volumes.items():
+            try:
+                found[key] = (ModeCoder(x, variable, self.model, target, left_out), MODES)
+            except TooManyModes:
+                continue
+        return found
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether the bound limits every value."""
+        return self.header.mode in POINTWISE
 
     def target(self, variable: Variable) -> float:
-        """Root-mean-square error to aim at, normalised by the range."""
+        """Root-mean-square error to aim at, normalised by the range.
+
+        Never above `_LOOSEST`: larger ones leave the range of floats.
+        """
         header = self.header
         if header.mode == "psnr":
-            return 10 ** (-header.bound / 20)
-        if header.mode == "nrmse":
-            return header.bound
-        return pointwise_bound(header, variable) / variable.range / 2
+            target = 10 ** (-header.bound / 20)
+        elif header.mode == "nrmse":
+            target = header.bound
+        else:
+            target = pointwise_bound(header, variable) / variable.range / 2
+        return min(target, _LOOSEST)
 
     def _likely_step(self, x, target: float, dead_zone: float) -> float:
         """About the step that coding `x` will end at, where transforms have to be compared.
 
         On smooth data it is many times the target: most coefficients are zero and add no error.
         """
-        if self.header.mode in ("abs", "rel"):
-            return 2 * target * STEP_RATIO
+        if self.pointwise:
+            return 2 * target * USUAL_RATIO
         part = np.ascontiguousarray(sample(x))
         planes = Transform(part.shape).forward(part)
-        return step_of(first_guess([planes], part.size, target, dead_zone))
+        return step_of(RoundingModel([planes], part.size, dead_zone).index_for(target))
 
     def _statistics(self, chunks: list[Chunk]) -> Variable:
         """Offset (mean) and range of the values that are not masked."""
+        if self.known:
+            return self.known
         lows = [float(c.good.min()) for c in chunks if c.good.size]
         highs = [float(c.good.max()) for c in chunks if c.good.size]
         if not lows:
@@ -137,9 +211,8 @@ class Encoder:
             at = replace(variable, step_index=index)
             return self._map(lambda c: self._write(c, coders, at, dead_zone), chunks)
 
-        if self.header.mode in ("abs", "rel"):
-            index = step_index(2 * target * STEP_RATIO)
-            return replace(variable, step_index=index), write(index)
+        if self.pointwise:
+            return variable, write(variable.step_index)
         results: dict[int, list[Written]] = {}
         count = sum(c.good.size for c in chunks)
 
@@ -150,12 +223,15 @@ class Encoder:
                 results[old] = None
             return float(np.sqrt(squares / count)) / variable.range
 
-        planes = [coder.encoder.planes for coder, kind in coders.values() if kind == VOLUME]
-        start = variable.step_index
+        planes = [coder.encoder.planes for coder, kind in coders.values() if kind != SEGMENTS]
+        start, model = variable.step_index, None
         if planes and not start:
-            n_values = sum(coder.encoder.size for coder, kind in coders.values() if kind == VOLUME)
-            start = first_guess(planes, n_values, target, dead_zone)
-        index = largest_step(error, target * (1 - _NRMSE_MARGIN), start)
+            n_values = sum(
+                coder.encoder.size for coder, kind in coders.values() if kind != SEGMENTS
+            )
+            model = RoundingModel(planes, n_values, dead_zone)
+            start = model.index_for(target)
+        index = largest_step(error, target * (1 - NRMSE_MARGIN), start, model)
         if index is None:
             return variable, self._map(Chunk.write_lossless, chunks)
         return replace(variable, step_index=index), results[index] or write(index)
@@ -169,6 +245,28 @@ class Encoder:
         except LevelOverflow:
             return chunk.write_lossless()
         return chunk.write_coded(coded, kind, self.header, variable)
+
+    def write_chunk(
+        self, chunk: Chunk, variable: Variable, dead_zone: float, moded: bool = False
+    ) -> Written:
+        """Body of one chunk of which transform and step are settled; `moded` tries own modes."""
+        if chunk.constant:
+            return chunk.write_constant()
+        volumes = {id(chunk): chunk.normalised(variable, self.header.double)}
+        ways = [{id(chunk): (PlainCoder(*volumes.values(), variable, self.model), VOLUME)}]
+        if moded:
+            target = self.target(variable)
+            ways += [self._in_own_modes(volumes, variable, target, part) for part in LEFT_OUT]
+        written = [self._write(chunk, way, variable, dead_zone) for way in ways if way]
+        best = min(written, key=lambda one: self._cost(one, variable))
+        return chunk.write_closer(best, *self._chunk_limit(variable))
+
+    def _cost(self, written: Written, variable: Variable) -> float:
+        """Bits, plus what the error is worth where the bound is that of a mean."""
+        bits = 8 * len(written.body)
+        if pointwise_bound(self.header, variable):
+            return bits
+        return bits + lagrangian(variable.step) * written.squared_error / variable.range**2
 
     def _segmented(self, plain, volumes, variable, dead_zone, allowed) -> dict:
         """Coders of the chunks in which generated blocks pay, or all of them if forced."""
@@ -215,7 +313,7 @@ class Encoder:
             costs[mode] = 8 * len(coded.data) + lagrangian(variable.step) * error
         return costs
 
-    def _map(self, function: Callable, chunks: list) -> list:
+    def _map(self, function: Callable, chunks: Iterable) -> list:
         return list(self.pool.map(function, chunks))
 
 

@@ -27,7 +27,9 @@ from caesar_freq.transform.blocks import CELLS, MAX_TIME_BLOCK
 MAGIC = b"CFQ"
 VERSION = 1
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-MODES = ("abs", "rel", "nrmse", "psnr", "lossless")
+MODES = ("abs", "rel", "nrmse", "psnr", "lossless", "pw_rel")
+#: Steps ``2 ** (index / 512)`` of these indices are floats, the smallest 0.
+_STEP_INDICES = range(-(1 << 20), 1 << 19)
 _KIND_NAMES = {number: name for name, number in KINDS.items()}
 #: Largest array that a header may announce, in values.
 MAX_VALUES = 1 << 40
@@ -63,7 +65,7 @@ class Variable:
     def unpack(cls, reader: Reader) -> Variable:
         """Inverse of `pack`."""
         offset, spread, step, layout, time_block = struct.unpack("<ddiBB", reader.take(22))
-        if layout & 3 not in _KIND_NAMES or layout >> 2 >= len(CELLS) or abs(step) > 1 << 20:
+        if layout & 3 not in _KIND_NAMES or layout >> 2 >= len(CELLS) or step not in _STEP_INDICES:
             raise CorruptStreamError("the header names an unknown transform; is the file newer?")
         if not 1 <= time_block <= MAX_TIME_BLOCK:
             raise CorruptStreamError("the header names an impossible time block")

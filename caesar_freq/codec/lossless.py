@@ -26,7 +26,7 @@ _CONSTANT = 0xFF
 _MAGIC = 0xFD2FB528
 
 
-def _ordered(values: np.ndarray) -> np.ndarray:
+def ordered(values: np.ndarray) -> np.ndarray:
     """Unsigned integers in the order of the floats, so that close floats are close integers."""
     width = values.dtype.itemsize * 8
     bits = values.view(f"u{values.dtype.itemsize}")
@@ -34,7 +34,7 @@ def _ordered(values: np.ndarray) -> np.ndarray:
     return np.where(bits & sign, ~bits, bits | sign)
 
 
-def _unordered(codes: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def unordered(codes: np.ndarray, dtype: np.dtype) -> np.ndarray:
     sign = codes.dtype.type(1 << (codes.dtype.itemsize * 8 - 1))
     return np.where(codes & sign, codes ^ sign, ~codes).view(dtype)
 
@@ -74,7 +74,7 @@ def encode_lossless(array: np.ndarray) -> bytes:
 
     The predictor is the one that makes a sample of the array smallest.
     """
-    codes = np.atleast_1d(_ordered(np.ascontiguousarray(array)))
+    codes = np.atleast_1d(ordered(np.ascontiguousarray(array)))
     first = codes.ravel()[0]
     if np.all(codes == first):
         return bytes([_CONSTANT]) + first.astype(first.dtype.newbyteorder("<")).tobytes()
@@ -112,7 +112,7 @@ def decode_lossless(data: bytes, shape: tuple[int, ...], dtype: np.dtype) -> np.
     n_bytes = int(np.prod(shape)) * dtype.itemsize
     if len(data) == 1 + dtype.itemsize and data[0] == _CONSTANT:
         code = np.frombuffer(data, unsigned, offset=1).astype(unsigned.newbyteorder("="))
-        return np.full(shape, _unordered(code, dtype)[0])
+        return np.full(shape, unordered(code, dtype)[0])
     if not data or data[0] >= len(_PREDICTORS) or _frame_size(data[1:]) != n_bytes:
         raise CorruptStreamError("a lossless part is damaged or holds another number of values")
     shuffled = np.empty(n_bytes, np.uint8)
@@ -129,4 +129,4 @@ def decode_lossless(data: bytes, shape: tuple[int, ...], dtype: np.dtype) -> np.
     codes = _unfold(codes) if folded else codes
     for axis in axes:
         codes = np.cumsum(codes, axis=axis, dtype=codes.dtype)
-    return np.ascontiguousarray(_unordered(codes, dtype)).reshape(shape)
+    return np.ascontiguousarray(unordered(codes, dtype)).reshape(shape)

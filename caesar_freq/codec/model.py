@@ -7,6 +7,7 @@ import zlib
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from caesar_freq.entropy.tables import N_BINS, Tables, build_tables
 from caesar_freq.errors import ModelError
 
 _MAGIC = b"CFM1"
+_ASSETS = resources.files("caesar_freq") / "assets"
 _LAYOUT = {
     "w1": ("<i1", (N_FEATURES, HIDDEN)),
     "b1": ("<i4", (HIDDEN,)),
@@ -80,7 +82,8 @@ class FrequencyModel:
     def _check_ranges(self) -> None:
         layers = (abs(self.w1.astype(int)).sum(0).max(), abs(self.w2.astype(int)).sum(0).max(),
                   abs(self.w3.astype(int)).sum())  # fmt: skip
-        biases = (abs(self.b1).max(), abs(self.b2).max(), abs(self.b3).max())
+        # in int64: the absolute value of the smallest int32 is no int32
+        biases = (abs(b.astype(np.int64)).max() for b in (self.b1, self.b2, self.b3))
         if any(127 * int(w) + int(b) >= 1 << 24 for w, b in zip(layers, biases)):
             raise ModelError(
                 "frequency model: sums of the network reach 2**24, not exact in float32"
@@ -167,9 +170,30 @@ class FrequencyModel:
     @classmethod
     @lru_cache(maxsize=1)
     def base(cls) -> FrequencyModel:
-        """The model that ships with the package."""
-        path = resources.files("caesar_freq") / "assets" / "base.cfm"
-        return cls.from_bytes(path.read_bytes(), "the packaged base model")
+        """The model that ships with the package and that new files use."""
+        return cls.from_bytes((_ASSETS / "base.cfm").read_bytes(), "the packaged base model")
+
+    @classmethod
+    @lru_cache
+    def packaged(cls, fingerprint: str) -> FrequencyModel | None:
+        """The base model, of this release or an earlier one, with this fingerprint.
+
+        Earlier ones lie in ``assets/models``, so that every file ever written decodes for ever.
+
+        Parameters
+        ----------
+        fingerprint : str
+            Its first 16 hexadecimal digits, as streams have it, or more.
+        """
+        if cls.base().fingerprint.startswith(fingerprint):
+            return cls.base()
+        path = earlier_base(fingerprint)
+        return cls.from_bytes(path.read_bytes(), str(path)) if path.is_file() else None
+
+
+def earlier_base(fingerprint: str) -> Traversable:
+    """Where the package keeps the base model of an earlier release."""
+    return _ASSETS / "models" / f"{fingerprint[:16]}.cfm"
 
 
 def load_frequency_model(source: str | Path | FrequencyModel) -> FrequencyModel:

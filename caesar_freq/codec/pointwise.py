@@ -5,13 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from caesar_freq.codec.outliers import decode_outliers, encode_outliers
+from caesar_freq.entropy.sparse import decode_sparse, encode_sparse
 
-#: Step over bound: fewer bits for coefficients against more corrections; about 2 is best
-#: (measured 1.8 to 2.2, a flat optimum).
-STEP_RATIO = 2.0
-#: Corrections are multiples of 1.9 bounds less 0.4: multiple m brings errors between
-#: ``1.9 m - 1.4`` and ``1.9 m + 0.6`` bounds back within one bound.
-_CELL, _SHIFT = 1.9, 0.4
+#: Begins corrections that are coded in context; those coded by gaps begin with their number and
+#: end there if it is 0.
+_IN_CONTEXT = b"\0"
+#: Contexts are not tried where gaps take less than this part of a chunk's other bytes: visiting
+#: every value is then not worth the time. Gaps are not tried where more than this part of the
+#: values is corrected: they never win there.
+_WORTH_CONTEXTS, _TOO_DENSE = 0.02, 0.1
+#: Multiple m of a correction is ``cell * m - shift`` bounds. By gaps: 1.9 m - 0.4, so that 1 brings
+#: errors from 0.5 to 2.5 bounds back within one. In context: cells as wide as they can be.
+_GAP_GRID, _CONTEXT_GRID = (1.9, 0.4), (1.99, 0.0)
 #: Relative distance kept from the bound, and the drift of a float32 inverse transform between
 #: devices in units of the range (measured below 3e-7); float64 leaves only its own rounding.
 _MARGIN, _DRIFT_SINGLE, _DRIFT_DOUBLE = 1e-5, 1e-6, 1e-13
@@ -27,50 +32,101 @@ def working_bound(bound: float, spread: float, double: bool, generated: bool) ->
     return bound * (1 - _MARGIN) - drift * spread
 
 
+def rounded(restored: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Float64 values in the output dtype; what is beyond its largest number becomes that number."""
+    limit = np.finfo(dtype).max
+    return np.clip(restored, -limit, limit).astype(dtype)
+
+
 def violations(original: np.ndarray, restored: np.ndarray, bound: float, working: float):
     """Where `restored` (float64) is too far off, before or after rounding to the output dtype."""
     exact = original.astype(np.float64)
-    rounded = restored.astype(original.dtype).astype(np.float64)
+    output = rounded(restored, original.dtype).astype(np.float64)
     # written so that a NaN counts as a violation
-    return ~((np.abs(exact - restored) <= working) & (np.abs(exact - rounded) <= bound))
+    return ~((np.abs(exact - restored) <= working) & (np.abs(exact - output) <= bound))
 
 
 def correct(
-    original: np.ndarray, restored: np.ndarray, bound: float, working: float, ignore: np.ndarray
+    original: np.ndarray,
+    restored: np.ndarray,
+    bound: float,
+    working: float,
+    ignore: np.ndarray,
+    other_bytes: int = 0,
 ) -> tuple[bytes, np.ndarray] | None:
     """Corrections for `restored`, and `restored` with them applied; None if they cannot help.
 
     Parameters
     ----------
-    original, restored : arrays of one shape; `restored` float64
+    original, restored : arrays of one shape [T, H, W]; `restored` float64
     bound, working : float
         The bound in the output dtype, and the one to aim at (`working_bound`).
     ignore : bool array
         Masked values, restored by other means.
+    other_bytes : int
+        What the rest of the chunk takes.
     """
     if working <= 0:
         return None
     positions = np.flatnonzero(violations(original, restored, bound, working) & ~ignore)
+
+    def coded(in_context: bool) -> tuple[bytes, np.ndarray] | None:
+        grid = _CONTEXT_GRID if in_context else _GAP_GRID
+        fitted = _fit(original, restored, positions, bound, working, ignore, grid)
+        if fitted is None:
+            return None
+        multiples, fixed = fitted
+        if not in_context:
+            return encode_outliers(positions.astype(np.int64), multiples, original.size), fixed
+        volume = np.zeros(original.shape, np.int32)
+        volume.ravel()[positions] = multiples
+        return _IN_CONTEXT + encode_sparse(volume), fixed
+
+    dense = len(positions) > _TOO_DENSE * original.size
+    gaps = None if dense else coded(in_context=False)
+    if gaps and len(gaps[0]) <= _WORTH_CONTEXTS * other_bytes:
+        return gaps
+    found = [way for way in (gaps, coded(in_context=True)) if way]
+    if dense and not found:  # the narrower cells of gaps leave more room for rounding
+        return coded(in_context=False)
+    return min(found, key=lambda way: len(way[0]), default=None)
+
+
+def _fit(original, restored, positions, bound, working, ignore, grid):
+    """Multiples at `positions` and `restored` with them applied; None if they cannot help."""
+    cell, shift = grid
     error = original.ravel()[positions].astype(np.float64) - restored.ravel()[positions]
-    multiples = np.maximum(1, np.ceil((np.abs(error) / working - (1 - _SHIFT)) / _CELL))
+    multiples = np.maximum(1, np.ceil((np.abs(error) / working - (1 - shift)) / cell))
     if not np.all(multiples < 1 << 20):
         return None
     multiples = (np.sign(error) * multiples).astype(np.int32)
-    fixed = apply_corrections(restored, positions, multiples, working)
-    if (violations(original, fixed, bound, working) & ~ignore).any():
-        return None
-    return encode_outliers(positions.astype(np.int64), multiples, original.size), fixed
+    fixed = apply_corrections(restored, positions, multiples, working, grid)
+    wrong = violations(original, fixed, bound, working) & ~ignore
+    if wrong.any():
+        # rounding to the output dtype took one at the very end of its cell out: the next reaches it
+        multiples += np.where(wrong.ravel()[positions], np.sign(multiples), 0).astype(np.int32)
+        fixed = apply_corrections(restored, positions, multiples, working, grid)
+        if (violations(original, fixed, bound, working) & ~ignore).any():
+            return None
+    return multiples, fixed
 
 
-def apply_corrections(restored, positions, multiples, working: float) -> np.ndarray:
+def apply_corrections(restored, positions, multiples, working: float, grid) -> np.ndarray:
     """`restored` float64 with corrections at flat `positions` added."""
+    cell, shift = grid
     fixed = restored.copy()
-    sizes = _CELL * np.abs(multiples) - _SHIFT
+    sizes = cell * np.abs(multiples) - shift
     fixed.ravel()[positions] += np.sign(multiples) * sizes * working
     return fixed
 
 
 def decode_corrections(data: bytes, restored: np.ndarray, working: float) -> np.ndarray:
-    """Apply the corrections in `data` to `restored` (float64)."""
+    """Apply the corrections in `data` to `restored` (float64 ``[T, H, W]``)."""
+    if len(data) > 1 and data.startswith(_IN_CONTEXT):
+        volume = decode_sparse(data[1:], restored.shape)
+        positions = np.flatnonzero(volume)
+        return apply_corrections(
+            restored, positions, volume.ravel()[positions], working, _CONTEXT_GRID
+        )
     positions, multiples = decode_outliers(data, restored.size)
-    return apply_corrections(restored, positions, multiples, working)
+    return apply_corrections(restored, positions, multiples, working, _GAP_GRID)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numba as nb
 import numpy as np
+
+from caesar_freq.kernels.errors import rounding_error
 
 #: Steps are ``2 ** (index / 512)``.
 STEPS_PER_OCTAVE = 512
 _CLOSE = 0.998
 _MAX_ROUNDS = 9
+#: The search aims at this part of the target, in the middle of what it accepts.
+_AIM = 0.9992
 
 
 def step_index(step: float) -> int:
@@ -24,33 +27,50 @@ def step_of(index: int) -> float:
     return 2.0 ** (index / STEPS_PER_OCTAVE)
 
 
-@nb.njit(nogil=True, cache=True)
-def _rounding_error(values, step, dead_zone):
-    total = 0.0
-    for i in range(values.size):
-        x = abs(values[i]) / step
-        e = x - np.rint(x) if x >= dead_zone else x
-        total += e * e
-    return total * step * step
+class RoundingModel:
+    """Error of plain rounding as a function of the step: cheap, and close to the real one.
+
+    Parameters
+    ----------
+    planes : list of float arrays
+        Coefficients; every so many of them are looked at, about two million in all.
+    n_values : int
+        Values that they stand for.
+    dead_zone : float
+        In steps.
+    """
+
+    def __init__(self, planes: list[np.ndarray], n_values: int, dead_zone: float) -> None:
+        total = sum(p.size for p in planes)
+        every = max(1, total >> 21)
+        self._values = [np.ascontiguousarray(p.ravel()[::every]) for p in planes]
+        self._scale = total / sum(v.size for v in self._values) / n_values
+        self._dead_zone = dead_zone
+
+    def error(self, index: int) -> float:
+        """RMSE at a step index."""
+        step = step_of(index)
+        squares = sum(rounding_error(v, step, self._dead_zone) for v in self._values)
+        return math.sqrt(self._scale * squares)
+
+    def index_for(self, target: float) -> int:
+        """Step index at which the error is `target`, to the index."""
+        low, high = step_index(target), step_index(target * 64)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.error(middle) <= target:
+                low = middle
+            else:
+                high = middle
+        return low
 
 
-def first_guess(planes: list[np.ndarray], n_values: int, target: float, dead_zone: float) -> int:
-    """Step index at which plain rounding of coefficient `planes` gives an RMSE of `target`."""
-    values = [p.ravel()[:: max(1, p.size * len(planes) >> 21)] for p in planes]
-    scale = sum(p.size for p in planes) / sum(v.size for v in values) / n_values
-    low, high = step_index(target), step_index(target * 64)
-    while high - low > 8:
-        middle = (low + high) // 2
-        step = step_of(middle)
-        error = scale * sum(_rounding_error(v, step, dead_zone) for v in values)
-        if error <= target * target:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-def largest_step(evaluate: Callable[[int], float], target: float, start: int) -> int | None:
+def largest_step(
+    evaluate: Callable[[int], float],
+    target: float,
+    start: int,
+    model: RoundingModel | None = None,
+) -> int | None:
     """Largest step index found whose error is at most `target`; None if there is none.
 
     Parameters
@@ -61,6 +81,8 @@ def largest_step(evaluate: Callable[[int], float], target: float, start: int) ->
         Allowed error, in the units of `evaluate`.
     start : int
         First index to try; a good guess saves rounds.
+    model : RoundingModel, optional
+        Says how the error changes from one step to another, which saves rounds, too.
     """
     tried: dict[int, float] = {}
     index, slope = start, 1.0
@@ -74,7 +96,10 @@ def largest_step(evaluate: Callable[[int], float], target: float, start: int) ->
         if low is not None and high is not None and high - low <= 1:
             break
         slope = _slope(tried, slope)
-        index = _next_index(index, tried[index], target, slope, low, high)
+        if model is not None and len(tried) == 1 and 0.5 < tried[index] / target < 2:
+            index = model.index_for(model.error(index) * _AIM * target / tried[index])
+        else:
+            index = _next_index(index, tried[index], target, slope, low, high)
         if index in tried:
             break
     good = [i for i, e in tried.items() if e <= target]
@@ -93,7 +118,7 @@ def _slope(tried: dict[int, float], slope: float) -> float:
 
 def _next_index(index, error, target, slope, low, high) -> int:
     if error > 0 and math.isfinite(error):
-        move = math.log2(target * 0.9992 / error) * STEPS_PER_OCTAVE / slope
+        move = math.log2(target * _AIM / error) * STEPS_PER_OCTAVE / slope
         # an error far off says little about the right step: go there in bounded leaps
         guess = index + int(min(8192, max(-8192, math.floor(move))))
     else:

@@ -53,6 +53,11 @@ def _inflate(data: bytes, size: int) -> bytes:
     return raw
 
 
+def decode_mask_of(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
+    """The mask alone of what `encode_special` wrote."""
+    return _read_mask(Reader(data), shape)
+
+
 def _read_mask(reader: Reader, shape: tuple[int, int, int]) -> np.ndarray:
     deflated = reader.take(reader.varint())
     if not deflated:

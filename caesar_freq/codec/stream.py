@@ -1,31 +1,47 @@
-"""Arrays to ``.cfq`` streams and back: the one place that knows the whole format."""
+"""Arrays to ``.cfq`` streams; `decoder` is the way back."""
 
 from __future__ import annotations
 
+import io
+import math
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
-import google_crc32c
 import numpy as np
 
-from caesar_freq.codec.census import chunk_census
+from caesar_freq.codec.bodies import Bodies
 from caesar_freq.codec.choose import SPATIAL
-from caesar_freq.codec.chunk import Chunk, Written, read_chunk, span
-from caesar_freq.codec.chunks import boxes, five_dimensional
-from caesar_freq.codec.coders import STUDENT, TEACHER, Predictor
+from caesar_freq.codec.chunk import Chunk, span
+from caesar_freq.codec.chunks import Box, boxes, five_dimensional
+from caesar_freq.codec.coders import Predictor
+from caesar_freq.codec.container import Container
+from caesar_freq.codec.decoder import PREDICTOR_MODES, decode_chunks, in_order
 from caesar_freq.codec.encoder import STRATEGIES, Encoder
-from caesar_freq.codec.header import DTYPES, MODES, Header
+from caesar_freq.codec.header import DTYPES, MODES, Header, Variable
+from caesar_freq.codec.large import LargeVariable, fits
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.relative import (
+    log_bound,
+    log_magnitudes,
+    relative_bound_holds,
+    without_logarithm,
+)
+from caesar_freq.data.lazy import Source
 from caesar_freq.data.sections import missing
-from caesar_freq.errors import CorruptStreamError, InputError, ModelError
+from caesar_freq.errors import InputError, ModelError
+from caesar_freq.kernels.errors import compare
 
 #: Bounds below which the transform works in float64 (pointwise and RMS, relative to the range).
 _DOUBLE_POINTWISE, _DOUBLE_RMS = 2e-4, 1e-5
 #: Streams below this many bytes are also coded with the packaged model, which need not be stored.
 _SMALL_STREAM = 100_000
-_PREDICTOR_MODES = {"student": STUDENT, "teacher": TEACHER}
+
+
+_SMALLEST = 5e-324
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,21 @@ class Options:
     embed_model: bool | None = None
     spatial: tuple[tuple[str, int], ...] = SPATIAL
 
+    @property
+    def workers(self) -> int:
+        """Number of threads, and of chunks in flight."""
+        return self.threads or os.cpu_count() or 1
+
+    @property
+    def lossless(self) -> bool:
+        """Whether every bit is kept."""
+        return self.mode == "lossless" or self.bound == 0
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether logarithms of the values are coded."""
+        return self.mode == "pw_rel" and not self.lossless
+
 
 def encode_array(
     array: np.ndarray,
@@ -55,80 +86,123 @@ def encode_array(
     InputError
         If the array or an option is not one that can be compressed.
     """
-    array = _checked(array, options)
+    out = io.BytesIO()
+    encode_source(Source.of(np.asarray(array)), out, options, model, predictors)
+    return out.getvalue()
+
+
+def encode_source(
+    source: Source,
+    out: BinaryIO,
+    options: Options,
+    model: FrequencyModel,
+    predictors: list[Predictor] | tuple = (),
+    folder: Path | None = None,
+) -> int:
+    """Compress a source chunk by chunk to an empty, seekable file; returns the stream's length.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        For temporary files of about the size of the stream; without, those are kept in memory.
+
+    Raises
+    ------
+    InputError
+        If the data or an option is not one that can be compressed.
+    """
+    _check(source, options)
     if len({p.sha256 for p in predictors}) > 1:
         raise ModelError(
             "teacher and student come from different files, but a stream names one; merge them "
             "with caesar_freq.merge and give the combined_model.pth"
         )
-    cube = array.reshape(five_dimensional(array.shape))
-    with ThreadPoolExecutor(options.threads or os.cpu_count()) as pool:
-        chunks = list(pool.map(
-            lambda box: Chunk(cube[box.index], box, options.fill_value), boxes(cube.shape)))  # fmt: skip
-        data = _stream(array, chunks, options, model, predictors, pool)
-        if options.embed_model is None and len(data) < _SMALL_STREAM:
+    with ThreadPoolExecutor(options.workers) as pool:
+        head, bodies = _stream(source, options, model, predictors, pool, folder)
+        if options.embed_model is None and len(head) + bodies.size < _SMALL_STREAM:
             # here the model's own bytes count: the packaged one, which costs none, may be better
             base = FrequencyModel.base()
             if model.fingerprint != base.fingerprint:
-                other = _stream(array, chunks, options, base, predictors, pool)
-                data = min(data, other, key=len)
-    _verify(data, array, options, model, predictors)
-    return data
+                other = _stream(source, options, base, predictors, pool, folder)
+                head, bodies = min((head, bodies), other, key=lambda s: len(s[0]) + s[1].size)
+    out.write(head)
+    bodies.copy_to(out)
+    bodies.close()
+    stream = Container(out)
+    _verify(stream, source, options, model, predictors)
+    return stream.size
 
 
-def _stream(array, chunks, options, model, predictors, pool) -> bytes:
-    """The stream of `chunks` under one model."""
+def _stream(source, options, model, predictors, pool, folder) -> tuple[bytes, Bodies]:
+    """Head and bodies of the stream under one model."""
     header = Header(
-        array.shape, array.dtype, options.mode, float(options.bound), _needs_double(array, options),
-        [], options.fill_value, metadata=options.metadata,
+        source.shape, source.dtype, options.mode, float(options.bound),
+        _needs_double(source, options), [], options.fill_value, metadata=options.metadata,
     )  # fmt: skip
-    if options.mode == "lossless" or options.bound == 0:
-        written = list(pool.map(Chunk.write_lossless, chunks))
+    places = list(boxes(five_dimensional(source.shape)))
+
+    def make(place: Box) -> Chunk:
+        return Chunk(source.read(place.index), place, options.fill_value, options.logarithmic)
+
+    bodies = Bodies(folder)
+    if options.lossless:
+        for written in in_order(
+            pool, lambda place: make(place).write_lossless(), places, options.workers
+        ):
+            bodies.append(written.body)
     else:
-        if not any(c.good.size for c in chunks):
+        available = {PREDICTOR_MODES[p.kind]: p for p in predictors}
+        encoder = Encoder(header, model, pool, available, options.strategy, options.spatial)
+        any_valid = False
+        for v in range(five_dimensional(header.shape)[0]):
+            own = [place for place in places if place.variable == v]
+            variable, coded, valid = _encode_variable(encoder, make, own, options, folder)
+            any_valid |= valid
+            header.variables.append(variable)
+            bodies.take(coded)
+        if not any_valid:
             raise InputError(
                 "the data holds no finite value (all NaN, infinite or fill values); "
                 "check the variable, or use the mode lossless to store it as it is"
             )
-        written = _encode_variables(chunks, header, options, model, predictors, pool)
-    frames = sum((chunk_census(w.body, 1)[1] for w in written), Counter())
+        header.fingerprint = model.fingerprint
+        embed = options.embed_model
+        if embed or (embed is None and FrequencyModel.packaged(model.fingerprint) is None):
+            header.model = model.to_bytes()
     for predictor in predictors:
-        if frames[predictor.kind]:
+        if bodies.modes[predictor.kind]:
             header.generator_sha256 = predictor.sha256
             header.generator_source = predictor.source
-    header.chunks = [(len(w.body), google_crc32c.value(w.body)) for w in written]
-    return header.pack() + b"".join(w.body for w in written)
+    header.chunks = bodies.table
+    return header.pack(), bodies
 
 
-def _encode_variables(chunks, header, options, model, predictors, pool) -> list[Written]:
-    available = {_PREDICTOR_MODES[p.kind]: p for p in predictors}
-    encoder = Encoder(header, model, pool, available, options.strategy, options.spatial)
-    written: list[Written] = []
-    for v in range(five_dimensional(header.shape)[0]):
-        variable, bodies = encoder.encode_variable([c for c in chunks if c.box.variable == v])
-        header.variables.append(variable)
-        written += bodies
-    header.fingerprint = model.fingerprint
-    embed = options.embed_model
-    if embed or (embed is None and model.fingerprint != FrequencyModel.base().fingerprint):
-        header.model = model.to_bytes()
-    return written
+def _encode_variable(encoder, make, places, options, folder) -> tuple[Variable, Bodies, bool]:
+    """One variable, whole if it is small or has generated frames; and whether a value is valid."""
+    n_values = sum(math.prod(place.shape) for place in places)
+    if not fits(n_values, encoder.header.double) and not encoder.predictors:
+        return LargeVariable(encoder, make, places, options.workers, folder).encode()
+    chunks = list(encoder.pool.map(make, places))
+    variable, written = encoder.encode_variable(chunks)
+    bodies = Bodies(folder)
+    for one in written:
+        bodies.append(one.body)
+    return variable, bodies, not all(c.empty for c in chunks)
 
 
-def _checked(array: np.ndarray, options: Options) -> np.ndarray:
-    """The array in native byte order and C order, after all checks of the call."""
-    array = np.asarray(array)
-    if array.dtype.newbyteorder("=") not in DTYPES:
+def _check(array: Source, options: Options) -> None:
+    """All checks of the call that need no value."""
+    if array.dtype not in DTYPES:
         raise InputError(
             f"the data is of type {array.dtype}; only float32 and float64 can be compressed, "
             "convert it first, for instance with astype('float32')"
         )
-    if not 1 <= array.ndim <= 5:
+    if not 1 <= len(array.shape) <= 5:
         raise InputError(
-            f"the data has {array.ndim} dimensions {array.shape}; 1 to 5 are possible, "
+            f"the data has {len(array.shape)} dimensions {array.shape}; 1 to 5 are possible, "
             "reshape it or compress its parts"
         )
-    if array.size == 0:
+    if 0 in array.shape:
         raise InputError(f"the data is empty, its shape is {array.shape}")
     if options.mode not in MODES:
         raise InputError(f"unknown mode {options.mode!r}; choose one of {', '.join(MODES)}")
@@ -138,34 +212,84 @@ def _checked(array: np.ndarray, options: Options) -> np.ndarray:
         )
     if options.mode != "lossless" and not (options.bound >= 0 and np.isfinite(options.bound)):
         raise InputError(f"the bound is {options.bound}; it must be a finite number of at least 0")
-    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    if options.mode == "pw_rel" and options.bound >= 1:
+        raise InputError(
+            f"the bound is {options.bound}; for pw_rel it is a part of each value's size and must "
+            "be below 1"
+        )
 
 
-def _needs_double(array: np.ndarray, options: Options) -> bool:
+def _needs_double(source: Source, options: Options) -> bool:
     if options.mode == "psnr":
         return 10 ** (-options.bound / 20) < _DOUBLE_RMS
     if options.mode == "nrmse":
         return options.bound < _DOUBLE_RMS
     if options.mode == "rel":
         return options.bound < _DOUBLE_POINTWISE
-    cube = array.reshape(five_dimensional(array.shape))
-    finite = np.isfinite(cube)
-    spread = max(
-        span(part[ok].min(), part[ok].max()) if ok.any() else 0.0 for part, ok in zip(cube, finite)
+    if options.mode not in ("abs", "pw_rel"):
+        return False
+    bound = log_bound(options.bound, source.dtype) if options.logarithmic else options.bound
+    lows, highs = {}, {}
+    for place in boxes(five_dimensional(source.shape)):
+        part = source.read(place.index)
+        finite = part[np.isfinite(part)]
+        if options.logarithmic:
+            ignored = without_logarithm(finite)
+            finite = log_magnitudes(finite, ignored)[~ignored]
+        if finite.size:
+            v = place.variable
+            lows[v] = min(finite.min(), lows.get(v, np.inf))
+            highs[v] = max(finite.max(), highs.get(v, -np.inf))
+    spread = max((span(low, highs[v]) for v, low in lows.items()), default=0.0)
+    return bound < _DOUBLE_POINTWISE * spread
+
+
+def _verify(stream: Container, source: Source, options, model, predictors) -> None:
+    """Decode what was written; a bound that does not hold there is our fault, say so."""
+    variables = stream.header.variables
+    squares: Counter = Counter()
+    counts: Counter = Counter()
+    for place, after in decode_chunks(stream, predictors, options.threads, model):
+        before, v = source.read(place.index), place.variable
+        spread = variables[v].range if variables else 0.0
+        found = _chunk_error(before, after, options, spread)
+        if found is None:
+            raise _broken(v, options)
+        squares[v] += found[0]
+        counts[v] += found[1]
+    if options.mode not in ("nrmse", "psnr") or not variables:
+        return
+    for v, variable in enumerate(variables):
+        limit = options.bound if options.mode == "nrmse" else 10 ** (-options.bound / 20)
+        if counts[v] and not np.sqrt(squares[v] / counts[v]) <= limit * bool(variable.range):
+            raise _broken(v, options)
+
+
+def _chunk_error(before, after, options: Options, spread: float) -> tuple[float, int] | None:
+    """Squared error over the range and count of the valid values; None if the bound is broken.
+
+    The bound of a mean is for the caller to judge.
+    """
+    averaged = options.mode in ("nrmse", "psnr") and not options.lossless
+    if not averaged or not np.isfinite(spread):
+        mode, bound = options.mode, options.bound
+        if averaged or (mode == "rel" and bound):
+            # a constant has to stay what it is, but for the sign of zero
+            mode, bound = "abs", max(0 if averaged else bound * spread, _SMALLEST)
+        held = bound_holds(before, after, mode, bound, options.fill_value)
+        return (0.0, 0) if held else None
+    if not bound_holds(before, after, "abs", np.inf, options.fill_value):
+        return None
+    masked = missing(before, options.fill_value)
+    _, squares = compare(before, after, masked, spread or 1.0)
+    return squares, masked.size - int(masked.sum())
+
+
+def _broken(variable: int, options: Options) -> RuntimeError:
+    return RuntimeError(
+        f"internal error: variable {variable} breaks the bound {options.mode} {options.bound} "
+        "after decoding; nothing was written, please report the data"
     )
-    return options.mode == "abs" and options.bound < _DOUBLE_POINTWISE * spread
-
-
-def _verify(data, array, options, model, predictors) -> None:
-    """Decode what was written; a pointwise bound that does not hold there is our fault, say so."""
-    decoded = decode_array(data, predictors, options.threads, model)
-    cube, other = (a.reshape(five_dimensional(a.shape)) for a in (array, decoded))
-    for v, (before, after) in enumerate(zip(cube, other)):
-        if not bound_holds(before, after, options.mode, options.bound, options.fill_value):
-            raise RuntimeError(
-                f"internal error: variable {v} breaks the bound {options.mode} {options.bound} "
-                "after decoding; nothing was written, please report the data"
-            )
 
 
 def bound_holds(before, after, mode: str, bound: float, fill_value: float | None = None) -> bool:
@@ -176,89 +300,17 @@ def bound_holds(before, after, mode: str, bound: float, fill_value: float | None
     masked = missing(before, fill_value)
     if not np.array_equal(before[masked].view(bits), after[masked].view(bits)):
         return False
-    good, got = (a[~masked].astype(np.float64) for a in (before, after))
+    if mode == "pw_rel":
+        return relative_bound_holds(before[~masked], after[~masked], bound)
+    good = before[~masked] if masked.any() else before
     if not good.size:
         return True
     spread = span(good.min(), good.max())
+    scale = spread if 0 < spread < np.inf else 1.0
+    largest, squares = compare(before, after, masked, scale)
     if mode in ("abs", "rel"):
-        limit = bound if mode == "abs" else bound * spread
-        return bool(np.all(np.abs(good - got) <= limit))
-    limit = (bound if mode == "nrmse" else 10 ** (-bound / 20)) * spread
+        return largest <= (bound if mode == "abs" else bound * spread)
     if not np.isfinite(spread):
-        return bool(np.array_equal(good, got))
-    scale = spread or 1.0
-    return float(np.sqrt(np.mean(((good - got) / scale) ** 2))) * scale <= limit
-
-
-def decode_array(
-    data: bytes,
-    predictors: list[Predictor] | tuple = (),
-    threads: int | None = None,
-    model: FrequencyModel | None = None,
-) -> np.ndarray:
-    """Inverse of `encode_array`.
-
-    Parameters
-    ----------
-    predictors
-        Needed for streams with generated frames.
-    model
-        Needed for streams that neither hold their model nor use the packaged one.
-
-    Raises
-    ------
-    CorruptStreamError
-        If the stream is truncated or altered; the message says which chunk.
-    ModelError
-        If it needs a model that was not given.
-    """
-    header, at = Header.unpack(data)
-    if at + sum(length for length, _ in header.chunks) != len(data):
-        raise CorruptStreamError("the file is truncated, or something was appended to it")
-    network = _model_of(header, model) if header.variables else None
-    available = _predictors_of(header, predictors)
-    shape = five_dimensional(header.shape)
-    out = np.empty(shape, header.dtype)
-    ends = np.cumsum([at] + [length for length, _ in header.chunks]).tolist()
-
-    def one(arguments) -> None:
-        number, box = arguments
-        body = data[ends[number] : ends[number + 1]]
-        try:
-            if google_crc32c.value(body) != header.chunks[number][1]:
-                raise CorruptStreamError("its checksum does not match")
-            out[box.index] = read_chunk(body, box, header, network, available)
-        except CorruptStreamError as error:
-            raise CorruptStreamError(f"chunk {number} ({box}) is damaged: {error}") from error
-
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        list(pool.map(one, enumerate(boxes(shape))))
-    return out.reshape(header.shape)
-
-
-def _model_of(header: Header, given: FrequencyModel | None) -> FrequencyModel:
-    if header.model:
-        try:
-            return FrequencyModel.from_bytes(header.model, "the model in the file")
-        except ModelError as error:
-            raise CorruptStreamError(f"the file's own model is damaged: {error}") from error
-    for model in (given, FrequencyModel.base()):
-        if model is not None and model.fingerprint.startswith(header.fingerprint):
-            return model
-    raise ModelError(
-        f"the file was written with the frequency model {header.fingerprint}, which is neither in "
-        "it nor in this release; give that model"
-    )
-
-
-def _predictors_of(header: Header, predictors) -> dict[int, Predictor]:
-    if not header.generator_sha256:
-        return {}
-    found = [p for p in predictors if p.sha256 == header.generator_sha256]
-    if not found:
-        given = f", not {predictors[0].sha256[:16]}…" if predictors else ""
-        raise ModelError(
-            f"the file has generated frames and needs the model {header.generator_source} with "
-            f"sha256 {header.generator_sha256}{given}; give that file as the model"
-        )
-    return {_PREDICTOR_MODES[p.kind]: p for p in found}
+        return largest == 0
+    limit = (bound if mode == "nrmse" else 10 ** (-bound / 20)) * spread
+    return float(np.sqrt(squares / good.size)) * scale <= limit

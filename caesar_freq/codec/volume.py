@@ -9,34 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from caesar_freq.codec.backend import kernels
 from caesar_freq.codec.entropy_side import decode_ints, encode_ints
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
-from caesar_freq.codec.quantise import (
-    N_CLASSES,
-    dequantise,
-    fit_alphas,
-    frequency_classes,
-    quantise,
-    squared_error,
-)
-from caesar_freq.entropy.coder import (
-    COLLECT,
-    DECODE,
-    ENCODE,
-    MAX_OPERATIONS,
-    run_block,
-    shells_used,
-)
-from caesar_freq.entropy.context import LOG_TABLE, N_FEATURES, plane_features, shells
-from caesar_freq.entropy.rans import LOWER, write
+from caesar_freq.codec.quantise import N_CLASSES, fit_alphas, frequency_classes, squared_error
+from caesar_freq.entropy.context import shells
+from caesar_freq.entropy.rans import LOWER
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.transform.blocks import Transform
-
-_NO_OPERATIONS = np.zeros(1, np.uint16)
-_NO_WORDS = np.zeros(1, np.uint32)
-_NO_ROWS = np.zeros((1, N_FEATURES), np.uint8)
-_NO_VALUES = np.zeros(1, np.int32)
 
 
 class LevelOverflow(Exception):
@@ -60,34 +41,8 @@ class VolumeCode:
     bins: np.ndarray
 
 
-class _Blocks:
-    """The arguments of `run_block` that a volume's time blocks share."""
-
-    def __init__(self, transform: Transform, model: FrequencyModel) -> None:
-        nt, bt, bh, bw, nh, nw = transform.planes_shape
-        self.shape = transform.planes_shape
-        self.time_mask = transform.time.mask
-        self.space_masks = (transform.rows.mask, transform.columns.mask)
-        starts, positions = shells(bt, bh, bw)
-        planes = plane_features(bt, bh, bw, transform.cell, transform.time_block)
-        self.static = (starts, positions, planes)
-        self.model = model
-        self.n_shells = len(starts) - 1
-        margins = (bt + 3, bh + 3, bw + 3, nh + 2, nw + 2)
-        self.current, self.previous = (np.zeros(margins, np.int32) for _ in range(2))
-
-    def run(self, action, t, q, bins, used, starts=_NO_OPERATIONS, counts=_NO_OPERATIONS, n_ops=0,
-            words=_NO_WORDS, state=LOWER, word=0, rows=_NO_ROWS, values=_NO_VALUES):  # fmt: skip
-        self.current[:] = 0
-        tables = self.model.tables
-        result = run_block(
-            action, q, bins, used, self.current, self.previous, t == 0, *self.static,
-            (self.time_mask[t], *self.space_masks), LOG_TABLE, self.model.network,
-            (tables.cumulative, tables.escape, tables.coarse),
-            starts, counts, n_ops, words, np.uint64(state), word, rows, values,
-        )  # fmt: skip
-        self.current, self.previous = self.previous, self.current
-        return result
+def _n_shells(transform: Transform) -> int:
+    return len(shells(*transform.planes_shape[1:4])[0]) - 1
 
 
 def _end_prediction(used: np.ndarray, before: np.ndarray | None, y: int, x: int) -> int:
@@ -132,22 +87,14 @@ def encode_levels(
     q: np.ndarray, alphas: np.ndarray, transform: Transform, model: FrequencyModel
 ) -> VolumeCode:
     """Code quantised levels `q` (int32, `Transform.planes_shape`)."""
-    blocks = _Blocks(transform, model)
-    nt = q.shape[0]
-    bins = np.zeros(q.shape, np.uint8)
-    used = [shells_used(q[t]) for t in range(nt)]
-    capacity = MAX_OPERATIONS * transform.n_coefficients
-    starts, counts = np.empty(capacity, np.uint16), np.empty(capacity, np.uint16)
-    n_ops = 0
-    for t in range(nt):
-        n_ops, _, _ = blocks.run(ENCODE, t, q[t], bins[t], used[t], starts, counts, n_ops)
-    words = np.empty(n_ops // 2 + 2, np.uint32)
-    state, n_words = write(starts, counts, n_ops, words)
-    end_of_block = encode_ints(_end_residuals(used), -blocks.n_shells, blocks.n_shells)
+    used = kernels().ends_of(q)
+    bins, state, words = kernels().encode_blocks(q, used, transform, model)
+    limit = _n_shells(transform)
+    end_of_block = encode_ints(_end_residuals(used), -limit, limit)
     head = bytes([1, *alphas.tolist()]) if alphas.any() else b"\0"
     head += varint(len(end_of_block))
-    stream = np.uint64(state).astype("<u8").tobytes() + words[:n_words].astype("<u4").tobytes()
-    if n_ops == 0:
+    stream = np.uint64(state).astype("<u8").tobytes() + words.astype("<u4").tobytes()
+    if not used.any():
         stream = b""
     return VolumeCode(head + end_of_block + stream, q, bins)
 
@@ -168,22 +115,16 @@ def decode_volume(
         alphas[:] = list(reader.take(N_CLASSES))
     end_of_block = reader.take(reader.varint())
     stream = reader.rest()
-    blocks = _Blocks(transform, model)
-    nt, *_, nh, nw = blocks.shape
-    residuals = decode_ints(end_of_block, nt * nh * nw, -blocks.n_shells, blocks.n_shells)
-    used = _ends_from_residuals(residuals, (nt, nh, nw), blocks.n_shells)
+    nt, *_, nh, nw = transform.planes_shape
+    limit = _n_shells(transform)
+    residuals = decode_ints(end_of_block, nt * nh * nw, -limit, limit)
+    used = _ends_from_residuals(residuals, (nt, nh, nw), limit)
     if stream and (len(stream) < 8 or len(stream) % 4):
         raise CorruptStreamError("the coefficient stream is truncated")
     state = int.from_bytes(stream[:8], "little") if stream else int(LOWER)
-    words = np.frombuffer(stream, "<u4", offset=8) if len(stream) > 8 else _NO_WORDS[:0]
-    words, word = words.astype(np.uint32), len(words)
-    q = np.zeros(blocks.shape, np.int32)
-    bins = np.zeros(blocks.shape, np.uint8)
-    for t in range(nt):
-        _, state, word = blocks.run(
-            DECODE, t, q[t], bins[t], used[t], words=words, state=state, word=word
-        )
-    if int(state) != int(LOWER) or word != 0:
+    words = np.frombuffer(stream[8:], "<u4").astype(np.uint32)
+    q, bins, state, word = kernels().decode_blocks(used, state, words, transform, model)
+    if state != int(LOWER) or word != 0:
         raise CorruptStreamError("the coefficient stream does not end where its symbols do")
     return reconstruct(q, bins, step, alphas, transform, model, dtype)[0]
 
@@ -192,7 +133,7 @@ def reconstruct(q, bins, step, alphas, transform, model, dtype):
     """Dequantise and transform back; returns the volume and its coefficient planes."""
     planes = np.empty(q.shape, dtype)
     classes = frequency_classes(*q.shape[2:4])
-    dequantise(q, bins, step, alphas, classes, model.centroid, planes)
+    kernels().dequantise(q, bins, step, alphas, classes, model.centroid, planes)
     return transform.inverse(planes), planes
 
 
@@ -215,7 +156,7 @@ class VolumeEncoder:
 
     def levels(self, step: float, dead_zone: float) -> np.ndarray:
         """Quantised levels; raises LevelOverflow if one is too large."""
-        q, fits = quantise(self.planes, step, dead_zone, self.alphas, self.classes)
+        q, fits = kernels().quantise(self.planes, step, dead_zone, self.alphas, self.classes)
         if not fits:
             raise LevelOverflow
         return q
@@ -227,7 +168,7 @@ class VolumeEncoder:
     def coefficient_error(self, code: VolumeCode, step: float) -> float:
         """Sum of squared coefficient errors of `code`: by Parseval that of the values."""
         planes = np.empty_like(self.planes)
-        dequantise(
+        kernels().dequantise(
             code.levels, code.bins, step, self.alphas, self.classes, self.model.centroid, planes
         )
         return squared_error(self.planes, planes)
@@ -269,17 +210,14 @@ def training_rows(
     values_per_row : float
         Coded coefficients for each row returned; 0 if nothing is coded.
     """
+    from caesar_freq.codec.portable import collect_rows
+
     encoder = VolumeEncoder(x, transform, model)
     q = encoder.levels(step, dead_zone)
-    blocks = _Blocks(transform, model)
-    bins = np.zeros(q.shape[1:], np.uint8)
     parts, total = [], 0
-    capacity = int(np.prod(q.shape[1:]))
-    rows, values = np.empty((capacity, N_FEATURES), np.uint8), np.empty(capacity, np.int32)
     per_block = -(-n * 2 // q.shape[0])
-    for t in range(q.shape[0]):
-        used = shells_used(q[t])
-        found, _, _ = blocks.run(COLLECT, t, q[t], bins, used, rows=rows, values=values)
+    for rows, values in collect_rows(q, transform, model):
+        found = len(values)
         total += found
         kept = np.sort(rng.permutation(found)[:per_block])
         parts.append((rows[kept], values[kept], np.full(len(kept), found / max(1, len(kept)))))

@@ -24,12 +24,12 @@ from caesar_freq.data.sections import Sections, save_sections
 from caesar_freq.data.turbulence import Flow, realisations
 from caesar_freq.errors import InputError, run_main
 
-_IRIS = Package(
+IRIS = Package(
     "iris-sample-data",
     "iris_sample_data-2.5.2-py3-none-any.whl",
     "39d45283bf9e7bff6067bffa635fa189b6c4dd47608840d087bfa639399f4656",
 )
-_OPENDRIFT = Package(
+OPENDRIFT = Package(
     "opendrift",
     "opendrift-1.14.12.tar.gz",
     "20a44bf4850887eabc35f22d7a606947ddade0868ac7041a1d9508a6ae3d59d1",
@@ -110,8 +110,8 @@ def _make_iris(folder: Path) -> None:
         installed = resources.files("iris_sample_data") / "sample_data"
         contents = {name: (installed / name).read_bytes() for name in names}
     except ModuleNotFoundError:
-        print(f"downloading {_IRIS.filename}", flush=True)
-        contents = extract(_IRIS, names)
+        print(f"downloading {IRIS.filename}", flush=True)
+        contents = extract(IRIS, names)
     for name, data in contents.items():
         write_bytes(folder / name, data)
 
@@ -166,12 +166,12 @@ SOURCES: dict[str, Source] = {
     "arome_winds": Source(
         ("arome_winds.nc",),
         "opendrift archive GPL-2.0, data licence not stated: hourly 10 m winds, AROME-MetCoOp",
-        _make_from(_OPENDRIFT, "arome_subset_16Nov2015.nc", "arome_winds.nc"),
+        _make_from(OPENDRIFT, "arome_subset_16Nov2015.nc", "arome_winds.nc"),
     ),
     "norkyst_currents": Source(
         ("norkyst_currents.nc",),
         "opendrift archive GPL-2.0, data licence not stated: hourly surface currents, NorKyst-800",
-        _make_from(_OPENDRIFT, "norkyst800_subset_16Nov2015.nc", "norkyst_currents.nc"),
+        _make_from(OPENDRIFT, "norkyst800_subset_16Nov2015.nc", "norkyst_currents.nc"),
     ),
     "med_adt": Source(
         ("med_adt.nc",),

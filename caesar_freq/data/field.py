@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from caesar_freq.data.lazy import ArrayLike
 from caesar_freq.errors import InputError
 
 # Attributes of a NetCDF variable that say which stored number means "no value".
@@ -42,7 +43,7 @@ class Field:
     ----------
     name : str
         Variable name (NetCDF), key (npz) or "data" (npy).
-    values : ndarray of float32 or float64, 1-D to 5-D
+    values : ndarray or LazyArray of float32 or float64, 1-D to 5-D
         Packed integers are unpacked; NetCDF cells equal to the fill value are NaN.
     dims : tuple of str
         Dimension names; empty for formats that have none (npy, npz).
@@ -55,7 +56,7 @@ class Field:
     """
 
     name: str
-    values: np.ndarray
+    values: ArrayLike
     dims: tuple[str, ...] = ()
     attrs: Mapping[str, Any] = field(default_factory=dict)
     coords: Mapping[str, Coordinate] = field(default_factory=dict)
@@ -79,6 +80,11 @@ def check_values(values: np.ndarray, what: str, path: str | Path) -> np.ndarray:
     InputError
         If the dtype is not a float of at most 64 bits, or the shape is empty, 0-D or beyond 5-D.
     """
+    return np.ascontiguousarray(values, dtype=checked_type(values, what, path))
+
+
+def checked_type(values: ArrayLike, what: str, path: str | Path) -> np.dtype:
+    """The dtype that `check_values` would give, without touching the values; same errors."""
     kind, where = values.dtype.kind, f"{what} in {path}"
     if kind in "iub":
         raise InputError(
@@ -96,7 +102,6 @@ def check_values(values: np.ndarray, what: str, path: str | Path) -> np.ndarray:
             f"{where} has {values.ndim} dimensions {values.shape}, but 1 to 5 are supported; "
             "reshape it, or split it into several arrays"
         )
-    if values.size == 0:
+    if 0 in values.shape:
         raise InputError(f"{where} is empty (shape {values.shape}); there is nothing to compress")
-    wanted = np.float64 if values.dtype.itemsize == 8 else np.float32
-    return np.ascontiguousarray(values, dtype=wanted)
+    return np.dtype(np.float64 if values.dtype.itemsize == 8 else np.float32)

@@ -7,13 +7,15 @@ keep what they can: an ``.npy`` file has neither name nor dimensions, an ``.npz`
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from caesar_freq.atomic import atomic_path
-from caesar_freq.data.field import Field, check_values
+from caesar_freq.data.field import Field, check_values, checked_type
+from caesar_freq.data.lazy import LazyArray, map_npy, map_npz
 from caesar_freq.errors import InputError
 
 SUFFIXES = (".npy", ".npz", ".nc")
@@ -61,6 +63,38 @@ def read(path: str | Path, names: Sequence[str] | None = None) -> list[Field]:
     return [Field(key, check_values(arrays[key], f"array {key!r}", path)) for key in names]
 
 
+@contextmanager
+def opened(path: str | Path, names: Sequence[str] | None = None) -> Iterator[list[Field]]:
+    """Fields of which values are read when they are asked for, while the context lasts.
+
+    Takes what `read` takes and raises what it raises. Compressed members of ``.npz`` archives
+    have no parts that could be read alone: they are read whole.
+    """
+    path = Path(path)
+    suffix = _suffix(path)
+    if suffix == ".nc" and path.is_file():
+        from caesar_freq.data import netcdf
+
+        with netcdf.opened(path, names) as fields:
+            yield fields
+    elif suffix == ".nc" or (suffix == ".npy" and names and list(names) != [DEFAULT_KEY]):
+        yield read(path, names)  # which says what is wrong
+    else:
+        yield [_mapped(path, key) for key in (names or [DEFAULT_KEY])]
+
+
+def _mapped(path: Path, key: str) -> Field:
+    """A field of an ``.npy`` or ``.npz`` file, mapped if possible, else read."""
+    try:
+        mapping = map_npy(path) if path.suffix.lower() == ".npy" else map_npz(path, key)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, SyntaxError):
+        mapping = None  # reading it says what is wrong
+    if mapping is None:
+        return read(path, [key])[0]
+    what = "the array" if path.suffix.lower() == ".npy" else f"array {key!r}"
+    return Field(key, LazyArray(mapping.shape, checked_type(mapping, what, path), mapping))
+
+
 def write(path: str | Path, fields: Sequence[Field]) -> None:
     """Write fields to `path`; the suffix chooses the format. Complete or absent, never half.
 
@@ -78,11 +112,7 @@ def write(path: str | Path, fields: Sequence[Field]) -> None:
         If the suffix is unknown, `path` cannot be written, or the fields do not fit one file.
     """
     path = Path(path)
-    suffix = _suffix(path)
-    if suffix == ".npy" and len(fields) != 1:
-        raise InputError(
-            f"{path} can hold one array but {len(fields)} were given; write to .npz or .nc"
-        )
+    suffix = check_target(path, len(fields))
     with atomic_path(path) as temporary:
         if suffix == ".nc":
             from caesar_freq.data import netcdf
@@ -92,6 +122,16 @@ def write(path: str | Path, fields: Sequence[Field]) -> None:
             np.save(temporary, fields[0].values)
         else:
             _save_npz(temporary, {field.name: field.values for field in fields})
+
+
+def check_target(path: Path, n_fields: int) -> str:
+    """Suffix of `path`; raises InputError if it is unknown or cannot hold so many fields."""
+    suffix = _suffix(path)
+    if suffix == ".npy" and n_fields != 1:
+        raise InputError(
+            f"{path} can hold one array but {n_fields} were given; write to .npz or .nc"
+        )
+    return suffix
 
 
 def load_npz(path: str | Path, keys: Sequence[str]) -> dict[str, np.ndarray]:

@@ -122,15 +122,20 @@ def stack_variables(arrays: Sequence[np.ndarray], names: Sequence[str]) -> np.nd
     InputError
         If shapes or dtypes differ.
     """
-    first = arrays[0]
-    for array, name in zip(arrays, names, strict=True):
-        if array.shape != first.shape or array.dtype != first.dtype:
+    check_alike([(n, a.shape, a.dtype) for n, a in zip(names, arrays, strict=True)])
+    return np.stack(arrays)
+
+
+def check_alike(described: Sequence[tuple[str, tuple[int, ...], np.dtype]]) -> None:
+    """Raise InputError unless all of (name, [S, T, H, W] shape, dtype) agree but for the name."""
+    first, shape, dtype = described[0]
+    for name, *other in described:
+        if other != [shape, dtype]:
             raise InputError(
-                f"{name!r} is {array.dtype} {array.shape} (section, time, height, width) but "
-                f"{names[0]!r} is {first.dtype} {first.shape}; variables taken together must "
+                f"{name!r} is {other[1]} {other[0]} (section, time, height, width) but "
+                f"{first!r} is {dtype} {shape}; variables taken together must "
                 "agree, so take them one by one"
             )
-    return np.stack(arrays)
 
 
 def _axis_of(field: Field, role: str, name: str) -> int:

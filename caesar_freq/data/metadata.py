@@ -16,12 +16,16 @@ import math
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from caesar_freq.data.arrangement import Arrangement
 from caesar_freq.data.field import Coordinate, Field
-from caesar_freq.data.layout import axis_order, from_sections, stack_variables, to_sections
+from caesar_freq.data.layout import axis_order, check_alike, from_sections
+from caesar_freq.data.lazy import Source
+from caesar_freq.data.template import Template
 from caesar_freq.errors import CorruptStreamError, InputError
 
 # The name of an array that has none in its file.
@@ -55,20 +59,32 @@ def pack(
     InputError
         If fields do not fit together.
     """
+    source, metadata = pack_lazily(fields, roles)
+    return source.whole(), metadata
+
+
+def pack_lazily(
+    fields: Sequence[Field], roles: Mapping[str, str] | None = None
+) -> tuple[Source, bytes]:
+    """As `pack`, but values are read from the fields when they are asked for."""
     if len({field.name for field in fields}) < len(fields):
         raise InputError(f"{fields[0].name!r} is named twice; name every variable once")
     if len(fields) == 1 and not fields[0].dims:
         (field,) = fields
         described = field.name != _UNNAMED or field.attrs or field.coords or field.file_attrs
-        return field.values, metadata_to_bytes(fields) if described else b""
+        return Source.of(field.values), metadata_to_bytes(fields) if described else b""
     for field in fields:
         if field.values.ndim == 5 and not field.dims:
             raise InputError(
                 f"{field.name!r} is 5-D, so it already holds several variables; take it alone"
             )
-    arrays = [to_sections(field, roles) for field in fields]
-    array = stack_variables(arrays, [field.name for field in fields])
-    return array, metadata_to_bytes(fields, roles)
+    arrangements = [
+        Arrangement(f.values.shape, ((), *map(tuple, axis_order(f, roles)))) for f in fields
+    ]
+    check_alike([(f.name, a.sizes, f.values.dtype) for f, a in zip(fields, arrangements)])
+    shape = (len(fields), *arrangements[0].sizes)
+    source = Source([field.values for field in fields], arrangements, shape)
+    return source, metadata_to_bytes(fields, roles)
 
 
 def unpack(array: np.ndarray, metadata: bytes) -> list[Field]:
@@ -79,9 +95,13 @@ def unpack(array: np.ndarray, metadata: bytes) -> list[Field]:
     CorruptStreamError
         If the bytes are damaged or belong to an array of another shape.
     """
-    if not metadata:
-        return [Field(_UNNAMED, array)]
-    return metadata_from_bytes(metadata, array)
+    found = templates(array.shape, metadata)
+    if found[0].arrangement == Arrangement.plain(array.shape):
+        return [found[0].filled(array)]
+    return [
+        template.filled(from_sections(values, template.arrangement.order, template.shape))
+        for template, values in zip(found, array, strict=True)
+    ]
 
 
 def field_names(metadata: bytes) -> list[str]:
@@ -122,22 +142,69 @@ def metadata_to_bytes(fields: Sequence[Field], roles: Mapping[str, str] | None =
     return struct.pack("<I", len(text)) + text + b"".join(buffers)
 
 
-def metadata_from_bytes(data: bytes, array: np.ndarray) -> list[Field]:
-    """Fields described by `data`, with the values of `array` (as `pack` made it)."""
-    header = _header(data)
+def templates(shape: Sequence[int], metadata: bytes) -> list[Template]:
+    """The fields of a decoded array of `shape`, all but their values.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        As `pack` made the array.
+    metadata : bytes
+        From `pack`.
+
+    Raises
+    ------
+    CorruptStreamError
+        If the bytes are damaged or belong to an array of another shape.
+    """
+    if not metadata:
+        return [_whole(_UNNAMED, shape)]
+    header = _header(metadata)
     try:
-        coords, place = [], 4 + struct.unpack_from("<I", data)[0]
+        coords, place = [], 4 + struct.unpack_from("<I", metadata)[0]
         for entry in header["coords"]:
-            coord = _coord_from_bytes(entry, data[place : place + entry["size"]])
+            coord = _coord_from_bytes(entry, metadata[place : place + entry["size"]])
             coords.append((entry["name"], coord))
             place += entry["size"]
         file_attrs = _attrs_from_json(header["file_attrs"])
         return [
-            _restore(entry, values, coords, file_attrs)
-            for entry, values in zip(header["fields"], _split(header, array), strict=True)
+            replace(
+                template,
+                dims=tuple(entry["dims"]),
+                attrs=_attrs_from_json(entry["attrs"]),
+                coords=dict(coords[index] for index in entry["coords"]),
+                file_attrs=file_attrs,
+            )
+            for entry, template in zip(header["fields"], _places(header, shape), strict=True)
         ]
     except (zlib.error, ValueError, KeyError, IndexError, TypeError) as error:
         raise CorruptStreamError(_DAMAGED) from error
+
+
+def _whole(name: str, shape: Sequence[int]) -> Template:
+    """The template of an array that the codec took as it is."""
+    n_variables = shape[0] if len(shape) > 3 else 1
+    return Template(name, range(n_variables), Arrangement.plain(shape))
+
+
+def _places(header: Mapping[str, Any], shape: Sequence[int]) -> list[Template]:
+    """Names and arrangements of the fields; a single one without dimensions is the array itself."""
+    entries = header["fields"]
+    if len(entries) == 1 and not entries[0]["dims"]:
+        if tuple(entries[0]["shape"]) != tuple(shape):
+            raise ValueError("another array")
+        return [_whole(entries[0]["name"], shape)]
+    if len(shape) != 5 or shape[0] != len(entries):
+        raise ValueError("another array")
+    places = []
+    for v, entry in enumerate(entries):
+        arrangement = Arrangement.ordered(entry["shape"], entry["order"], shape[1:])
+        if sorted(entry["order"]) != list(range(len(entry["shape"]))) or (
+            arrangement.sizes != tuple(shape[1:])
+        ):
+            raise ValueError("another array")
+        places.append(Template(entry["name"], range(v, v + 1), arrangement))
+    return places
 
 
 def _header(data: bytes) -> dict[str, Any]:
@@ -149,28 +216,6 @@ def _header(data: bytes) -> dict[str, Any]:
         return header
     except (struct.error, zlib.error, ValueError, KeyError, IndexError, TypeError) as error:
         raise CorruptStreamError(_DAMAGED) from error
-
-
-def _split(header: Mapping[str, Any], array: np.ndarray) -> list[np.ndarray]:
-    """Values of each field, in its own shape; a single one without dimensions is `array` itself."""
-    entries = header["fields"]
-    if len(entries) == 1 and not entries[0]["dims"]:
-        return [array.reshape(entries[0]["shape"])]
-    return [
-        from_sections(values, entry["order"], entry["shape"])
-        for values, entry in zip(array, entries, strict=True)
-    ]
-
-
-def _restore(
-    entry: Mapping[str, Any],
-    values: np.ndarray,
-    coords: Sequence[tuple[str, Coordinate]],
-    file_attrs: Mapping[str, Any],
-) -> Field:
-    attrs = _attrs_from_json(entry["attrs"])
-    chosen = dict(coords[index] for index in entry["coords"])
-    return Field(entry["name"], values, tuple(entry["dims"]), attrs, chosen, file_attrs)
 
 
 def _attrs_to_json(attrs: Mapping[str, Any]) -> dict[str, Any]:

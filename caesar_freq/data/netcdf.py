@@ -7,14 +7,20 @@ floats and fill values NaN, as xarray does it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import netCDF4
 import numpy as np
 
-from caesar_freq.data.field import FILL_ATTRS, Coordinate, Field, check_values
+from caesar_freq.data.field import FILL_ATTRS, Coordinate, Field, check_values, checked_type
+from caesar_freq.data.lazy import LazyArray, unreadable
+from caesar_freq.data.parts import Parts, sorted_parts
+from caesar_freq.data.template import Template
 from caesar_freq.errors import InputError
 
 # Attributes in packed units: meaningless once the data are floats.
@@ -27,6 +33,13 @@ _PLAIN_DIMS = ("variable", "section", "time", "height", "width")
 
 def read(path: Path, names: Sequence[str] | None) -> list[Field]:
     """See `caesar_freq.data.files.read`."""
+    with opened(path, names) as fields:
+        return [replace(field, values=field.values[...]) for field in fields]
+
+
+@contextmanager
+def opened(path: Path, names: Sequence[str] | None) -> Iterator[list[Field]]:
+    """See `caesar_freq.data.files.opened`."""
     try:
         dataset = netCDF4.Dataset(path)
     except OSError as error:
@@ -41,7 +54,8 @@ def read(path: Path, names: Sequence[str] | None) -> list[Field]:
                     f"{path} has no variable {name!r}; its variables are: "
                     f"{', '.join(dataset.variables) or '(none)'}"
                 )
-        return [_read_field(dataset, name, path) for name in names]
+        lock = threading.Lock()  # the library is not for several threads at once
+        yield [_read_field(dataset, name, path, lock) for name in names]
 
 
 def write(path: Path, fields: Sequence[Field]) -> None:
@@ -51,11 +65,55 @@ def write(path: Path, fields: Sequence[Field]) -> None:
         names = {field.name for field in fields}
         for field in fields:
             dims = field.dims or _PLAIN_DIMS[-field.values.ndim :]
-            for name, coord in field.coords.items():
-                if name not in dataset.variables and name not in names:
-                    _write_variable(dataset, name, coord.dims, coord.values, coord.attrs)
+            _write_coords(dataset, field.coords, names)
             values, attrs = _with_fill(field)
             _write_variable(dataset, field.name, dims, values, attrs)
+
+
+class _FillTaken(Exception):
+    """A value of the field of this number equals its fill value."""
+
+
+def write_parts(path: Path, templates: Sequence[Template], dtype: np.dtype, parts: Parts) -> None:
+    """See `caesar_freq.data.parts.write_parts`; writes in place."""
+    templates = list(templates)
+    while True:
+        try:
+            return _write_parts(path, templates, dtype, parts)
+        except _FillTaken as taken:
+            (number,) = taken.args
+            attrs = _nan_as_fill(templates[number].attrs, dtype)
+            templates[number] = replace(templates[number], attrs=attrs)
+
+
+def _write_parts(path, templates, dtype, parts) -> None:
+    with netCDF4.Dataset(path, "w", format="NETCDF4") as dataset:
+        dataset.setncatts(dict(templates[0].file_attrs))
+        names = {template.name for template in templates}
+        variables, fills = [], []
+        for template in templates:
+            dims = template.dims or _PLAIN_DIMS[-len(template.shape) :]
+            _write_coords(dataset, template.coords, names)
+            variables.append(
+                _create_variable(
+                    dataset, template.name, dims, template.shape, dtype, template.attrs
+                )
+            )
+            fills.append(np.array(_fills(template.attrs), dtype))
+        for number, where, values in sorted_parts(templates, parts):
+            fill = fills[number]
+            if np.isin(values, fill[~np.isnan(fill)]).any():
+                raise _FillTaken(number)
+            if fill.size:
+                values = np.where(np.isnan(values), fill[0], values)
+            variables[number][where] = values
+
+
+def _write_coords(dataset, coords: Mapping[str, Coordinate], names: set[str]) -> None:
+    """Write coordinates that are neither there already nor fields of their own."""
+    for name, coord in coords.items():
+        if name not in dataset.variables and name not in names:
+            _write_variable(dataset, name, coord.dims, coord.values, coord.attrs)
 
 
 def _only_float_variable(dataset: netCDF4.Dataset, path: Path) -> str:
@@ -99,17 +157,30 @@ def _attrs(variable: netCDF4.Variable) -> dict[str, Any]:
     return {name: variable.getncattr(name) for name in variable.ncattrs()}
 
 
-def _read_field(dataset: netCDF4.Dataset, name: str, path: Path) -> Field:
+def _read_field(dataset: netCDF4.Dataset, name: str, path: Path, lock: threading.Lock) -> Field:
     variable = dataset.variables[name]
-    attrs = _attrs(variable)
+    stored = _attrs(variable)
     if not isinstance(variable.dtype, np.dtype) or variable.dtype.kind not in "iuf":
         raise InputError(f"variable {name!r} in {path} does not hold numbers; name another one")
-    raw = np.asarray(variable[...])
-    if raw.dtype.kind == "f" or _is_packed(attrs):
-        raw, attrs = _decode(raw, attrs)
+    decoded = variable.dtype.kind == "f" or _is_packed(stored)
+
+    def values(raw: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        return _decode(raw, stored) if decoded else (raw, stored)
+
+    def cut(index) -> np.ndarray:
+        try:
+            with lock:
+                raw = np.asarray(variable[index])
+        except (OSError, RuntimeError) as error:
+            raise unreadable(path, error) from error
+        return check_values(values(raw)[0], f"variable {name!r}", path)
+
+    # an array without memory of its own tells type and attributes
+    hollow, attrs = values(np.empty(0, variable.dtype))
+    hollow = np.broadcast_to(np.empty((), hollow.dtype), variable.shape)
     return Field(
         name,
-        check_values(raw, f"variable {name!r}", path),
+        LazyArray(variable.shape, checked_type(hollow, f"variable {name!r}", path), cut),
         tuple(variable.dimensions),
         attrs,
         _read_coords(dataset, name),
@@ -190,9 +261,13 @@ def _with_fill(field: Field) -> tuple[np.ndarray, dict[str, Any]]:
     if not fills.size:
         return field.values, attrs
     if np.isin(field.values, fills[~np.isnan(fills)]).any():
-        attrs = {key: value for key, value in attrs.items() if key not in FILL_ATTRS}
-        return field.values, {**attrs, "_FillValue": field.values.dtype.type(np.nan)}
+        return field.values, _nan_as_fill(attrs, field.values.dtype)
     return np.where(np.isnan(field.values), fills[0], field.values), attrs
+
+
+def _nan_as_fill(attrs: Mapping[str, Any], dtype: np.dtype) -> dict[str, Any]:
+    attrs = {key: value for key, value in attrs.items() if key not in FILL_ATTRS}
+    return {**attrs, "_FillValue": np.dtype(dtype).type(np.nan)}
 
 
 def _write_variable(
@@ -202,7 +277,22 @@ def _write_variable(
     values: np.ndarray,
     attrs: Mapping[str, Any],
 ) -> None:
-    for dim, size in zip(dims, values.shape, strict=True):
+    text = values.dtype.kind == "U"
+    dtype = str if text else values.dtype
+    variable = _create_variable(dataset, name, dims, values.shape, dtype, attrs)
+    variable[...] = values.astype(object) if text else values
+
+
+def _create_variable(
+    dataset: netCDF4.Dataset,
+    name: str,
+    dims: Sequence[str],
+    shape: Sequence[int],
+    dtype: np.dtype | type,
+    attrs: Mapping[str, Any],
+) -> netCDF4.Variable:
+    """A variable without values; its dimensions are made where they are new."""
+    for dim, size in zip(dims, shape, strict=True):
         known = dataset.dimensions.get(dim)
         if known is None:
             dataset.createDimension(dim, size)
@@ -213,10 +303,9 @@ def _write_variable(
             )
     attrs = dict(attrs)
     fill = attrs.pop("_FillValue", None)
-    dtype = str if values.dtype.kind == "U" else values.dtype
-    # False means: no _FillValue attribute, as in the file it came from
+    # None means: no _FillValue attribute, as in the file it came from
     variable = dataset.createVariable(name, dtype, tuple(dims), fill_value=fill)
     variable.set_auto_maskandscale(False)
     variable.set_auto_chartostring(False)
     variable.setncatts(attrs)
-    variable[...] = values.astype(object) if dtype is str else values
+    return variable

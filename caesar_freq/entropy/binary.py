@@ -47,6 +47,17 @@ def code_bit(bit, context, contexts, state, data, decoding):
     probability = contexts[context, 0] >> 1
     probability = min(max(probability, _LEAST), (_ONE >> 1) - _LEAST)
     ones = (state[RANGE] >> _PRECISION) * np.uint64(probability)
+    bit = code_split(bit, ones, state, data, decoding)
+    seen = contexts[context, 1]
+    goal = _ONE if bit else 0
+    contexts[context, 0] += (goal - contexts[context, 0]) // (seen + 2)
+    contexts[context, 1] = min(seen + 1, _MEMORY)
+    return bit
+
+
+@nb.njit(nogil=True, cache=True)
+def code_split(bit, ones, state, data, decoding):
+    """Code or decode a bit whose 1 takes `ones` (uint64) of the coder's range; returns the bit."""
     if decoding:
         bit = 1 if state[CODE] < ones else 0
     if bit:
@@ -70,10 +81,6 @@ def code_bit(bit, context, contexts, state, data, decoding):
             data[at] = np.uint8(state[LOW] >> np.uint64(24))
             state[LOW] = (state[LOW] << _EIGHT) & _WORD
         state[AT] = np.uint64(at + 1)
-    seen = contexts[context, 1]
-    goal = _ONE if bit else 0
-    contexts[context, 0] += (goal - contexts[context, 0]) // (seen + 2)
-    contexts[context, 1] = min(seen + 1, _MEMORY)
     return bit
 
 

@@ -28,6 +28,8 @@ COLOURS = {
     "sperr": "#E69F00",
     "zfp": "#7F7F7F",
     "zstd": "#000000",
+    "tthresh": "#8C6BB1",
+    "ebcc": "#A6761D",
 }
 _STREAM_COLOURS = {
     "coefficients": "#0072B2",
@@ -77,7 +79,7 @@ def rate_distortion(records: list[dict], title: str) -> bytes:
             axis.set_minor_formatter(NullFormatter())
         left.legend()
         figure.suptitle(title)
-        return _png(figure)
+        return png(figure)
 
 
 def error_maps(original, decoded: dict[str, np.ndarray], spread: float, title: str) -> bytes:
@@ -112,7 +114,7 @@ def error_maps(original, decoded: dict[str, np.ndarray], spread: float, title: s
             axis.set_xticks([])
             axis.set_yticks([])
         figure.suptitle(title)
-        return _png(figure)
+        return png(figure)
 
 
 def stream_bars(table: pd.DataFrame, title: str) -> bytes:
@@ -132,7 +134,7 @@ def stream_bars(table: pd.DataFrame, title: str) -> bytes:
         axis.grid(visible=False, axis="y")
         axis.legend(ncols=5, loc="upper center", bbox_to_anchor=(0.5, -1.0 / height), fontsize=9)
         figure.suptitle(title)
-        return _png(figure)
+        return png(figure)
 
 
 def training_curves(history: pd.DataFrame, title: str) -> bytes:
@@ -155,7 +157,7 @@ def training_curves(history: pd.DataFrame, title: str) -> bytes:
         for axis in axes.flat[len(shown) :]:
             axis.set_visible(False)
         figure.suptitle(title)
-        return _png(figure)
+        return png(figure)
 
 
 def load_slice(path: Path) -> dict:
@@ -170,7 +172,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
     return clean if np.isfinite(clean).any() else np.zeros(1)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     out = io.BytesIO()
     # no date and version inside: equal results give equal files
     figure.savefig(out, format="png", dpi=110, metadata={"Software": None})

@@ -19,6 +19,8 @@ LABELS = {
     "sperr": "SPERR",
     "zfp": "ZFP",
     "zstd": "zstd",
+    "tthresh": "TTHRESH",
+    "ebcc": "EBCC",
 }
 FAILED = "FAILED"
 

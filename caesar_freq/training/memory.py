@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -71,3 +72,33 @@ def micro_batch(
     fitting = int((_USABLE * budget_gb * _GB - before) // one)
     parts = math.ceil(batch / max(1, min(batch, fitting)))
     return math.ceil(batch / parts)
+
+
+def explains_out_of_memory(ways: str) -> Callable[[Callable], Callable]:
+    """Decorate a phase's ``train(args)`` so that running out of GPU memory is one sentence.
+
+    Parameters
+    ----------
+    ways : str
+        The settings of the phase that need less memory when lowered.
+
+    Raises
+    ------
+    ConfigError
+        In place of torch's own error, naming the budget and `ways`.
+    """
+
+    def decorate(train: Callable) -> Callable:
+        @functools.wraps(train)
+        def explained(args):
+            try:
+                return train(args)
+            except torch.cuda.OutOfMemoryError as error:
+                raise ConfigError(
+                    f"the GPU's memory is exhausted within --gpu_mem_gb {args.gpu_mem_gb:g}; lower "
+                    f"{ways}, or raise --gpu_mem_gb on a larger card"
+                ) from error
+
+        return explained
+
+    return decorate

@@ -36,17 +36,24 @@ def dct_matrix(size: int, kind: int = 2) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
+def lapped_core(half: int) -> np.ndarray:
+    """The rotation ``V = J C2^T C4 J`` of the differences across a border, ``[half, half]``."""
+    flip = np.eye(half)[::-1]
+    return flip @ dct_matrix(half).T @ dct_matrix(half, 4) @ flip
+
+
+@lru_cache(maxsize=64)
 def lapped_rotation(half: int) -> np.ndarray:
     """Orthonormal pre-filter across a block border, float64 ``[2*half, 2*half]``.
 
     Time-domain lapped transform (Tran, Liang & Tu 2003): butterflies around a rotation
-    ``V = J C2^T C4 J`` that turns the block DCT behind it into a lapped orthogonal transform.
+    ``V`` (`lapped_core`) that turns the block DCT behind it into a lapped orthogonal transform.
     """
     flip = np.eye(half)[::-1]
     identity = np.eye(half)
     butterfly = np.block([[identity, flip], [flip, -identity]]) / np.sqrt(2)
-    rotation = flip @ dct_matrix(half).T @ dct_matrix(half, 4) @ flip
-    middle = np.block([[identity, np.zeros((half, half))], [np.zeros((half, half)), rotation]])
+    none = np.zeros((half, half))
+    middle = np.block([[identity, none], [none, lapped_core(half)]])
     return butterfly @ middle @ butterfly
 
 
@@ -65,7 +72,7 @@ class BlockDCT:
     """
 
     def __init__(self, length: int, block: int, lapped: bool = False) -> None:
-        self.length = length
+        self.length, self.lapped = length, lapped
         self.sizes = near_equal_sizes(length, block)
         self.count, self.slots = len(self.sizes), self.sizes[0]
         self.mask = np.arange(self.slots)[None, :] < np.array(self.sizes)[:, None]

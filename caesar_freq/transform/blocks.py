@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from caesar_freq.kernels import library
 from caesar_freq.transform.axis import KINDS, BlockDCT, make_axis
+from caesar_freq.transform.native import NativeAxes
 
 #: Cell sizes and time blocks that the entropy model knows.
 CELLS = (8, 16, 32)
@@ -67,6 +69,11 @@ class Transform:
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Transform `x` ``[T, H, W]`` to planes, same floating dtype."""
+        native = self._native(x.dtype)
+        if native:
+            planes = np.empty(self.planes_shape, x.dtype)
+            native.forward(np.ascontiguousarray(x), planes)
+            return planes
         frames, height, width = self.shape
         nt, bt, bh, bw, nh, nw = self.planes_shape
         y = self.time.forward(np.ascontiguousarray(x).reshape(1, frames, height * width))
@@ -77,6 +84,11 @@ class Transform:
 
     def inverse(self, y: np.ndarray) -> np.ndarray:
         """Inverse of `forward`."""
+        native = self._native(y.dtype)
+        if native:
+            x = np.empty(self.shape, y.dtype)
+            native.inverse(np.ascontiguousarray(y), x)
+            return x
         frames, height, width = self.shape
         nt, bt, bh, bw, nh, nw = self.planes_shape
         x = np.ascontiguousarray(y.transpose(0, 1, 4, 2, 5, 3))
@@ -84,3 +96,10 @@ class Transform:
         x = self.rows.inverse(x.reshape(nt * bt, nh, bh, width))
         x = self.time.inverse(x.reshape(1, nt, bt, height * width))
         return x.reshape(self.shape)
+
+    def _native(self, dtype: np.dtype) -> NativeAxes | None:
+        """The axes for the native kernels; None where numpy has to do (wavelets, no kernels)."""
+        axes = (self.time, self.rows, self.columns)
+        if library() is None or not all(isinstance(axis, BlockDCT) for axis in axes):
+            return None
+        return NativeAxes(axes, dtype)

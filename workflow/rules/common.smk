@@ -5,6 +5,8 @@ from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
 
 from caesar_freq import workflow as library
+from caesar_freq.cluster.plan import refuse_impossible
+from caesar_freq.cluster.requests import gpu_resources, growing
 from caesar_freq.errors import ConfigError
 from caesar_freq.fingerprints import evaluation_code, fingerprint
 from caesar_freq.settings import validated
@@ -27,6 +29,24 @@ wildcard_constraints:
     dataset="|".join(DATASETS),
     codec="[a-z0-9]+",
     criterion="nrmse|max-rel|lossless",
+
+
+def gpu(gpu_mem_gb):
+    """Resources of a rule on a GPU; the profile's gpu_table says how a cluster is asked for it."""
+    try:
+        return gpu_resources(
+            gpu_mem_gb, workflow.resource_settings._parsed_default_resources
+        )
+    except ConfigError as error:
+        raise WorkflowError(f"profile: {error}")
+
+
+# Before anything is submitted; a job that no node can serve would otherwise wait for ever.
+onstart:
+    try:
+        refuse_impossible(workflow)
+    except ConfigError as error:
+        raise WorkflowError(error)
 
 
 def raw_inputs(wildcards):

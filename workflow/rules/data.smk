@@ -9,8 +9,8 @@ rule fetch:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         code=fingerprint("caesar_freq.data.fetch"),
     message:
@@ -36,8 +36,8 @@ rule split:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         flags=split_flags,
         code=fingerprint("caesar_freq.split"),

@@ -12,8 +12,8 @@ rule evaluate:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         flags=evaluation_flags,
         code=lambda wildcards: evaluation_code(wildcards.codec),

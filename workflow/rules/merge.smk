@@ -16,8 +16,8 @@ rule merge:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=15,
+        mem_mb=growing(4000),
+        runtime=growing(15),
     params:
         code=fingerprint("caesar_freq.merge"),
     message:

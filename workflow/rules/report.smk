@@ -26,8 +26,8 @@ rule report:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         code=fingerprint("caesar_freq.report"),
         folder=subpath(output.html, parent=True),

@@ -24,9 +24,9 @@ rule train_freq_compressor:
         "../../environment.yml"
     threads: 4
     resources:
-        gpu_mem_gb=8,
-        mem_mb=8000,
-        runtime=720,
+        **gpu(gpu_mem_gb=8),
+        mem_mb=growing(8000),
+        runtime=growing(720),
     params:
         flags=library.flags(config, "freq_compressor"),
         how=library.run_flags(config, "freq_compressor"),
@@ -62,9 +62,9 @@ rule train_diffusion:
         "../../environment.yml"
     threads: 4
     resources:
-        gpu_mem_gb=16,
-        mem_mb=16000,
-        runtime=1440,
+        **gpu(gpu_mem_gb=16),
+        mem_mb=growing(16000),
+        runtime=growing(1440),
     params:
         flags=library.flags(config, "diffusion"),
         how=library.run_flags(config, "diffusion"),
@@ -101,9 +101,9 @@ rule train_distillation:
         "../../environment.yml"
     threads: 4
     resources:
-        gpu_mem_gb=12,
-        mem_mb=16000,
-        runtime=1440,
+        **gpu(gpu_mem_gb=12),
+        mem_mb=growing(16000),
+        runtime=growing(1440),
     params:
         flags=library.flags(config, "distillation"),
         how=library.run_flags(config, "distillation"),

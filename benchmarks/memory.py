@@ -1,0 +1,98 @@
+"""Peak memory of the commands on files of growing size, each in a fresh process.
+
+    python benchmarks/memory.py [--sizes 64 256 2048] [--threads 2] [--mode rel] [--bound 1e-3]
+
+Prints a table: peak resident memory in MB and as a part of the array's size, seconds and
+compression ratio. Files are made by a formula, part by part, in a folder that is removed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+SIDE = 512
+_MB = 1 << 20
+_IDLE = "import sys, caesar_freq.cli\n"
+_COMMAND = "import sys\nfrom caesar_freq.cli import main\nmain(sys.argv[1:])\n"
+_MEMORY = (
+    "import sys, numpy, caesar_freq\na = numpy.load(sys.argv[1])\n"
+    "threads = int(sys.argv[2])\n"
+    "caesar_freq.encode(a, sys.argv[3], float(sys.argv[4]), threads=threads)\n"
+)
+
+
+def make(path: Path, megabytes: int) -> None:
+    """A float32 file ``[T, 512, 512]``: two patterns that drift apart, and a little noise."""
+    frames = megabytes * _MB // (4 * SIDE * SIDE)
+    y, x = (axis * np.float32(2 * np.pi / SIDE) for axis in np.ogrid[0:SIDE, 0:SIDE])
+    slow = sum(np.sin(k * x + (5 - k) * y) / k for k in range(1, 6))
+    fast = sum(np.cos(3 * k * x - 7 * k * y) / k**2 for k in range(1, 4))
+    noise = 0.002 * np.random.default_rng(0).standard_normal((SIDE, SIDE), np.float32)
+    np.lib.format.open_memmap(path, "w+", np.float32, (frames, SIDE, SIDE))
+    for start in range(0, frames, 16):
+        part = np.lib.format.open_memmap(path, "r+")[start : start + 16]
+        for t, frame in enumerate(part, start):
+            frame[...] = np.roll(slow, t, 1) + np.roll(fast, -2 * t, 0)
+            # a shift of its own for every frame makes the noise new to the codec
+            frame += np.roll(noise, 7919 * t)
+
+
+def measure(program: str, *arguments) -> tuple[float, float]:
+    """Peak memory in MB and seconds of a Python program in a process of its own."""
+    wrapper = (
+        "import resource, subprocess, sys\n"
+        "code = subprocess.call([sys.executable, '-c', *sys.argv[1:]], stdout=subprocess.DEVNULL)\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
+        "sys.exit(code)\n"
+    )
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", wrapper, program, *map(str, arguments)],
+        stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    unit = 1 if sys.platform == "darwin" else 1024
+    return int(done.stdout) * unit / _MB, time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 256, 2048], help="in MB")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--mode", default="rel")
+    parser.add_argument("--bound", type=float, default=1e-3)
+    parser.add_argument("--skip-encode", action="store_true", help="measure the commands alone")
+    args = parser.parse_args()
+    options = ("--mode", args.mode, "--bound", args.bound, "--threads", args.threads)
+    idle, _ = measure(_IDLE)
+    print(f"{args.mode} {args.bound:g}, {args.threads} threads; Python alone takes {idle:.0f} MB\n")
+    print("| array, MB | step | peak, MB | peak / array | seconds | CR |")
+    print("|---:|---|---:|---:|---:|---:|")
+    for size in args.sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            array, packed, back = (Path(folder) / n for n in ("x.npy", "x.cfq", "y.npy"))
+            make(array, size)
+            rows = [("compress", _COMMAND, ("compress", array, packed, *options))]
+            rows.append(
+                ("decompress", _COMMAND, ("decompress", packed, back, "--threads", args.threads))
+            )
+            part = ("--frames", "5", "--threads", args.threads)
+            rows.append(("one frame", _COMMAND, ("decompress", packed, back, *part)))
+            if not args.skip_encode:
+                rows.append(("encode()", _MEMORY, (array, args.threads, args.mode, args.bound)))
+            for name, program, arguments in rows:
+                peak, seconds = measure(program, *arguments)
+                ratio = array.stat().st_size / packed.stat().st_size
+                print(f"| {size} | {name} | {peak:.0f} | {peak / size:.2f} | {seconds:.0f} | "
+                      f"{ratio:.1f} |", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Streams to arrays, whole or in part, chunk by chunk."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import google_crc32c
+import numpy as np
+
+from caesar_freq.codec.chunk import read_chunk
+from caesar_freq.codec.chunks import Box, boxes, five_dimensional
+from caesar_freq.codec.coders import STUDENT, TEACHER, Predictor
+from caesar_freq.codec.container import Container
+from caesar_freq.codec.header import Header
+from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.region import Region
+from caesar_freq.errors import CorruptStreamError, ModelError
+
+PREDICTOR_MODES = {"student": STUDENT, "teacher": TEACHER}
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+def in_order(
+    pool: ThreadPoolExecutor,
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    limit: int,
+) -> Iterator[Result]:
+    """Results of `function` in the order of `items`, of which at most `limit` are in flight."""
+    waiting: deque = deque()
+    try:
+        for item in items:
+            if len(waiting) == limit:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(function, item))
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def decode_array(
+    stream: Container,
+    predictors: list[Predictor] | tuple = (),
+    threads: int | None = None,
+    model: FrequencyModel | None = None,
+    region: Region | None = None,
+) -> np.ndarray:
+    """Inverse of `encode_array`, or the part of it that `region` names.
+
+    Parameters
+    ----------
+    predictors
+        Needed for streams with generated frames.
+    model
+        Needed for streams that neither hold their model nor use the packaged one.
+    region
+        Only the chunks that it touches are read and decoded; damage elsewhere does no harm.
+
+    Raises
+    ------
+    CorruptStreamError
+        If the stream is truncated or altered; the message says which chunk.
+    ModelError
+        If it needs a model that was not given.
+    """
+    shape = stream.header.shape
+    parts = decode_chunks(stream, predictors, threads, model, region)
+    out = np.empty(five_dimensional(shape) if region is None else region.shape, stream.header.dtype)
+    for place, values in parts:
+        out[place.index] = values
+    return out.reshape(shape if region is None else region.shape_of(shape))
+
+
+def decode_chunks(
+    stream: Container,
+    predictors: list[Predictor] | tuple = (),
+    threads: int | None = None,
+    model: FrequencyModel | None = None,
+    region: Region | None = None,
+) -> Iterator[tuple[Box, np.ndarray]]:
+    """The chunks of `decode_array` one by one, for arrays larger than memory.
+
+    Yields
+    ------
+    place : Box
+        Where the values belong, counted from the corner of the region.
+    values : [T, H, W]
+
+    What can be wrong with the whole is raised by the call itself, before the first chunk.
+    """
+    header = stream.header
+    if region is None:
+        if not stream.complete:
+            raise CorruptStreamError("the file is truncated, or something was appended to it")
+        region = Region.of(header.shape)
+    network = _model_of(header, model) if header.variables else None
+    available = _predictors_of(header, predictors)
+    todo = [
+        (number, box, *overlap)
+        for number, box in enumerate(boxes(five_dimensional(header.shape)))
+        if (overlap := region.overlap(box)) is not None
+    ]
+
+    def one(arguments) -> tuple[Box, np.ndarray]:
+        number, box, place, part = arguments
+        try:
+            body = stream.chunk(number)
+            if google_crc32c.value(body) != header.chunks[number][1]:
+                raise CorruptStreamError("its checksum does not match")
+            values = read_chunk(body, box, header, network, available)
+        except CorruptStreamError as error:
+            raise CorruptStreamError(f"chunk {number} ({box}) is damaged: {error}") from error
+        return place, values[part]
+
+    def run() -> Iterator[tuple[Box, np.ndarray]]:
+        workers = threads or os.cpu_count() or 1
+        with ThreadPoolExecutor(workers) as pool:
+            yield from in_order(pool, one, todo, workers)
+
+    return run()
+
+
+def _model_of(header: Header, given: FrequencyModel | None) -> FrequencyModel:
+    if header.model:
+        try:
+            return FrequencyModel.from_bytes(header.model, "the model in the file")
+        except ModelError as error:
+            raise CorruptStreamError(f"the file's own model is damaged: {error}") from error
+    if given is not None and given.fingerprint.startswith(header.fingerprint):
+        return given
+    packaged = FrequencyModel.packaged(header.fingerprint)
+    if packaged is not None:
+        return packaged
+    raise ModelError(
+        f"the file was written with the frequency model {header.fingerprint}, which is neither in "
+        "it nor in this release; give that model"
+    )
+
+
+def _predictors_of(header: Header, predictors) -> dict[int, Predictor]:
+    if not header.generator_sha256:
+        return {}
+    found = [p for p in predictors if p.sha256 == header.generator_sha256]
+    if not found:
+        given = f", not {predictors[0].sha256[:16]}…" if predictors else ""
+        raise ModelError(
+            f"the file has generated frames and needs the model {header.generator_source} with "
+            f"sha256 {header.generator_sha256}{given}; give that file as the model"
+        )
+    return {PREDICTOR_MODES[p.kind]: p for p in found}

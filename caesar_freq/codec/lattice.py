@@ -1,0 +1,303 @@
+"""Values on a grid as integer levels: found, proved, coded and restored.
+
+A grid is a formula in IEEE float64, applied element by element and then rounded to the output
+dtype, so that every machine restores the same bits; where the producer rounded in other places, a
+correction in units of the last place follows for each level. A grid is used only after it has
+restored every value of the chunk exactly, or within the bound where one is given.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from caesar_freq.codec.lossless import decode_lossless, encode_lossless, ordered, unordered
+from caesar_freq.codec.packing import Reader, varint
+from caesar_freq.codec.spacing import best_line, distinct_sample, find_spacing
+from caesar_freq.entropy.levels import MAX_LEVEL, decode_levels, encode_levels
+from caesar_freq.errors import CorruptStreamError
+
+#: Formulas: ``n * a + b``; ``n / a``; a table's entry.
+LINE, QUOTIENT, TABLE = 0, 1, 2
+#: Grids without a rule may have so many distinct values.
+_MOST_IRREGULAR = 4096
+#: Grids with corrections may have so many levels, corrections of so many last places, and so many
+#: values that are further off and written out (near zero the last place is very small).
+_MOST_CORRECTED, _LARGEST_CORRECTION, _MOST_PATCHES = 1 << 18, 4096, 1024
+#: Step of the plain quantiser over twice the bound: room for the rounding of its own arithmetic.
+_MARGIN = 1 - 1e-6
+#: A part of at least this size tells whether coding all levels is worth its time.
+_TRIAL_VALUES, _TRIAL_PART, _TRIAL_FRAMES = 1 << 15, 32, 8
+#: Coding a part costs more per value, for less is known: what it may cost at most.
+_TRIAL_EXCESS = 1.15
+_FARTHEST, _UNLIMITED = 1 << 53, 1 << 60
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Formula from levels (0, 1, 2 ...) to values.
+
+    Attributes
+    ----------
+    form : int
+        With ``n = level + first``, `LINE` is ``n * a + b`` and `QUOTIENT` is ``n / a``.
+    a, b : float
+    first : int
+    top : int
+        Largest level.
+    table : float32 or float64 [top + 1]
+        Values in ascending order, for `TABLE` alone.
+    corrections : int64 [top + 1] or None
+        Last places to add to the formula's value; 0 at levels that do not occur.
+    patches : (int64 [N], float [N]) or None
+        Levels whose values are written out, ascending, and those values.
+    """
+
+    form: int
+    a: float = 1.0
+    b: float = 0.0
+    first: int = 0
+    top: int = 0
+    table: np.ndarray | None = None
+    corrections: np.ndarray | None = None
+    patches: tuple[np.ndarray, np.ndarray] | None = None
+
+    def numbers(self, values: np.ndarray) -> np.ndarray:
+        """Numbers `n` of the closest grid points, as float64."""
+        if self.form == TABLE:
+            return np.searchsorted(ordered(self.table), ordered(values)).astype(np.float64)
+        x = values.astype(np.float64) - self.b
+        with np.errstate(over="ignore"):
+            return np.rint(x * self.a if self.form == QUOTIENT else x / self.a)
+
+    def levels(self, values: np.ndarray) -> np.ndarray:
+        """Levels (int64) of values that the grid was proved on."""
+        return self.numbers(values).astype(np.int64) - self.first
+
+    def restore(self, levels: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Values of `levels` (int64, 0 to `top`)."""
+        if self.form == TABLE:
+            return self.table[levels]
+        n = (levels + self.first).astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = n / self.a if self.form == QUOTIENT else n * self.a + self.b
+            values = values.astype(dtype)
+        if self.corrections is None:
+            return values
+        codes = ordered(values)
+        values = unordered(codes + self.corrections[levels].astype(codes.dtype), np.dtype(dtype))
+        places, given = self.patches
+        if len(places):
+            at = np.minimum(np.searchsorted(places, levels), len(places) - 1)
+            values = np.where(places[at] == levels, given[at], values)
+        return values
+
+    def error(self, values: np.ndarray) -> np.ndarray:
+        """Restored less original values, float64."""
+        restored = self.restore(self.levels(values), values.dtype)
+        return restored.astype(np.float64) - values.astype(np.float64)
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.tobytes() == b.tobytes()
+
+
+def _fitted(grid: Grid, values: np.ndarray) -> Grid | None:
+    """`grid` with the range of levels of `values`, if that is small enough."""
+    with np.errstate(all="ignore"):
+        numbers = grid.numbers(values)
+        low, high = numbers.min(), numbers.max()
+        # written so that a NaN fails
+        if not (high - low <= MAX_LEVEL and max(abs(low), abs(high)) < _FARTHEST):
+            return None
+    return replace(grid, first=int(low), top=int(high - low))
+
+
+def _exact(grid: Grid, values: np.ndarray) -> bool:
+    return _same(grid.restore(grid.levels(values), values.dtype), values)
+
+
+def _corrected(grid: Grid, values: np.ndarray) -> Grid | None:
+    """`grid` with the corrections that make it exact, if each level needs just one."""
+    if grid.top >= _MOST_CORRECTED:
+        return None
+    levels = grid.levels(values)
+    codes, wanted = ordered(grid.restore(levels, values.dtype)), ordered(values)
+    signed = np.dtype(f"i{codes.dtype.itemsize}")
+    off = (wanted - codes).view(signed).astype(np.int64)
+    far = np.abs(off) > _LARGEST_CORRECTION
+    places, first = np.unique(levels[far], return_index=True)
+    if len(places) > _MOST_PATCHES:
+        return None
+    corrections = np.zeros(grid.top + 1, np.int64)
+    corrections[levels] = np.where(far, 0, off)
+    grid = replace(grid, corrections=corrections, patches=(places, values[far][first]))
+    return grid if _exact(grid, values) else None
+
+
+def _simple(spacing: float) -> Iterator[Grid]:
+    """Formulas through zero with a round scale."""
+    inverse = float(np.rint(1 / spacing))
+    if inverse >= 1 and abs(inverse * spacing - 1) < 1e-5:
+        yield Grid(QUOTIENT, inverse)
+    for scale in dict.fromkeys(float(f"{spacing:.{digits}g}") for digits in range(1, 17)):
+        if abs(scale / spacing - 1) < 1e-3:
+            yield Grid(LINE, scale)
+    yield Grid(LINE, float(np.float32(spacing)))
+
+
+def exact_grid(values: np.ndarray) -> Grid | None:
+    """The grid that restores every one of `values` (float [N], finite) bit by bit, if there is one.
+
+    Data without a grid are told by a sample, at little cost.
+    """
+    distinct = distinct_sample(values)
+    spacing = find_spacing(distinct, values.dtype)
+    if spacing and (distinct[-1] - distinct[0]) / spacing <= MAX_LEVEL:
+        few = distinct.astype(values.dtype)
+        for grid in _simple(spacing):
+            trial = _fitted(grid, few)
+            if trial and _exact(trial, few):
+                grid = _fitted(grid, values)
+                if grid and _exact(grid, values):
+                    return grid
+        every = np.unique(values).astype(np.float64)
+        counts = np.rint((every - every[0]) / spacing)
+        grid = _fitted(Grid(LINE, *best_line(counts, every, values.dtype)), values)
+        if grid and _exact(grid, values):
+            return grid
+        if grid and (grid := _corrected(grid, values)):
+            return grid
+    if len(distinct) <= _MOST_IRREGULAR // 2:
+        table = unordered(np.unique(ordered(values)), values.dtype)
+        if len(table) <= _MOST_IRREGULAR:
+            return Grid(TABLE, top=len(table) - 1, table=table)
+    return None
+
+
+def close_grid(values: np.ndarray, limit: float, rms: bool) -> Grid | None:
+    """The coarsest grid found that errs by at most `limit`, or in the root mean square.
+
+    If the values lie on a grid of their own, its step is an odd multiple of their spacing: with
+    2 m + 1 spacings the error is at most m spacings and its mean square ``m (m + 1) / 3``.
+    """
+    distinct = distinct_sample(values)
+    spacing = find_spacing(distinct, values.dtype)
+    step = limit * (12**0.5 if rms else 2) * _MARGIN
+    if spacing:
+        m = limit / spacing * _MARGIN
+        m = int(np.sqrt(3 * m * m + 0.25) - 0.5 if rms else m)
+        step = (2 * m + 1) * spacing
+    for _ in range(4):
+        grid = _fitted(Grid(LINE, step, float(distinct[0])), values)
+        if grid is None:
+            return None
+        error = grid.error(values)
+        size = np.sqrt(np.mean(error**2)) if rms else np.max(np.abs(error))
+        if size <= limit:
+            return grid
+        step = step * 0.999 if not spacing or step <= 2 * spacing else step - 2 * spacing
+    return None
+
+
+def encode_lattice(values: np.ndarray, mask: np.ndarray, grid: Grid, limit: int) -> bytes | None:
+    """Code `values` ``[T, H, W]`` on a proved `grid` where not `mask`.
+
+    Returns None if a part of them, or all, cannot be coded in about `limit` bytes.
+    """
+    levels = np.zeros(values.shape, np.int64)
+    levels[~mask] = grid.levels(values[~mask])
+    part = _part(values.shape)
+    if part is not None:
+        share = levels[part].size / levels.size
+        trial = encode_levels(levels[part], mask[part], grid.top, limit)
+        if trial is None or len(trial) > _TRIAL_EXCESS * share * limit:
+            return None
+    coded = encode_levels(levels, mask, grid.top, limit)
+    if coded is None:
+        return None
+    side = b""
+    if grid.corrections is not None:
+        absent = np.bincount(levels[~mask], minlength=grid.top + 1) == 0
+        side = _encode_corrections(grid, absent)
+    return _pack(grid, side) + coded
+
+
+def _encode_corrections(grid: Grid, absent: np.ndarray) -> bytes:
+    places, given = (a.astype(a.dtype.newbyteorder("<")).tobytes() for a in grid.patches)
+    shifted = grid.corrections.reshape(1, 1, -1) + _LARGEST_CORRECTION
+    line = absent.reshape(1, 1, -1)
+    coded = encode_levels(shifted, line, 2 * _LARGEST_CORRECTION, _UNLIMITED)
+    return varint(len(grid.patches[0])) + places + given + coded
+
+
+def _decode_corrections(grid: Grid, data: bytes, absent: np.ndarray, dtype: np.dtype) -> Grid:
+    reader = Reader(data)
+    n = reader.varint()
+    if n > _MOST_PATCHES:
+        raise CorruptStreamError("a grid of levels has too many corrections")
+    places = np.frombuffer(reader.take(8 * n), "<i8").astype(np.int64)
+    little = np.dtype(dtype).newbyteorder("<")
+    given = np.frombuffer(reader.take(n * little.itemsize), little).astype(dtype)
+    shifted = decode_levels(reader.rest(), absent.reshape(1, 1, -1), 2 * _LARGEST_CORRECTION)
+    corrections = shifted.ravel() - _LARGEST_CORRECTION
+    return replace(grid, corrections=corrections, patches=(places, given))
+
+
+def _pack(grid: Grid, side: bytes) -> bytes:
+    """Formula, largest level, corrections (empty if there are none)."""
+    head = bytes([grid.form]) + varint(grid.top)
+    if grid.form == TABLE:
+        table = encode_lossless(grid.table)
+        return head + varint(len(table)) + table
+    return head + struct.pack("<ddq", grid.a, grid.b, grid.first) + varint(len(side)) + side
+
+
+def _unpack(reader: Reader, dtype: np.dtype) -> tuple[Grid, bytes]:
+    form, top = reader.byte(), reader.varint()
+    if form > TABLE or top > (_MOST_IRREGULAR - 1 if form == TABLE else MAX_LEVEL):
+        raise CorruptStreamError("a grid of levels is of unknown kind or too large")
+    if form == TABLE:
+        table = decode_lossless(reader.take(reader.varint()), (top + 1,), dtype)
+        return Grid(TABLE, top=top, table=table), b""
+    a, b, first = struct.unpack("<ddq", reader.take(24))
+    if not (np.isfinite(a) and np.isfinite(b) and a > 0 and abs(first) <= _FARTHEST):
+        raise CorruptStreamError("a grid of levels has an impossible formula")
+    side = reader.take(reader.varint())
+    if side and top >= _MOST_CORRECTED:
+        raise CorruptStreamError("a grid of levels has too many corrections")
+    return Grid(form, a, b, first, top), side
+
+
+def _part(shape: tuple[int, int, int]) -> tuple[slice, ...] | None:
+    """A block in the middle of a chunk, None if the chunk is small."""
+    size = int(np.prod(shape))
+    wanted = max(_TRIAL_VALUES, size // _TRIAL_PART)
+    if size < 8 * wanted:
+        return None
+    sizes = [min(shape[0], _TRIAL_FRAMES)]
+    sizes.append(min(shape[1], max(1, round((wanted / sizes[0]) ** 0.5))))
+    sizes.append(min(shape[2], max(1, wanted // (sizes[0] * sizes[1]))))
+    sizes[0] = min(shape[0], max(1, wanted // (sizes[1] * sizes[2])))
+    starts = [(length - n) // 2 for length, n in zip(shape, sizes)]
+    return tuple(slice(start, start + n) for start, n in zip(starts, sizes))
+
+
+def decode_lattice(data: bytes, mask: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Inverse of `encode_lattice`: values ``[T, H, W]``, of no meaning where `mask`.
+
+    Raises
+    ------
+    CorruptStreamError
+        If the data is damaged; nothing larger than a few volumes of the mask is allocated.
+    """
+    reader = Reader(data)
+    grid, side = _unpack(reader, dtype)
+    levels = decode_levels(reader.rest(), mask, grid.top)
+    if side:
+        absent = np.bincount(levels[~mask], minlength=grid.top + 1) == 0
+        grid = _decode_corrections(grid, side, absent, dtype)
+    return grid.restore(levels, dtype)

@@ -1,0 +1,187 @@
+"""Kernels of a volume in C, called through ctypes. `portable` does the same in numba."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import Structure, byref, c_double, c_int, c_int64, c_uint64, c_void_p
+
+import numpy as np
+
+from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.entropy.context import LOG_TABLE, N_LOCAL, plane_features, shells
+from caesar_freq.entropy.network import HIDDEN
+from caesar_freq.entropy.rans import LOWER
+from caesar_freq.entropy.tables import CLASS_BITS, CLASS_LOW
+from caesar_freq.kernels import library
+from caesar_freq.transform.blocks import Transform
+
+_ROW = 20
+_LOG_BYTES = LOG_TABLE.astype(np.uint8)
+_LOW, _BITS = CLASS_LOW.astype(np.int32), CLASS_BITS.astype(np.int32)
+
+
+class _Network(Structure):
+    _fields_ = [
+        ("w1", ctypes.c_int8 * (_ROW * HIDDEN)),
+        ("w2", ctypes.c_int8 * (HIDDEN * HIDDEN)),
+        ("w3", ctypes.c_int8 * HIDDEN),
+        ("b2", ctypes.c_int32 * HIDDEN),
+        ("b3", ctypes.c_int32),
+    ]
+
+
+class _Block(Structure):
+    _fields_ = [
+        *((name, c_int64) for name in ("bt", "bh", "bw", "nh", "nw")),
+        *((name, c_void_p) for name in (
+            "shell_starts", "positions", "planes", "row_ok", "column_ok", "log_table", "network",
+            "b1", "w_plane", "cumulative", "escape", "coarse", "class_low", "class_bits",
+            "time_ok")),
+        ("first", c_int64),
+        *((name, c_void_p) for name in ("q", "bins", "used", "m", "p", "log_m", "log_p")),
+    ]  # fmt: skip
+
+
+class _Planes(Structure):
+    _fields_ = [(name, c_int64) for name in ("nt", "bt", "bh", "bw", "cells")]
+
+
+def _pointer(array: np.ndarray) -> c_void_p:
+    return c_void_p(array.ctypes.data)
+
+
+def _planes(shape: tuple[int, ...]) -> _Planes:
+    return _Planes(*shape[:4], shape[4] * shape[5])
+
+
+def _network(model: FrequencyModel) -> tuple[_Network, list[np.ndarray]]:
+    """The C struct, and the arrays for `b1` and `w_plane`."""
+    w_local, w_plane, b1, w2, b2, w3, b3 = (np.rint(w).astype(np.int32) for w in model.network)
+    first = np.zeros((_ROW, HIDDEN), np.int8)
+    first[:N_LOCAL] = w_local
+
+    def grouped(w: np.ndarray) -> bytes:
+        return w.astype(np.int8).reshape(-1, 4, HIDDEN).transpose(0, 2, 1).tobytes()
+
+    raw = grouped(first) + grouped(w2) + w3.astype(np.int8).tobytes() + b2.tobytes() + b3.tobytes()
+    return _Network.from_buffer_copy(raw), [b1.ravel(), np.ascontiguousarray(w_plane)]
+
+
+class _Blocks:
+    """The struct that a volume's time blocks share, and what keeps its arrays alive."""
+
+    def __init__(self, transform: Transform, model: FrequencyModel) -> None:
+        nt, bt, bh, bw, nh, nw = transform.planes_shape
+        starts, positions = shells(bt, bh, bw)
+        planes = plane_features(bt, bh, bw, transform.cell, transform.time_block)
+        network, (b1, w_plane) = _network(model)
+        tables = [t.astype(np.int32) for t in
+                  (model.tables.cumulative, model.tables.escape, model.tables.coarse)]  # fmt: skip
+        arrays = {
+            "shell_starts": starts, "positions": positions, "planes": planes,
+            "row_ok": transform.rows.mask.astype(np.uint8),
+            "column_ok": transform.columns.mask.astype(np.uint8), "log_table": _LOG_BYTES,
+            "b1": b1, "w_plane": w_plane, "cumulative": tables[0], "escape": tables[1],
+            "coarse": tables[2], "class_low": _LOW, "class_bits": _BITS,
+        }  # fmt: skip
+        arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+        self.tables = arrays
+        self._keep = (arrays, network)
+        self._time_ok = np.ascontiguousarray(transform.time.mask.astype(np.uint8))
+        margins = (bt + 3, bh + 3, bw + 3, nh + 2, nw + 2)
+        self._now, self._before = (
+            (np.zeros(margins, np.int16), np.zeros(margins, np.uint8)) for _ in range(2)
+        )
+        self.block = _Block(bt, bh, bw, nh, nw)
+        for name, array in arrays.items():
+            setattr(self.block, name, array.ctypes.data)
+        self.block.network = ctypes.addressof(network)
+        self._run = library().cf_run_block
+
+    def run(self, t, q, bins, used, decoding, values, scale_bins, n, state, words, word) -> None:
+        """One time block; `n`, `state` and `word` are ctypes numbers that are moved on."""
+        for array in self._now:
+            array[:] = 0
+        block = self.block
+        block.first, block.time_ok = t == 0, self._time_ok[t].ctypes.data
+        block.q, block.bins = q[t].ctypes.data, bins[t].ctypes.data
+        block.used = used[t].ctypes.data
+        block.m, block.log_m = (a.ctypes.data for a in self._now)
+        block.p, block.log_p = (a.ctypes.data for a in self._before)
+        failed = self._run(
+            byref(block), c_int(decoding), values, scale_bins, byref(n), byref(state), words,
+            byref(word),
+        )  # fmt: skip
+        if failed:
+            raise MemoryError("the context coder got no memory for a plane of cells")
+        self._now, self._before = self._before, self._now
+
+
+def ends_of(q: np.ndarray) -> np.ndarray:
+    """Shells to code of every cell, int32 ``[nt, nh, nw]``."""
+    used = np.empty((q.shape[0], *q.shape[4:]), np.int32)
+    library().cf_shells_used(byref(_planes(q.shape)), _pointer(q), _pointer(used))
+    return used
+
+
+def encode_blocks(
+    q: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel
+) -> tuple[np.ndarray, int, np.ndarray]:
+    """Code levels `q` (int32, ``transform.planes_shape``); returns bins, rANS state and words."""
+    blocks = _Blocks(transform, model)
+    bins = np.zeros(q.shape, np.uint8)
+    values = np.empty(transform.n_coefficients, np.int32)
+    scale_bins = np.empty(len(values), np.uint8)
+    n, state, word = c_int64(0), c_uint64(int(LOWER)), c_int64(0)
+    for t in range(q.shape[0]):
+        blocks.run(t, q, bins, used, False, _pointer(values), _pointer(scale_bins), n, state,
+                   None, word)  # fmt: skip
+    words = np.empty(2 * n.value + 2, np.uint32)
+    write = library().cf_write
+    write.restype = c_int64
+    tables = [_pointer(blocks.tables[name]) for name in
+              ("cumulative", "escape", "class_low", "class_bits")]  # fmt: skip
+    used_words = write(_pointer(values), _pointer(scale_bins), n, *tables, _pointer(words),
+                       byref(state))  # fmt: skip
+    return bins, state.value, words[:used_words].copy()
+
+
+def decode_blocks(
+    used: np.ndarray, state: int, words: np.ndarray, transform: Transform, model: FrequencyModel
+) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Inverse of `encode_blocks`: levels, bins, and the state and words that are left over."""
+    blocks = _Blocks(transform, model)
+    q = np.zeros(transform.planes_shape, np.int32)
+    bins = np.zeros(transform.planes_shape, np.uint8)
+    n, rest, word = c_int64(0), c_uint64(state), c_int64(len(words))
+    for t in range(q.shape[0]):
+        blocks.run(t, q, bins, used, True, None, None, n, rest, _pointer(words), word)
+    return q, bins, rest.value, word.value
+
+
+def _suffix(planes: np.ndarray) -> str:
+    return {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}[planes.dtype]
+
+
+def quantise(planes, step, dead_zone, alphas, classes):
+    """See `quantise.quantise`."""
+    q = np.empty(planes.shape, np.int32)
+    fits = getattr(library(), f"cf_quantise_{_suffix(planes)}")(
+        byref(_planes(planes.shape)), _pointer(planes), c_double(step), c_double(dead_zone),
+        _pointer(alphas), _pointer(classes), _pointer(q),
+    )  # fmt: skip
+    if fits < 0:
+        raise MemoryError("the quantiser got no memory for a plane of cells")
+    return q, bool(fits)
+
+
+def dequantise(q, bins, step, alphas, classes, centroid, planes) -> None:
+    """See `quantise.dequantise`."""
+    function = getattr(library(), f"cf_dequantise_{_suffix(planes)}")
+    function.restype = c_double
+    failed = function(
+        byref(_planes(q.shape)), _pointer(q), _pointer(bins), c_double(step), _pointer(alphas),
+        _pointer(classes), _pointer(centroid), _pointer(planes),
+    )  # fmt: skip
+    if failed:
+        raise MemoryError("the quantiser got no memory for a plane of cells")

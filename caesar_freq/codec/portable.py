@@ -1,0 +1,102 @@
+"""Kernels of a volume in numba: the portable path. `native` does the same, bit for bit, in C."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.quantise import dequantise, quantise  # noqa: F401 part of this interface
+from caesar_freq.entropy.coder import (
+    COLLECT,
+    DECODE,
+    ENCODE,
+    MAX_OPERATIONS,
+    run_block,
+    shells_used,
+)
+from caesar_freq.entropy.context import LOG_TABLE, N_FEATURES, plane_features, shells
+from caesar_freq.entropy.rans import LOWER, write
+from caesar_freq.transform.blocks import Transform
+
+_NO_OPERATIONS = np.zeros(1, np.uint16)
+_NO_WORDS = np.zeros(1, np.uint32)
+_NO_ROWS = np.zeros((1, N_FEATURES), np.uint8)
+_NO_VALUES = np.zeros(1, np.int32)
+
+
+class _Blocks:
+    """The arguments of `run_block` that a volume's time blocks share."""
+
+    def __init__(self, transform: Transform, model: FrequencyModel) -> None:
+        nt, bt, bh, bw, nh, nw = transform.planes_shape
+        self.shape = transform.planes_shape
+        self.time_mask = transform.time.mask
+        self.space_masks = (transform.rows.mask, transform.columns.mask)
+        starts, positions = shells(bt, bh, bw)
+        planes = plane_features(bt, bh, bw, transform.cell, transform.time_block)
+        self.static = (starts, positions, planes)
+        self.model = model
+        margins = (bt + 3, bh + 3, bw + 3, nh + 2, nw + 2)
+        self.current, self.previous = (np.zeros(margins, np.int32) for _ in range(2))
+
+    def run(self, action, t, q, bins, used, starts=_NO_OPERATIONS, counts=_NO_OPERATIONS, n_ops=0,
+            words=_NO_WORDS, state=LOWER, word=0, rows=_NO_ROWS, values=_NO_VALUES):  # fmt: skip
+        self.current[:] = 0
+        tables = self.model.tables
+        result = run_block(
+            action, q, bins, used, self.current, self.previous, t == 0, *self.static,
+            (self.time_mask[t], *self.space_masks), LOG_TABLE, self.model.network,
+            (tables.cumulative, tables.escape, tables.coarse),
+            starts, counts, n_ops, words, np.uint64(state), word, rows, values,
+        )  # fmt: skip
+        self.current, self.previous = self.previous, self.current
+        return result
+
+
+def ends_of(q: np.ndarray) -> np.ndarray:
+    """Shells to code of every cell, int32 ``[nt, nh, nw]``."""
+    return np.stack([shells_used(block) for block in q])
+
+
+def encode_blocks(
+    q: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel
+) -> tuple[np.ndarray, int, np.ndarray]:
+    """Code levels `q` (int32, ``transform.planes_shape``); returns bins, rANS state and words."""
+    blocks = _Blocks(transform, model)
+    bins = np.zeros(q.shape, np.uint8)
+    capacity = MAX_OPERATIONS * transform.n_coefficients
+    starts, counts = np.empty(capacity, np.uint16), np.empty(capacity, np.uint16)
+    n_ops = 0
+    for t in range(q.shape[0]):
+        n_ops, _, _ = blocks.run(ENCODE, t, q[t], bins[t], used[t], starts, counts, n_ops)
+    words = np.empty(n_ops // 2 + 2, np.uint32)
+    state, n_words = write(starts, counts, n_ops, words)
+    return bins, int(state), words[:n_words]
+
+
+def decode_blocks(
+    used: np.ndarray, state: int, words: np.ndarray, transform: Transform, model: FrequencyModel
+) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Inverse of `encode_blocks`: levels, bins, and the state and words that are left over."""
+    blocks = _Blocks(transform, model)
+    q = np.zeros(transform.planes_shape, np.int32)
+    bins = np.zeros(transform.planes_shape, np.uint8)
+    word = len(words)
+    for t in range(q.shape[0]):
+        _, state, word = blocks.run(
+            DECODE, t, q[t], bins[t], used[t], words=words, state=state, word=word
+        )
+    return q, bins, int(state), word
+
+
+def collect_rows(q: np.ndarray, transform: Transform, model: FrequencyModel):
+    """Contexts uint8 ``[n, 24]`` and levels int32 ``[n]`` of each time block, for phase 1."""
+    blocks = _Blocks(transform, model)
+    bins = np.zeros(q.shape[1:], np.uint8)
+    capacity = int(np.prod(q.shape[1:]))
+    rows, values = np.empty((capacity, N_FEATURES), np.uint8), np.empty(capacity, np.int32)
+    for t in range(q.shape[0]):
+        found, _, _ = blocks.run(
+            COLLECT, t, q[t], bins, shells_used(q[t]), rows=rows, values=values
+        )
+        yield rows[:found], values[:found]

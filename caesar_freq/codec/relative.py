@@ -1,0 +1,59 @@
+"""Mode ``pw_rel``: every value within a part of its own size, through binary logarithms.
+
+``|x - x'| <= bound * |x|`` holds where ``log2|x|`` is off by at most ``log2(1 + bound)``. So the
+logarithms are coded as a field of their own with an absolute bound, and signs apart. What has no
+useful logarithm, zeros and subnormal numbers, is kept bit by bit with the missing values.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from caesar_freq.entropy.mask import decode_mask, encode_mask
+
+#: What rounding to the output dtype and another device's exp2 may add, relative to a value:
+#: a unit in the last place of float32; in float64 logarithms up to 1024 are the coarser part.
+_ROUNDING = {4: 2.0**-23, 8: 2.0**-40}
+
+
+def log_bound(bound: float, dtype: np.dtype) -> float:
+    """Allowed error of ``log2|x|``; 0 or less if rounding alone would take it all."""
+    return math.log2(1 + bound) - 2 * _ROUNDING[dtype.itemsize]
+
+
+def without_logarithm(values: np.ndarray) -> np.ndarray:
+    """Where `values` are zero or subnormal."""
+    return np.abs(values) < np.finfo(values.dtype).tiny
+
+
+def log_magnitudes(values: np.ndarray, ignore: np.ndarray) -> np.ndarray:
+    """``log2|x|``, float64; 0 where `ignore`."""
+    return np.log2(np.abs(np.where(ignore, 1, values), dtype=np.float64))
+
+
+def from_logarithms(logs: np.ndarray, negative: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Values with magnitudes ``2**logs`` (float64), never beyond the normal numbers of `dtype`."""
+    limits = np.finfo(dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        sizes = np.clip(np.exp2(logs), limits.tiny, limits.max).astype(dtype)
+    return np.where(negative, -sizes, sizes)
+
+
+def encode_signs(values: np.ndarray, ignore: np.ndarray) -> bytes:
+    """Where `values` ``[T, H, W]`` are negative; empty if none is, those in `ignore` left out."""
+    negative = (values < 0) & ~ignore
+    return encode_mask(negative) if negative.any() else b""
+
+
+def decode_signs(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
+    """Inverse of `encode_signs`; raises `CorruptStreamError` if `data` is too long."""
+    return decode_mask(data, shape) if data else np.zeros(shape, bool)
+
+
+def relative_bound_holds(before: np.ndarray, after: np.ndarray, bound: float) -> bool:
+    """Whether finite `after` keeps signs, zeros and ``bound * |before|`` everywhere."""
+    good, got = before.astype(np.float64), after.astype(np.float64)
+    close = np.abs(good - got) <= bound * np.abs(good)
+    return bool(np.all(close & (np.signbit(good) == np.signbit(got))))

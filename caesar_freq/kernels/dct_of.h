@@ -1,0 +1,217 @@
+/* Body of dct.c for one floating-point type: REAL, LANES to a vector of 32 bytes, NAME(...). */
+
+typedef REAL NAME(vector) __attribute__((vector_size(32), aligned(8)));
+
+/* c[r] = sum of a[r][i] b[i] for `rows` rows of STRIP values; rows of c are `step` strips apart. */
+CLONES static void NAME(multiply)(const REAL *a, int64_t rows, int64_t inner, const REAL *b,
+                                  REAL *c, int64_t step)
+{
+    for (int64_t r = 0; r < rows; r += 4) {
+        /* the last rows are computed again where the number is no multiple of four */
+        const int64_t at[4] = {r, r + 1 < rows ? r + 1 : r, r + 2 < rows ? r + 2 : r,
+                               r + 3 < rows ? r + 3 : r};
+        for (int64_t x = 0; x < STRIP; x += 2 * LANES) {
+            NAME(vector) sum[4][2] = {0};
+            for (int64_t i = 0; i < inner; i++) {
+                const NAME(vector) *in = (const NAME(vector) *)(b + i * STRIP + x);
+                for (int o = 0; o < 4; o++) {
+                    const REAL w = a[at[o] * inner + i];
+                    sum[o][0] += w * in[0];
+                    sum[o][1] += w * in[1];
+                }
+            }
+            for (int o = 0; o < 4; o++) {
+                NAME(vector) *out = (NAME(vector) *)(c + at[o] * step * STRIP + x);
+                out[0] = sum[o][0];
+                out[1] = sum[o][1];
+            }
+        }
+    }
+}
+
+/* Sums and differences of a block's samples, mirrored about its middle. */
+CLONES static void NAME(fold)(const REAL *x, int64_t size, REAL *sums, REAL *differences)
+{
+    for (int64_t i = 0; i < (size + 1) / 2; i++)
+        for (int64_t a = 0; a < STRIP; a++) {
+            const REAL u = x[i * STRIP + a], v = x[(size - 1 - i) * STRIP + a];
+            sums[i * STRIP + a] = 2 * i + 1 == size ? u : u + v;
+            differences[i * STRIP + a] = u - v;
+        }
+}
+
+CLONES static void NAME(unfold)(const REAL *sums, const REAL *differences, int64_t size, REAL *x)
+{
+    for (int64_t i = 0; i < (size + 1) / 2; i++)
+        for (int64_t a = 0; a < STRIP; a++) {
+            const REAL u = sums[i * STRIP + a];
+            const REAL v = 2 * i + 1 == size ? 0 : differences[i * STRIP + a];
+            x[i * STRIP + a] = u + v;
+            x[(size - 1 - i) * STRIP + a] = u - v;
+        }
+}
+
+/* Rotation across one border (axis.lapped_rotation): butterflies around `v` [half, half]. */
+CLONES static void NAME(rotate)(REAL *x, int64_t half, const REAL *v, REAL *work)
+{
+    const REAL root = (REAL)0.70710678118654752440;
+    REAL *other = work + half * STRIP;
+    for (int64_t i = 0; i < half; i++)
+        for (int64_t a = 0; a < STRIP; a++) {
+            REAL *left = x + i * STRIP + a, *right = x + (2 * half - 1 - i) * STRIP + a;
+            const REAL top = (*left + *right) * root;
+            work[(half - 1 - i) * STRIP + a] = (*left - *right) * root;
+            *left = top;
+        }
+    NAME(multiply)(v, half, half, work, other, 1);
+    for (int64_t i = 0; i < half; i++)
+        for (int64_t a = 0; a < STRIP; a++) {
+            REAL *left = x + i * STRIP + a, *right = x + (2 * half - 1 - i) * STRIP + a;
+            const REAL top = *left, bottom = other[(half - 1 - i) * STRIP + a];
+            *left = (top + bottom) * root;
+            *right = (top - bottom) * root;
+        }
+}
+
+static void NAME(rotate_all)(const axis_t *axis, REAL *x, int inverse, REAL *work)
+{
+    int64_t end = 0;
+    for (int64_t block = 0; block + 1 < axis->count; block++) {
+        end += size_of(axis, block);
+        const int small = block + 1 >= axis->n_large;
+        const int64_t half = size_of(axis, block + 1) / 2;
+        const void *v = inverse ? axis->lap_t[small] : axis->lap[small];
+        if (half)
+            NAME(rotate)(x + (end - half) * STRIP, half, v, work);
+    }
+}
+
+/* One strip of samples [length, STRIP] to coefficients [count * slots, STRIP]; x is destroyed. */
+static void NAME(strip_forward)(const axis_t *axis, REAL *x, REAL *y, REAL *work)
+{
+    const int64_t slots = axis->slots;
+    REAL *differences = work + (slots + 1) / 2 * STRIP;
+    if (axis->lapped)
+        NAME(rotate_all)(axis, x, 0, work);
+    for (int64_t block = 0; block < axis->count; block++) {
+        const int64_t size = size_of(axis, block);
+        const int small = size < slots;
+        NAME(fold)(x, size, work, differences);
+        NAME(multiply)(axis->even[small], (size + 1) / 2, (size + 1) / 2, work, y, 2);
+        NAME(multiply)(axis->odd[small], size / 2, size / 2, differences, y + STRIP, 2);
+        memset(y + size * STRIP, 0, (slots - size) * STRIP * sizeof(REAL));
+        x += size * STRIP;
+        y += slots * STRIP;
+    }
+}
+
+static void NAME(strip_inverse)(const axis_t *axis, const REAL *y, REAL *x, REAL *work)
+{
+    const int64_t slots = axis->slots, half = (slots + 1) / 2;
+    REAL *even = work, *odd = work + half * STRIP, *sums = work + 2 * half * STRIP,
+         *differences = work + 3 * half * STRIP, *out = x;
+    for (int64_t block = 0; block < axis->count; block++) {
+        const int64_t size = size_of(axis, block);
+        const int small = size < slots;
+        for (int64_t k = 0; k < size; k++)
+            memcpy((k & 1 ? odd : even) + k / 2 * STRIP, y + k * STRIP, STRIP * sizeof(REAL));
+        NAME(multiply)(axis->even_t[small], (size + 1) / 2, (size + 1) / 2, even, sums, 1);
+        NAME(multiply)(axis->odd_t[small], size / 2, size / 2, odd, differences, 1);
+        NAME(unfold)(sums, differences, size, out);
+        out += size * STRIP;
+        y += slots * STRIP;
+    }
+    if (axis->lapped)
+        NAME(rotate_all)(axis, x, 1, work);
+}
+
+/* Along the first axis of x [rows, wide] and back; both arrays have their own row length. */
+static void NAME(along)(const axis_t *axis, const REAL *from, int64_t from_wide, REAL *to,
+                        int64_t to_wide, int64_t wide, int inverse, REAL *room)
+{
+    const int64_t samples = axis->length, slots = axis->count * axis->slots;
+    const int64_t rows_in = inverse ? slots : samples, rows_out = inverse ? samples : slots;
+    REAL *in = room, *out = in + rows_in * STRIP, *work = out + rows_out * STRIP;
+    for (int64_t x = 0; x < wide; x += STRIP) {
+        const int64_t n = wide - x < STRIP ? wide - x : STRIP;
+        for (int64_t r = 0; r < rows_in; r++) {
+            memcpy(in + r * STRIP, from + r * from_wide + x, n * sizeof(REAL));
+            memset(in + r * STRIP + n, 0, (STRIP - n) * sizeof(REAL));
+        }
+        if (inverse)
+            NAME(strip_inverse)(axis, in, out, work);
+        else
+            NAME(strip_forward)(axis, in, out, work);
+        for (int64_t r = 0; r < rows_out; r++)
+            memcpy(to + r * to_wide + x, out + r * STRIP, n * sizeof(REAL));
+    }
+}
+
+static int64_t NAME(room)(const axis_t *axis)
+{
+    return (axis->length + axis->count * axis->slots + 2 * axis->slots + 4) * STRIP;
+}
+
+/* Samples x [T, H, W] to planes y [nt, bt, bh, bw, nh, nw]; -1 without memory. */
+EXPORT int NAME(cf_forward)(const axis_t *time, const axis_t *rows, const axis_t *columns,
+                            const REAL *x, REAL *y)
+{
+    const int64_t high = rows->length, wide = columns->length;
+    const int64_t lines = rows->count * rows->slots, slots = columns->count * columns->slots;
+    const int64_t planes = time->count * time->slots, tall = lines + GAP;
+    int64_t need = NAME(room)(time);
+    need = NAME(room)(rows) > need ? NAME(room)(rows) : need;
+    need = NAME(room)(columns) > need ? NAME(room)(columns) : need;
+    REAL *frames = malloc(planes * high * wide * sizeof(REAL));
+    REAL *room = malloc(need * sizeof(REAL)), *z = malloc(lines * wide * sizeof(REAL));
+    REAL *turned = malloc(wide * tall * sizeof(REAL)), *c = malloc(slots * tall * sizeof(REAL));
+    const int failed = !frames || !room || !z || !turned || !c;
+    if (!failed)
+        NAME(along)(time, x, high * wide, frames, high * wide, high * wide, 0, room);
+    for (int64_t f = 0; f < planes && !failed; f++) {
+        NAME(along)(rows, frames + f * high * wide, wide, z, wide, wide, 0, room);
+        for (int64_t r = 0; r < lines; r++)
+            for (int64_t a = 0; a < wide; a++)
+                turned[a * tall + r] = z[r * wide + a];
+        NAME(along)(columns, turned, tall, c, tall, lines, 0, room);
+        for (int64_t j = 0; j < rows->slots; j++)
+            for (int64_t k = 0; k < columns->slots; k++)
+                for (int64_t v = 0; v < rows->count; v++)
+                    for (int64_t u = 0; u < columns->count; u++)
+                        *y++ = c[(u * columns->slots + k) * tall + v * rows->slots + j];
+    }
+    free(frames), free(room), free(z), free(turned), free(c);
+    return -failed;
+}
+
+/* Inverse of cf_forward. */
+EXPORT int NAME(cf_inverse)(const axis_t *time, const axis_t *rows, const axis_t *columns,
+                            const REAL *y, REAL *x)
+{
+    const int64_t high = rows->length, wide = columns->length;
+    const int64_t lines = rows->count * rows->slots, slots = columns->count * columns->slots;
+    const int64_t planes = time->count * time->slots, tall = lines + GAP;
+    int64_t need = NAME(room)(time);
+    need = NAME(room)(rows) > need ? NAME(room)(rows) : need;
+    need = NAME(room)(columns) > need ? NAME(room)(columns) : need;
+    REAL *frames = malloc(planes * high * wide * sizeof(REAL));
+    REAL *room = malloc(need * sizeof(REAL)), *z = malloc(lines * wide * sizeof(REAL));
+    REAL *turned = malloc(wide * tall * sizeof(REAL)), *c = malloc(slots * tall * sizeof(REAL));
+    const int failed = !frames || !room || !z || !turned || !c;
+    for (int64_t f = 0; f < planes && !failed; f++) {
+        for (int64_t j = 0; j < rows->slots; j++)
+            for (int64_t k = 0; k < columns->slots; k++)
+                for (int64_t v = 0; v < rows->count; v++)
+                    for (int64_t u = 0; u < columns->count; u++)
+                        c[(u * columns->slots + k) * tall + v * rows->slots + j] = *y++;
+        NAME(along)(columns, c, tall, turned, tall, lines, 1, room);
+        for (int64_t r = 0; r < lines; r++)
+            for (int64_t a = 0; a < wide; a++)
+                z[r * wide + a] = turned[a * tall + r];
+        NAME(along)(rows, z, wide, frames + f * high * wide, wide, wide, 1, room);
+    }
+    if (!failed)
+        NAME(along)(time, frames, high * wide, x, high * wide, high * wide, 1, room);
+    free(frames), free(room), free(z), free(turned), free(c);
+    return -failed;
+}

@@ -1,0 +1,64 @@
+"""Error sums in C where the kernels are built, else in numpy."""
+
+from __future__ import annotations
+
+from ctypes import byref, c_double, c_int64, c_void_p
+
+import numpy as np
+
+from caesar_freq.kernels import library
+
+_SUFFIX = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
+
+
+def _pointer(array: np.ndarray) -> c_void_p:
+    return c_void_p(array.ctypes.data)
+
+
+def compare(
+    before: np.ndarray, after: np.ndarray, mask: np.ndarray, scale: float = 1.0
+) -> tuple[float, float]:
+    """Largest ``|before - after|`` and sum of ``((before - after) / scale)**2`` off the mask.
+
+    Parameters
+    ----------
+    before, after : float32 or float64 arrays of one shape and dtype
+        Subtracted in float64. A difference that is no number makes the first result NaN.
+    mask : bool array of the same shape
+        Values to leave out.
+    scale : float
+    """
+    before, after, mask = (np.ascontiguousarray(a) for a in (before, after, mask))
+    kernels = library()
+    if kernels is None:
+        kept = ~mask
+        difference = np.abs(before[kept].astype(np.float64) - after[kept].astype(np.float64))
+        top = float(difference.max()) if difference.size else 0.0
+        return top, float(np.sum((difference / scale) ** 2))
+    largest, squares = c_double(), c_double()
+    getattr(kernels, f"cf_compare_{_SUFFIX[before.dtype]}")(
+        _pointer(before), _pointer(after), _pointer(mask), c_int64(before.size), c_double(scale),
+        byref(largest), byref(squares),
+    )  # fmt: skip
+    return largest.value, squares.value
+
+
+def rounding_error(values: np.ndarray, step: float, dead_zone: float) -> float:
+    """Sum of squared errors of rounding `values` to multiples of `step` with a dead zone.
+
+    Parameters
+    ----------
+    values : float32 or float64 [n]
+    step : float
+    dead_zone : float
+        In steps; smaller magnitudes become 0.
+    """
+    kernels = library()
+    if kernels is None:
+        x = np.abs(values.astype(np.float64)) / step
+        error = np.where(x >= dead_zone, x - np.rint(x), x)
+        return float(error @ error) * step * step
+    function = getattr(kernels, f"cf_rounding_error_{_SUFFIX[values.dtype]}")
+    function.restype = c_double
+    values = np.ascontiguousarray(values)
+    return function(_pointer(values), c_int64(values.size), c_double(step), c_double(dead_zone))

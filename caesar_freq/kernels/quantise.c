@@ -1,0 +1,132 @@
+/* Quantiser of codec/quantise.py: dead zone, prediction of the temporal mean, centroids. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "kernels.h"
+
+enum { MAX_LEVEL = 1 << 29 };
+
+/* A volume's planes [nt, bt, bh, bw, cells] with cells = nh * nw. */
+typedef struct {
+    int64_t nt, bt, bh, bw, cells;
+} planes_t;
+
+static inline int64_t predicted(int64_t alpha, int64_t previous)
+{
+    return (alpha * previous + 32) >> 6;
+}
+
+static inline int32_t level_of(double value, double dead_zone, int *fits)
+{
+    if (!(fabs(value) < MAX_LEVEL)) {
+        *fits = 0;
+        return 0;
+    }
+    return fabs(value) >= dead_zone ? (int32_t)rint(value) : 0;
+}
+
+#define DEFINE_QUANTISE(name, real)                                                                \
+    CLONES static int name##_plane(const real *y, int64_t n, double step, double dead_zone, int32_t *q)   \
+    {                                                                                              \
+        int fits = 1;                                                                              \
+        for (int64_t a = 0; a < n; a++)                                                            \
+            q[a] = level_of(y[a] / step, dead_zone, &fits);                                        \
+        return fits;                                                                               \
+    }                                                                                              \
+    /* Returns 1 if all levels fit, 0 if not, -1 without memory. */                                \
+    CLONES EXPORT int name(const planes_t *p, const real *y, double step, double dead_zone,               \
+                    const int64_t *alphas, const int64_t *classes, int32_t *q)                     \
+    {                                                                                              \
+        const int64_t space = p->bh * p->bw, block = p->bt * space;                                \
+        int64_t *previous = calloc(space * p->cells, sizeof(int64_t));                             \
+        int fits = 1;                                                                              \
+        if (!previous)                                                                             \
+            return -1;                                                                             \
+        for (int64_t t = 0; t < p->nt; t++)                                                        \
+            for (int64_t f = 0; f < block; f++) {                                                  \
+                const int64_t at = (t * block + f) * p->cells;                                     \
+                const int64_t alpha = f < space && t ? alphas[classes[f]] : 0;                     \
+                if (f >= space) {                                                                  \
+                    fits &= name##_plane(y + at, p->cells, step, dead_zone, q + at);               \
+                    continue;                                                                      \
+                }                                                                                  \
+                for (int64_t a = 0; a < p->cells; a++) {                                           \
+                    int64_t *before = previous + f * p->cells + a;                                 \
+                    const int64_t mu = predicted(alpha, *before);                                  \
+                    q[at + a] = level_of(y[at + a] / step - (double)mu, dead_zone, &fits);         \
+                    *before = q[at + a] + mu;                                                      \
+                }                                                                                  \
+            }                                                                                      \
+        free(previous);                                                                            \
+        return fits;                                                                               \
+    }
+
+DEFINE_QUANTISE(cf_quantise_f32, float)
+DEFINE_QUANTISE(cf_quantise_f64, double)
+
+/* Outward shifts of levels -3..3 under a bin's centroids, in steps. */
+static void shifts_of(const int8_t *centroid, double shifts[N_BINS / 4][8])
+{
+    for (int row = 0; row < N_BINS / 4; row++) {
+        shifts[row][3] = 0;
+        for (int m = 1; m < 4; m++) {
+            shifts[row][3 + m] = centroid[3 * row + m - 1] / 64.0;
+            shifts[row][3 - m] = -shifts[row][3 + m];
+        }
+    }
+}
+
+static inline double value_of(int64_t level, int64_t mu, const double *shifts, double step)
+{
+    const double shift = level >= -3 && level <= 3 ? shifts[level + 3] : 0.0;
+    return ((double)(level + mu) + shift) * step;
+}
+
+/* Visits every coefficient with its reconstruction `value`; `visit` uses it at index at + a. */
+#define DEFINE_RECONSTRUCTION(name, arguments, result, visit)                                      \
+    CLONES EXPORT double name(const planes_t *p, const int32_t *q, const uint8_t *bins, double step,      \
+                       const int64_t *alphas, const int64_t *classes, const int8_t *centroid,      \
+                       arguments)                                                                  \
+    {                                                                                              \
+        const int64_t space = p->bh * p->bw, block = p->bt * space;                                \
+        int64_t *previous = calloc(space * p->cells, sizeof(int64_t));                             \
+        double shifts[N_BINS / 4][8], result = 0;                                                  \
+        if (!previous)                                                                             \
+            return -1;                                                                             \
+        shifts_of(centroid, shifts);                                                               \
+        for (int64_t t = 0; t < p->nt; t++)                                                        \
+            for (int64_t f = 0; f < block; f++) {                                                  \
+                const int64_t at = (t * block + f) * p->cells;                                     \
+                const int64_t alpha = f < space && t ? alphas[classes[f]] : 0;                     \
+                int64_t *before = f < space ? previous + f * p->cells : 0;                         \
+                for (int64_t a = 0; a < p->cells; a++) {                                           \
+                    const int64_t mu = before ? predicted(alpha, before[a]) : 0;                   \
+                    const double value = value_of(q[at + a], mu, shifts[bins[at + a] >> 2], step); \
+                    visit;                                                                         \
+                    if (before)                                                                    \
+                        before[a] = q[at + a] + mu;                                                \
+                }                                                                                  \
+            }                                                                                      \
+        free(previous);                                                                            \
+        return result;                                                                             \
+    }
+
+/* Fill planes with the reconstruction. */
+DEFINE_RECONSTRUCTION(cf_dequantise_f32, float *y, done, y[at + a] = (float)value)
+DEFINE_RECONSTRUCTION(cf_dequantise_f64, double *y, done, y[at + a] = value)
+
+/* One more than the last non-zero shell of every cell, for each time block. */
+CLONES EXPORT void cf_shells_used(const planes_t *p, const int32_t *q, int32_t *used)
+{
+    for (int64_t t = 0; t < p->nt; t++, used += p->cells) {
+        for (int64_t a = 0; a < p->cells; a++)
+            used[a] = 0;
+        for (int64_t i = 0; i < p->bt; i++)
+            for (int64_t j = 0; j < p->bh; j++)
+                for (int64_t k = 0; k < p->bw; k++, q += p->cells) {
+                    const int32_t shell = (int32_t)(i + j + k + 1);
+                    for (int64_t a = 0; a < p->cells; a++)
+                        used[a] = q[a] != 0 && used[a] < shell ? shell : used[a];
+                }
+    }
+}

@@ -1,0 +1,70 @@
+"""The block DCT of a volume in C (`kernels/dct.c`), called through ctypes."""
+
+from __future__ import annotations
+
+from ctypes import Structure, byref, c_int64, c_void_p
+
+import numpy as np
+
+from caesar_freq.kernels import library
+from caesar_freq.transform.axis import BlockDCT, dct_matrix, lapped_core
+
+_SUFFIX = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
+_MATRICES = ("even", "odd", "even_t", "odd_t", "lap", "lap_t")
+
+
+class _Axis(Structure):
+    _fields_ = [
+        *((name, c_int64) for name in ("length", "count", "slots", "n_large", "lapped")),
+        *((name, c_void_p * 2) for name in _MATRICES),
+    ]
+
+
+class NativeAxes:
+    """Time, row and column axes as C structs, for one floating-point type.
+
+    Parameters
+    ----------
+    axes : three BlockDCT
+    dtype : float32 or float64
+    """
+
+    def __init__(self, axes: tuple[BlockDCT, BlockDCT, BlockDCT], dtype: np.dtype) -> None:
+        self._keep: list[np.ndarray] = []
+        self._dtype = np.dtype(dtype)
+        self._structs = [self._struct(axis) for axis in axes]
+        kernels = library()
+        suffix = _SUFFIX[self._dtype]
+        self._forward = getattr(kernels, f"cf_forward_{suffix}")
+        self._inverse = getattr(kernels, f"cf_inverse_{suffix}")
+
+    def _struct(self, axis: BlockDCT) -> _Axis:
+        struct = _Axis(axis.length, axis.count, axis.slots, axis.sizes.count(axis.slots),
+                       axis.lapped)  # fmt: skip
+        for small in (0, 1):
+            for name, matrix in _matrices(max(1, axis.slots - small)).items():
+                matrix = np.ascontiguousarray(matrix, self._dtype)
+                self._keep.append(matrix)
+                getattr(struct, name)[small] = matrix.ctypes.data
+        return struct
+
+    def forward(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Fill planes `y` from samples `x`, both C-contiguous."""
+        self._call(self._forward, x, y)
+
+    def inverse(self, y: np.ndarray, x: np.ndarray) -> None:
+        """Fill samples `x` from planes `y`."""
+        self._call(self._inverse, y, x)
+
+    def _call(self, function, source: np.ndarray, target: np.ndarray) -> None:
+        pointers = (c_void_p(array.ctypes.data) for array in (source, target))
+        if function(*map(byref, self._structs), *pointers) != 0:
+            raise MemoryError("the transform got no memory for a volume of its size")
+
+
+def _matrices(size: int) -> dict[str, np.ndarray]:
+    """Matrices of a block of `size`: even and odd outputs from folded samples, and the lapping."""
+    dct = dct_matrix(size)
+    even, odd = dct[0::2, : (size + 1) // 2], dct[1::2, : size // 2]
+    lap = lapped_core(size // 2) if size > 1 else np.zeros((1, 1))
+    return {"even": even, "odd": odd, "even_t": even.T, "odd_t": odd.T, "lap": lap, "lap_t": lap.T}

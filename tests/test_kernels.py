@@ -1,0 +1,127 @@
+"""The native kernels and the portable ones give the same bits, whatever the instruction set."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from caesar_freq import kernels
+from caesar_freq.codec import backend, portable
+from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.quantise import fit_alphas, frequency_classes
+from caesar_freq.codec.volume import decode_volume, encode_levels
+from caesar_freq.errors import ConfigError
+from caesar_freq.transform.blocks import Transform
+
+
+@pytest.fixture
+def use(monkeypatch):
+    """Choose kernels by name for this test; the former ones are back afterwards."""
+
+    def choose(name):
+        monkeypatch.setenv("CAESAR_FREQ_KERNELS", name)
+        kernels.library.cache_clear()
+        backend.kernels.cache_clear()
+        return backend.kernels()
+
+    yield choose
+    monkeypatch.undo()
+    kernels.library.cache_clear()
+    backend.kernels.cache_clear()
+    kernels.library()
+
+
+def levels(shape, transform, spread, seed=0):
+    """Levels whose size falls with frequency, some of them beyond every table."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(shape).cumsum(0).cumsum(1).cumsum(2).astype(np.float32)
+    planes = transform.forward(x)
+    classes = frequency_classes(*planes.shape[2:4])
+    alphas = fit_alphas(planes, classes)
+    q, fits = portable.quantise(planes, np.abs(x).max() / spread, 0.6, alphas, classes)
+    assert fits
+    return planes, q, alphas, classes
+
+
+CASES = [
+    ((33, 40, 52), 16, 16, "lot", 100), ((5, 7, 9), 16, 8, "dct", 1e6), ((1, 1, 70), 16, 8, "dct", 9),
+    ((64, 24, 24), 64, 8, "haar", 1000), ((16, 65, 33), 16, 32, "lot", 30),
+]  # fmt: skip
+
+
+def test_built_where_there_is_a_compiler():
+    if shutil.which("cc") or shutil.which("gcc"):
+        assert kernels.library() is not None
+
+
+@pytest.mark.parametrize("name", ["portable", "avx2", "native"])
+@pytest.mark.parametrize("shape, time_block, cell, kind, spread", CASES)
+def test_same_bytes_and_bins_as_numba(use, name, shape, time_block, cell, kind, spread):
+    model = FrequencyModel.base()
+    transform = Transform(shape, time_block, cell, kind)
+    _, q, alphas, _ = levels(shape, transform, spread)
+    use("numba")
+    expected = encode_levels(q, alphas, transform, model)
+    values = decode_volume(expected.data, 0.01, transform, model, np.float32)
+    if kernels.CHOICES[name] >= 0 and use(name) is portable:
+        pytest.skip("the package was installed without native kernels")
+    code = encode_levels(q, alphas, transform, model)
+    assert code.data == expected.data
+    assert np.array_equal(code.bins, expected.bins)
+    decoded = decode_volume(expected.data, 0.01, transform, model, np.float32)
+    # levels and bins are the same; the inverse transform rounds in its own order
+    assert np.abs(decoded - values).max() <= 2e-6 * np.abs(values).max()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_same_levels_and_reconstruction(use, dtype):
+    transform = Transform((40, 30, 50), 16, 16, "lot")
+    planes, q, alphas, classes = levels((40, 30, 50), transform, 200)
+    planes, model = planes.astype(dtype), FrequencyModel.base()
+    bins = np.random.default_rng(1).integers(0, 80, q.shape).astype(np.uint8)
+    results = []
+    for name in ("numba", "native"):
+        chosen = use(name)
+        found, fits = chosen.quantise(planes, 0.03, 0.6, alphas, classes)
+        out = np.empty_like(planes)
+        chosen.dequantise(found, bins, 0.03, alphas, classes, model.centroid, out)
+        results.append((found, fits, out, chosen.ends_of(found)))
+    for a, b in zip(*results):
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["numba", "native"])
+def test_a_level_that_does_not_fit_is_noticed(use, name):
+    planes = np.zeros((1, 1, 1, 1, 2, 2), np.float64)
+    planes[..., 0, 1] = 1e12
+    classes = frequency_classes(1, 1)
+    _, fits = use(name).quantise(planes, 1.0, 0.5, np.zeros(6, np.int64), classes)
+    assert not fits
+    planes[..., 0, 1] = np.nan
+    assert not use(name).quantise(planes, 1.0, 0.5, np.zeros(6, np.int64), classes)[1]
+
+
+def test_an_unknown_choice_is_refused(use):
+    with pytest.raises(ConfigError, match="numba, portable, avx2, native"):
+        use("cuda")
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 3e-6), (np.float64, 1e-13)])
+@pytest.mark.parametrize("kind", ["dct", "lot"])
+@pytest.mark.parametrize(
+    "shape, time_block, cell",
+    [((33, 40, 52), 16, 16), ((1, 1, 1), 16, 8), ((5, 7, 300), 16, 8), ((64, 97, 33), 64, 32),
+     ((3, 1, 130), 2, 16), ((17, 31, 2), 6, 16)],
+)  # fmt: skip
+def test_native_transform_agrees_with_numpy(use, dtype, tolerance, kind, shape, time_block, cell):
+    x = np.random.default_rng(3).standard_normal(shape).astype(dtype)
+    transform = Transform(shape, time_block, cell, kind)
+    use("numba")
+    planes = transform.forward(x)
+    use("native")
+    found = transform.forward(x)
+    assert found.shape == planes.shape and found.dtype == dtype
+    assert np.abs(found - planes).max() < tolerance * 5
+    assert np.array_equal(found[~np.broadcast_to(transform.mask, found.shape)],
+                          np.zeros((~np.broadcast_to(transform.mask, found.shape)).sum()))  # fmt: skip
+    assert np.abs(transform.inverse(found) - x).max() < tolerance * 5
