@@ -14,6 +14,8 @@ PACKAGE = Path(__file__).parent
 OURS = ("frequency", "teacher", "student", "auto")
 #: Modules that tell people how far a run is and can change no result.
 SILENT = ("caesar_freq.progress",)
+#: Modules that choose an implementation as they are called: what their functions import always counts.
+CHOOSERS = ("caesar_freq.codec.backend",)
 #: Sources beside the modules of a package that are no Python: templates and C kernels.
 _OTHER_SOURCES = (".j2", ".c", ".h")
 
@@ -59,7 +61,7 @@ def sources(*modules: str, lazy: bool = True) -> dict[str, Path]:
         if path and name not in found and name not in SILENT:
             found[name] = path
             _, everywhere, at_the_top = _parsed(path.read_bytes())
-            waiting += everywhere if lazy else at_the_top
+            waiting += everywhere if lazy or name in CHOOSERS else at_the_top
             waiting.append(name.rpartition(".")[0])  # importing a.b runs a/__init__.py first
     return found
 

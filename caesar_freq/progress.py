@@ -37,13 +37,15 @@ class ProgressFile:
     n_steps, steps_per_epoch : int
     start : int
         Step at which this attempt starts.
+    write : bool
+        False in all but one of several processes of a run.
     """
 
     def __init__(self, folder: str | Path, phase: str, key: str, n_steps: int,
-                 steps_per_epoch: int, start: int = 0) -> None:  # fmt: skip
+                 steps_per_epoch: int, start: int = 0, write: bool = True) -> None:  # fmt: skip
         self.path = Path(folder) / NAME
         self._start, self._began, self._written = start, time.time(), 0.0
-        self._per_epoch, self._broken = steps_per_epoch, False
+        self._per_epoch, self._broken, self._writes = steps_per_epoch, False, write
         before = read(self.path) or {}
         again = before.get("key") == key and before.get("state") != "finished"
         self.record: dict[str, Any] = {
@@ -84,6 +86,8 @@ class ProgressFile:
 
     def _write(self) -> None:
         self._written = self.record["updated"] = time.time()
+        if not self._writes:
+            return
         try:
             write_bytes(self.path, json.dumps(finite(self.record)).encode())
         except (OSError, InputError) as error:

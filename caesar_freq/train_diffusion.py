@@ -37,6 +37,7 @@ from caesar_freq.training.generative import (
 from caesar_freq.training.loop import Task, noise_for, run, write_phase
 from caesar_freq.training.losses import squared_error
 from caesar_freq.training.memory import cap_memory, explains_out_of_memory
+from caesar_freq.training.ranks import join
 
 
 def parser() -> argparse.ArgumentParser:
@@ -113,6 +114,7 @@ def settings_of(args: argparse.Namespace, inputs: Sequence[Path]) -> dict:
 def train(args: argparse.Namespace) -> Path:
     """Run phase 2; returns the path of ``diffusion_best.pth``."""
     device = resolve_device(args.device)
+    ranks = join(device)
     cap_memory(device, args.gpu_mem_gb)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     model = load_frequency_model(args.freq_compressor_path)
@@ -151,7 +153,7 @@ def train(args: argparse.Namespace) -> Path:
     settings = settings_of(args, [args.freq_compressor_path])
     keeper = Checkpointer(args.output_dir, settings, args.checkpoint_every)
     task = Task(network, batch, loss, evaluate, name="diffusion")
-    progress = run(task, args, keeper, n_steps, per_epoch, device, args.evaluations)
+    progress = run(task, args, keeper, n_steps, per_epoch, device, args.evaluations, ranks)
     result = args.output_dir / "diffusion_best.pth"
     config = {
         **settings,
@@ -160,6 +162,8 @@ def train(args: argparse.Namespace) -> Path:
         "frequency_model": model.fingerprint,
         "noise_scale": 0.0,
     }
+    if not ranks.first:
+        return result
     write_phase("teacher", result, progress, wiener, config)
     keeper.clear()
     return result

@@ -29,6 +29,7 @@ from caesar_freq.training.distiller import Distiller
 from caesar_freq.training.generative import Validation
 from caesar_freq.training.loop import Task, run, write_phase
 from caesar_freq.training.memory import cap_memory, explains_out_of_memory
+from caesar_freq.training.ranks import join
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
 def train(args: argparse.Namespace) -> Path:
     """Run phase 3; returns the path of ``student_best.pth``."""
     device = resolve_device(args.device)
+    ranks = join(device)
     cap_memory(device, args.gpu_mem_gb)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     distiller = Distiller(args, device)
@@ -101,7 +103,7 @@ def train(args: argparse.Namespace) -> Path:
     keeper = Checkpointer(args.output_dir, settings, args.checkpoint_every)
     task = Task(distiller.student, distiller.batch, distiller.loss, evaluate,
                 distiller.begin, distiller.state, distiller.restore, "distillation")  # fmt: skip
-    progress = run(task, args, keeper, n_steps, per_epoch, device, args.evaluations)
+    progress = run(task, args, keeper, n_steps, per_epoch, device, args.evaluations, ranks)
     result = args.output_dir / "student_best.pth"
     config = {
         **settings,
@@ -109,6 +111,8 @@ def train(args: argparse.Namespace) -> Path:
         "layout": asdict(layout),
         "frequency_model": distiller.model.fingerprint,
     }
+    if not ranks.first:
+        return result
     write_phase("student", result, progress, distiller.wiener, config)
     keeper.clear()
     return result

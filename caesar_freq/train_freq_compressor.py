@@ -48,6 +48,7 @@ from caesar_freq.training.history import write_history
 from caesar_freq.training.memory import cap_memory, explains_out_of_memory, peak_gb
 from caesar_freq.training.qat import MagnitudeBits, ScaleNetwork
 from caesar_freq.training.quantiser_fit import fit_centroids, fit_dead_zones
+from caesar_freq.training.ranks import refuse_many
 from caesar_freq.training.rows import encoders, gather
 
 #: Contexts that one unit of ``--batch_size`` stands for.
@@ -255,6 +256,7 @@ def settings_of(args: argparse.Namespace) -> dict:
 @explains_out_of_memory("--batch_size")
 def train(args: argparse.Namespace) -> Path:
     """Run phase 1; returns the path of ``best_model.pth``."""
+    refuse_many()
     args.output_dir.mkdir(parents=True, exist_ok=True)
     settings = settings_of(args)
     keeper = Checkpointer(args.output_dir, settings, args.checkpoint_every)

@@ -112,36 +112,65 @@ OURS = {"evaluate frequency", "evaluate auto"}
 MEASURED = {*OURS, "evaluate sz3", "report"}
 #: Rules whose own code a module is (what follows from their outputs reruns as well), and modules.
 MODULES = [
-    (set(), "caesar_freq cli comparison data.metadata fingerprints settings status sweep sweeps"
-     " sweeps.launch sweeps.results sweeps.space workflow"),
-    ({"fetch"}, "data.fetch data.packages data.turbulence"),
-    ({"split"}, "data.layout data.leakage split"),
-    ({"fetch", "split", "report", "evaluate auto"}, "data.netcdf"),
-    ({"train_freq_compressor"}, "train_freq_compressor training.frequency training.pmf_fit"
-     " training.qat training.quantiser_fit training.rows"),
-    (TRAINING, "data.blocks training training.args training.checkpoint training.history"
-     " training.memory"),
-    (GENERATIVE, "train_diffusion training.generative training.loop training.losses"),
-    ({"train_distillation"}, "train_distillation training.distiller"),
-    ({"train_distillation", "merge", "report", "evaluate auto"}, "models.student"),
-    ({*GENERATIVE, "merge", "report", "evaluate auto"}, "models models.conditions models.diffusion"
-     " models.layout models.predictor models.unet3d models.wiener transform.latent"),
-    ({"train_freq_compressor", *OURS, "report"}, "codec.census codec.chunk codec.encoder"
-     " codec.lossless codec.outliers codec.pointwise codec.search codec.stream"),
-    ({*TRAINING, *OURS, "report"}, "codec.choose codec.chunks codec.coders codec.entropy_side"
-     " codec.header codec.quantise codec.volume entropy.coder entropy.rans transform.blocks"),
-    ({*TRAINING, "merge", *OURS, "report"}, "codec.model entropy.context entropy.network"
-     " entropy.tables transform transform.axis"),
-    ({*OURS, "report"}, "api"),
-    ({"merge"}, "merge"),
-    (MEASURED, "evaluate measuring metrics peer_files peer_search peers printing"),
-    ({"report"}, "report reporting reporting.page reporting.plots reporting.records"
-     " reporting.tables"),
-    ({"train_freq_compressor", *MEASURED}, "codec.special entropy.binary entropy.mask"),
-    ({*TRAINING, *MEASURED}, "codec.packing data.filling"),
-    ({*TRAINING, "fetch", "split", *MEASURED}, "data data.field data.files data.sections"),
-    ({*TRAINING, "merge", *MEASURED}, "codec entropy"),
-    ({*TRAINING, "merge", "fetch", "split", *MEASURED}, "atomic errors"),
+    ({"evaluate auto", "evaluate frequency", "report"},
+     "api"),
+    ({"evaluate auto", "evaluate frequency", "evaluate sz3", "fetch", "merge", "report", "split", "train_diffusion", "train_distillation", "train_freq_compressor"},
+     "atomic errors"),
+    (set(),
+     "caesar_freq cfq_file cli cluster cluster.command cluster.fit cluster.offer "
+     "cluster.plan cluster.recover cluster.requests comparison data.metadata "
+     "data.simulated data.training_sets fingerprints settings status sweep sweeps "
+     "sweeps.launch sweeps.results sweeps.space transfer workflow"),
+    ({"evaluate auto", "evaluate frequency", "evaluate sz3", "merge", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
+     "codec entropy"),
+    ({"evaluate auto", "evaluate frequency", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
+     "codec.backend codec.choose codec.chunks codec.coders codec.entropy_side "
+     "codec.header codec.modes codec.native codec.portable codec.quantise codec.volume "
+     "entropy.coder entropy.rans kernels transform.blocks transform.modes "
+     "transform.native"),
+    ({"evaluate auto", "evaluate frequency", "report", "train_freq_compressor"},
+     "codec.bodies codec.census codec.chunk codec.container codec.decoder "
+     "codec.encoder codec.large codec.lattice codec.lossless codec.outliers "
+     "codec.pointwise codec.region codec.relative codec.search codec.spacing "
+     "codec.step_ratio codec.stream entropy.levels entropy.logistic entropy.sparse "
+     "kernels.errors"),
+    ({"evaluate auto", "evaluate frequency", "merge", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
+     "codec.model entropy.context entropy.network entropy.tables transform "
+     "transform.axis"),
+    ({"evaluate auto", "evaluate frequency", "evaluate sz3", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
+     "codec.packing data.filling"),
+    ({"evaluate auto", "evaluate frequency", "evaluate sz3", "report", "train_freq_compressor"},
+     "codec.special entropy.binary entropy.mask"),
+    ({"evaluate auto", "evaluate frequency", "evaluate sz3", "fetch", "report", "split", "train_diffusion", "train_distillation", "train_freq_compressor"},
+     "data data.arrangement data.field data.files data.lazy data.sections"),
+    ({"train_diffusion", "train_distillation", "train_freq_compressor"},
+     "data.blocks training training.args training.checkpoint training.history "
+     "training.memory training.ranks"),
+    ({"fetch"},
+     "data.fetch data.packages data.turbulence"),
+    ({"split"},
+     "data.layout data.leakage split"),
+    ({"evaluate auto", "fetch", "report", "split"},
+     "data.netcdf data.parts data.template"),
+    ({"evaluate auto", "evaluate frequency", "evaluate sz3", "report"},
+     "evaluate measuring metrics peer_files peer_search peers printing"),
+    ({"merge"},
+     "merge"),
+    ({"evaluate auto", "merge", "report", "train_diffusion", "train_distillation"},
+     "models models.conditions models.diffusion models.layout models.predictor "
+     "models.unet3d models.wiener transform.latent"),
+    ({"evaluate auto", "merge", "report", "train_distillation"},
+     "models.student"),
+    ({"report"},
+     "report reporting reporting.page reporting.plots reporting.records "
+     "reporting.tables"),
+    ({"train_diffusion", "train_distillation"},
+     "train_diffusion training.generative training.loop training.losses"),
+    ({"train_distillation"},
+     "train_distillation training.distiller"),
+    ({"train_freq_compressor"},
+     "train_freq_compressor training.frequency training.pmf_fit training.qat "
+     "training.quantiser_fit training.rows"),
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ which it saves its state; the next start of the same trial goes on from there.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -38,6 +39,7 @@ class Trial:
     def __call__(self) -> int:
         """Run the command to its end; what it prints is added to ``trial.log``."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        _meet()
         with open(self.folder / "trial.log", "ab") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=subprocess.STDOUT)
             code = self.process.wait()
@@ -65,6 +67,14 @@ class Trial:
 
     def __getstate__(self) -> dict:
         return {"command": self.command, "folder": self.folder, "process": None}
+
+
+def _meet() -> None:
+    """Tell the processes of a job of several tasks about each other (`training.ranks`)."""
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SUBMITIT_EXECUTOR" in os.environ:
+        environment = _submitit().helpers.TorchDistributedEnvironment()
+        # the list of GPUs that SLURM gave stays; LOCAL_RANK chooses in it
+        environment.export(set_cuda_visible_devices=False)
 
 
 @contextlib.contextmanager

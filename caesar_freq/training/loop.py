@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from caesar_freq.training.checkpoint import Checkpointer, install_stop_handler
 from caesar_freq.training.generative import Batch, MovingAverage
 from caesar_freq.training.history import write_history
 from caesar_freq.training.memory import micro_batch, peak_gb
+from caesar_freq.training.ranks import ALONE, Ranks
 
 _WARM_UP = 50
 _CLIP = 1.0
@@ -78,8 +80,12 @@ class Progress:
 
 
 def run(task: Task, args: argparse.Namespace, keeper: Checkpointer, n_steps: int,
-        steps_per_epoch: int, device: torch.device, evaluations: int) -> Progress:  # fmt: skip
-    """Optimise for `n_steps` optimiser steps, from the last checkpoint if there is one."""
+        steps_per_epoch: int, device: torch.device, evaluations: int,
+        ranks: Ranks = ALONE) -> Progress:  # fmt: skip
+    """Optimise for `n_steps` optimiser steps, from the last checkpoint if there is one.
+
+    Of several processes (`ranks`) only the first has results in what this returns.
+    """
     network = task.network
     optimiser = torch.optim.AdamW(network.parameters(), args.lr, weight_decay=1e-4)
     average, progress = MovingAverage(network), Progress()
@@ -92,36 +98,42 @@ def run(task: Task, args: argparse.Namespace, keeper: Checkpointer, n_steps: int
         progress = Progress(**state["progress"])
         task.restore(state["phase"])
         print(f"resumed at step {progress.step} of {n_steps}", flush=True)
+    ranks.share(args.batch_size)
+    ranks.wait()  # the first process writes the checkpoint that the others have just read
     size = _micro_size(task, args, device)
     marks = {math.ceil(n_steps * (i + 1) / evaluations) for i in range(evaluations)}
     started = time.monotonic()
     with (
         closing(prepared(task.batch, progress.step, n_steps, args.num_workers)) as batches,
         ProgressFile(args.output_dir, task.name, keeper.key, n_steps, steps_per_epoch,
-                     progress.step) as shown,
+                     progress.step, write=ranks.first) as shown,
     ):  # fmt: skip
         for batch in batches:
             task.begin(progress.step, average.weights)
-            loss = _step(task, optimiser, batch, progress.step, n_steps, args.lr, size, device)
+            loss, stops = _step(task, optimiser, batch, progress.step, n_steps, args.lr, size,
+                                device, ranks, stop)  # fmt: skip
             average.update(network, progress.step)
             progress.step += 1
             old = progress.running
             progress.running = loss if math.isnan(old) else 0.98 * old + 0.02 * loss
-            if progress.step in marks:
+            if progress.step in marks and ranks.first:
                 metrics = _evaluate(task, average, progress, steps_per_epoch, started)
                 shown.update(
                     progress.step, progress.running, **metrics, peak_gpu_gb=peak_gb(device)
                 )
             shown.update(progress.step, progress.running)
-            if progress.step % max(1, n_steps // 20) == 0:
+            if progress.step % max(1, n_steps // 20) == 0 and ranks.first:
                 print(f"step {progress.step}/{n_steps}: loss {progress.running:.4f}", flush=True)
-            if keeper.due(progress.step) or progress.step in marks or stop.requested:
+            due = keeper.due(progress.step) or progress.step in marks or stops
+            if due and ranks.first:
                 keeper.save({
                     "network": network.state_dict(), "optimiser": optimiser.state_dict(),
                     "average": average.weights, "progress": vars(progress),
                     "phase": task.state(),
                 })  # fmt: skip
-            if stop.requested:
+            if stops:  # any process was told to, and all have heard of it
+                ranks.wait()
+                stop.signal = stop.signal or signal.SIGTERM
                 stop.exit(keeper.path)
     return progress
 
@@ -157,22 +169,25 @@ def _autocast(device: torch.device):
     return nullcontext()
 
 
-def _step(task, optimiser, batch, step, n_steps, lr, size, device) -> float:
+def _step(task, optimiser, batch, step, n_steps, lr, size, device, ranks, stop):
+    """One optimiser step; its loss, and whether a process of `ranks` was told to stop."""
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(lr, step, n_steps)
     optimiser.zero_grad()
     n, total = len(batch.target), 0.0
-    for start in range(0, n, size):
-        part = slice(start, min(n, start + size))
+    own = ranks.share(n)
+    for start in range(own.start, own.stop, size):
+        part = slice(start, min(own.stop, start + size))
         with _autocast(device):
             loss = task.loss(step, batch, part)
         # equal weight for every item whatever the slices, so that the budget changes nothing
         share = (part.stop - part.start) / n
         (loss * share).backward()
         total += loss.item() * share
+    total, stops = ranks.add_up(task.network.parameters(), total, float(stop.requested))
     nn.utils.clip_grad_norm_(task.network.parameters(), _CLIP)
     optimiser.step()
-    return total
+    return total, stops > 0
 
 
 def _evaluate(task, average, progress, steps_per_epoch, started) -> dict[str, float]:
