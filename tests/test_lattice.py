@@ -5,7 +5,7 @@ import pytest
 from numcodecs import Shuffle, Zstd
 
 import caesar_freq
-from caesar_freq.codec.chunk import LATTICE, LOSSLESS
+from caesar_freq.codec.chunk import LATTICE
 from caesar_freq.codec.header import Header
 from caesar_freq.codec.lattice import (
     LINE,
