@@ -54,6 +54,8 @@ POINTWISE = ("abs", "rel", "pw_rel")
 _ASK_LOSSLESS = 0.2
 #: Above so many bits per value it is worth asking whether coding levels is smaller.
 _ASK_LATTICE = 0.5
+#: The same for values that lie on no grid: below, the transform is smaller almost everywhere.
+_ASK_QUANTISER = 3.0
 
 
 @dataclass
@@ -171,7 +173,8 @@ class Chunk:
         if len(written.body) > _ASK_LOSSLESS * self.values.nbytes:
             written = min(self.write_lossless(), written, key=lambda w: len(w.body))
         written = self._smaller(written, self._exact_grid)
-        grid = close_grid(self.values[~self.mask], limit, rms) if limit else None
+        worth = self._exact_grid or 8 * len(written.body) > _ASK_QUANTISER * self.good.size
+        grid = close_grid(self.values[~self.mask], limit, rms) if limit and worth else None
         return self._smaller(written, grid)
 
     def _smaller(self, written: Written, grid: Grid | None) -> Written:
