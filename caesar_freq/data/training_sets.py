@@ -95,15 +95,15 @@ PACKAGED: dict[str, PackagedSet] = {
     ),
     "norkyst_depths": PackagedSet(
         OPENDRIFT, ("NorKyst-800m_ZDEPTHS_his_00_3Dsubset.nc",), _OCEAN,
-        partial(_netcdf, names=("salinity", "temperature", "u", "v")),
+        partial(_netcdf, names=("temperature", "u")),
     ),
     "nordic_levels": PackagedSet(
         OPENDRIFT, ("Nordic-4km_SLEVELS_avg_00_subset2Feb2016.nc",), _OCEAN,
-        partial(_netcdf, names=("salt", "temp", "u", "v")),
+        partial(_netcdf, names=("temp", "u")),
     ),
     "arctic_levels": PackagedSet(
         OPENDRIFT, ("Arctic20_1to5Feb_2016.nc",), _OCEAN,
-        partial(_netcdf, names=("salinity", "temperature", "u", "v")),
+        partial(_netcdf, names=("temperature", "u")),
     ),
     "ostia": PackagedSet(
         IRIS, ("ostia_monthly.nc",), _MET, partial(_netcdf, names=("surface_temperature",)),
@@ -145,13 +145,22 @@ SIMULATED: dict[str, Callable[[], np.ndarray]] = {
         Flow(stride=20, time_step=2e-3, spin_up=3000, drag=0.1, force_wavenumber=3,
              force_amplitude=2.0), [106],
     ),
-    "climate_annual": partial(
-        simulated.realisations, simulated.climate, _SERIES, [201, 211, 221, 231], period=1, weather=0.1
+    # next to a fixed mean state, what changes from year to year is about a hundredth of the range
+    "climate_quiet": partial(
+        simulated.realisations, simulated.climate, _SERIES, [201, 211], period=1, weather=0.01
     ),
-    "climate_monthly": partial(simulated.realisations, simulated.climate, (128, 90, 120), [241]),
+    "climate_annual": partial(
+        simulated.realisations, simulated.climate, _SERIES, [221, 231], period=1, weather=0.03
+    ),
+    "climate_monthly": partial(
+        simulated.realisations, simulated.climate, (128, 90, 120), [241], weather=0.04
+    ),
     "rough": partial(simulated.realisations, simulated.random_field, _CUBE, [301], slope=3.0),
     "smooth": partial(
         simulated.realisations, simulated.random_field, _CUBE, [302], slope=5.0, speed=2.0
+    ),
+    "waves": partial(
+        simulated.realisations, simulated.random_field, (128, 50, 100), [304, 314], slope=8.0
     ),
     "smooth_noisy": partial(
         simulated.realisations, simulated.random_field, _CUBE, [303], slope=5.0, noise=0.003
@@ -165,7 +174,7 @@ SIMULATED: dict[str, Callable[[], np.ndarray]] = {
 SELECTION: dict[str, Callable[[], np.ndarray]] = {
     "selection_turbulence": partial(turbulence.realisations, Flow(stride=7), [199]),
     "selection_climate": partial(
-        simulated.realisations, simulated.climate, _SERIES, [251], period=4, weather=0.2
+        simulated.realisations, simulated.climate, _SERIES, [251], period=4, weather=0.02
     ),
     "selection_fronts": partial(
         simulated.realisations, simulated.passive_scalar, _CUBE, [521], reach=1.5
