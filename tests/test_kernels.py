@@ -151,3 +151,11 @@ def test_garbage_decodes_to_the_same_sparse_volume_or_error(use):
             except CorruptStreamError as error:
                 results.append(str(error))
         assert results[0] == results[1]
+
+
+def test_kernels_of_other_sources_are_refused(use, monkeypatch):
+    if kernels.library() is None:
+        pytest.skip("the package was installed without native kernels")
+    monkeypatch.setattr(kernels, "VERSION", kernels.VERSION + 1)
+    with pytest.raises(ConfigError, match="built from other sources"):
+        use("native")

@@ -205,3 +205,14 @@ class TestPwRel:
             except CaesarError:
                 continue
             assert decoded.shape == x.shape
+
+
+def test_logarithms_on_a_grid_keep_signs_and_the_relative_bound():
+    rng = np.random.default_rng(4)
+    rain = np.maximum(busy_field() - 0.8, 0) ** 3 * rng.choice([-1, 1], (18, 50, 60))
+    rain = rain.astype(np.float32)
+    data = caesar_freq.encode(rain, "pw_rel", 1e-2)
+    assert set(caesar_freq.info(data)["modes_used"]) == {"lattice"}
+    decoded = caesar_freq.decode(data)
+    assert np.array_equal(np.signbit(decoded), np.signbit(rain))
+    assert np.all(np.abs(decoded.astype(float) - rain) <= 1e-2 * np.abs(rain.astype(float)))

@@ -159,14 +159,18 @@ class Chunk:
         values = self.values[~self.mask]
         return exact_grid(values) if values.size else None
 
-    def write_closer(self, written: Written, limit: float, rms: bool) -> Written:
+    def write_closer(
+        self, written: Written, limit: float, rms: bool = False, bound: float = 0.0
+    ) -> Written:
         """`written`, or levels that err by at most `limit` or a lossless body if that is smaller.
 
         Parameters
         ----------
         limit : float
-            Largest absolute error or, with `rms`, root-mean-square error of the chunk; 0 if only
-            exact levels will do.
+            Largest absolute error of what is coded or, with `rms`, root-mean-square error of the
+            chunk.
+        bound : float
+            Allowed part of each value's size, where logarithms are coded.
         """
         if self.constant or 8 * len(written.body) < _ASK_LATTICE * self.good.size:
             return written
@@ -174,8 +178,11 @@ class Chunk:
             written = min(self.write_lossless(), written, key=lambda w: len(w.body))
         written = self._smaller(written, self._exact_grid)
         worth = self._exact_grid or 8 * len(written.body) > _ASK_QUANTISER * self.good.size
-        grid = close_grid(self.values[~self.mask], limit, rms) if limit and worth else None
-        return self._smaller(written, grid)
+        if not limit or not worth:
+            return written
+        if self.signs is not None:
+            return self._smaller_logarithms(written, limit, bound)
+        return self._smaller(written, close_grid(self.values[~self.mask], limit, rms))
 
     def _smaller(self, written: Written, grid: Grid | None) -> Written:
         """`written`, or levels on `grid` if those take fewer bytes."""
@@ -186,6 +193,20 @@ class Chunk:
         if body is None or len(body) >= len(written.body):
             return written
         return Written(body, float(np.sum(grid.error(self.values[~self.mask]) ** 2)))
+
+    def _smaller_logarithms(self, written: Written, limit: float, bound: float) -> Written:
+        """`written`, or logarithms on a grid and signs if those take fewer bytes."""
+        grid = close_grid(self.good, limit, False)
+        if grid is None:
+            return written
+        logs = np.zeros(self.coded.shape)
+        logs[~self.mask] = grid.restore(grid.levels(self.good), logs.dtype)
+        coded = encode_lattice(self.coded, self.mask, grid, len(written.body))
+        if coded is None or not self._ratios_hold(logs, bound):
+            return written
+        # the part of the signs, empty or not, says that levels are of logarithms
+        body = self._body(LATTICE, coded, None, self.signs)
+        return Written(body) if len(body) < len(written.body) else written
 
     def write_coded(self, coded: Coded, kind: int, header: Header, variable: Variable) -> Written:
         """Body of a coded volume with the corrections it needs."""
@@ -263,7 +284,11 @@ def read_chunk(
             restored = from_logarithms(restored, signs, header.dtype)
     elif kind == LATTICE:
         mask = decode_mask_of(special, box.shape) if special else np.zeros(box.shape, bool)
-        restored = decode_lattice(data, mask, header.dtype)
+        logarithmic = "signs" in parts
+        restored = decode_lattice(data, mask, np.dtype(np.float64) if logarithmic else header.dtype)
+        if logarithmic:
+            signs = decode_signs(parts["signs"], box.shape)
+            restored = from_logarithms(restored, signs, header.dtype)
     else:
         raise CorruptStreamError(f"a chunk is of unknown kind {kind}")
     values = rounded(restored, header.dtype)

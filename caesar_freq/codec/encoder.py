@@ -137,8 +137,9 @@ class Encoder:
         keeps it alone, or it errs by less than the one it replaces.
         """
         limit, rms = self._chunk_limit(variable)
+        bound = self.header.bound
         new = self._map(
-            lambda both: both[0].write_closer(both[1], limit, rms), zip(chunks, written)
+            lambda both: both[0].write_closer(both[1], limit, rms, bound), zip(chunks, written)
         )
         count = sum(c.good.size for c in chunks)
         if rms and sum(w.squared_error for w in new) > limit**2 * count:
@@ -146,11 +147,10 @@ class Encoder:
         return new
 
     def _chunk_limit(self, variable: Variable) -> tuple[float, bool]:
-        """Error that one chunk may have in the data's units, and whether it is an RMSE."""
+        """Error that one chunk may have in the units coded, and whether it is an RMSE."""
         if self.header.mode in ("nrmse", "psnr"):
             return self.target(variable) * variable.range * (1 - NRMSE_MARGIN), True
-        relative = self.header.mode == "pw_rel"
-        return 0.0 if relative else pointwise_bound(self.header, variable), False
+        return pointwise_bound(self.header, variable), False
 
     def _in_own_modes(self, volumes: dict, variable: Variable, target: float, left_out) -> dict:
         """Coders in temporal modes of the chunks that have few."""
@@ -263,7 +263,7 @@ class Encoder:
             ways += [self._in_own_modes(volumes, variable, target, part) for part in LEFT_OUT]
         written = [self._write(chunk, way, variable, dead_zone) for way in ways if way]
         best = min(written, key=lambda one: self._cost(one, variable))
-        return chunk.write_closer(best, *self._chunk_limit(variable))
+        return chunk.write_closer(best, *self._chunk_limit(variable), self.header.bound)
 
     def _cost(self, written: Written, variable: Variable) -> float:
         """Bits, plus what the error is worth where the bound is that of a mean."""

@@ -18,6 +18,10 @@ from caesar_freq.errors import ConfigError
 CHOICES = {"numba": -1, "portable": 0, "avx2": 1, "native": 2}
 
 
+#: Interface of the compiled kernels that this source calls (`module.c`).
+VERSION = 1
+
+
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None where numba has to do.
@@ -25,7 +29,7 @@ def library() -> ctypes.CDLL | None:
     Raises
     ------
     ConfigError
-        If ``CAESAR_FREQ_KERNELS`` is not one of `CHOICES`.
+        If ``CAESAR_FREQ_KERNELS`` is not one of `CHOICES`, or the kernels are of other sources.
     """
     name = os.environ.get("CAESAR_FREQ_KERNELS", "native")
     if name not in CHOICES:
@@ -37,5 +41,10 @@ def library() -> ctypes.CDLL | None:
     if CHOICES[name] < 0 or found is None:
         return None
     loaded = ctypes.CDLL(str(found))
+    if not hasattr(loaded, "cf_version") or loaded.cf_version() != VERSION:
+        raise ConfigError(
+            f"{found} was built from other sources than these; build it anew with pip install -e ., "
+            "or set CAESAR_FREQ_KERNELS=numba"
+        )
     loaded.cf_instruction_set(CHOICES[name])
     return loaded

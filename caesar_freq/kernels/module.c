@@ -2,6 +2,14 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "kernels.h"
+
+/* Raised whenever a function is added or called differently; kernels.VERSION has to agree. */
+EXPORT int cf_version(void)
+{
+    return 1;
+}
+
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", NULL, -1, NULL,
                                         NULL, NULL, NULL, NULL};
 
