@@ -260,3 +260,19 @@ def test_altered_levels_stay_safe(name):
             continue
         assert decoded.shape == values.shape
         assert decoded.dtype == values.dtype
+
+
+def test_damaged_levels_stay_within_their_range_and_tables():
+    # errors beyond the range used to lead contexts out of their tables
+    levels = smooth_levels((4, 12, 14), 40).astype(np.int64)
+    skip = np.zeros(levels.shape, bool)
+    data = encode_levels(levels, skip, 40, 1 << 20)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        bad = bytearray(data)
+        bad[: len(bad) // 8] = rng.integers(0, 256, len(bad) // 8).astype(np.uint8).tobytes()
+        try:
+            decoded = decode_levels(bytes(bad), skip, 40)
+        except CorruptStreamError:
+            continue
+        assert decoded.min() >= 0 and decoded.max() <= 40

@@ -277,9 +277,10 @@ def code_frame(
                 frame[y, x] - centre, likely, set_, centre == 0, shift, hashes, slots, places, logits, mixer,
                 state, data, decoding,
             )  # fmt: skip
+            # damaged data may say more than the range allows; contexts may not leave theirs then
             value = _clip(centre + error, 0, top)
             frame[y, x] = value
-            errors[y, x] = error
+            errors[y, x] = value - centre
             # learn
             true = value << _FINE
             for k in range(_N_PREDICTORS):
