@@ -12,7 +12,7 @@ from caesar_freq.entropy.context import LOG_TABLE, N_LOCAL, plane_features, shel
 from caesar_freq.entropy.network import HIDDEN
 from caesar_freq.entropy.rans import LOWER
 from caesar_freq.entropy.tables import CLASS_BITS, CLASS_LOW
-from caesar_freq.kernels import library
+from caesar_freq.kernels import SUFFIX, library, pointer
 from caesar_freq.transform.blocks import Transform
 
 _ROW = 20
@@ -44,10 +44,6 @@ class _Block(Structure):
 
 class _Planes(Structure):
     _fields_ = [(name, c_int64) for name in ("nt", "bt", "bh", "bw", "cells")]
-
-
-def _pointer(array: np.ndarray) -> c_void_p:
-    return c_void_p(array.ctypes.data)
 
 
 def _planes(shape: tuple[int, ...]) -> _Planes:
@@ -120,7 +116,7 @@ class _Blocks:
 def ends_of(q: np.ndarray) -> np.ndarray:
     """Shells to code of every cell, int32 ``[nt, nh, nw]``."""
     used = np.empty((q.shape[0], *q.shape[4:]), np.int32)
-    library().cf_shells_used(byref(_planes(q.shape)), _pointer(q), _pointer(used))
+    library().cf_shells_used(byref(_planes(q.shape)), pointer(q), pointer(used))
     return used
 
 
@@ -134,14 +130,14 @@ def encode_blocks(
     scale_bins = np.empty(len(values), np.uint8)
     n, state, word = c_int64(0), c_uint64(int(LOWER)), c_int64(0)
     for t in range(q.shape[0]):
-        blocks.run(t, q, bins, used, False, _pointer(values), _pointer(scale_bins), n, state,
+        blocks.run(t, q, bins, used, False, pointer(values), pointer(scale_bins), n, state,
                    None, word)  # fmt: skip
     words = np.empty(2 * n.value + 2, np.uint32)
     write = library().cf_write
     write.restype = c_int64
-    tables = [_pointer(blocks.tables[name]) for name in
+    tables = [pointer(blocks.tables[name]) for name in
               ("cumulative", "escape", "class_low", "class_bits")]  # fmt: skip
-    used_words = write(_pointer(values), _pointer(scale_bins), n, *tables, _pointer(words),
+    used_words = write(pointer(values), pointer(scale_bins), n, *tables, pointer(words),
                        byref(state))  # fmt: skip
     return bins, state.value, words[:used_words].copy()
 
@@ -155,20 +151,16 @@ def decode_blocks(
     bins = np.zeros(transform.planes_shape, np.uint8)
     n, rest, word = c_int64(0), c_uint64(state), c_int64(len(words))
     for t in range(q.shape[0]):
-        blocks.run(t, q, bins, used, True, None, None, n, rest, _pointer(words), word)
+        blocks.run(t, q, bins, used, True, None, None, n, rest, pointer(words), word)
     return q, bins, rest.value, word.value
-
-
-def _suffix(planes: np.ndarray) -> str:
-    return {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}[planes.dtype]
 
 
 def quantise(planes, step, dead_zone, alphas, classes):
     """See `quantise.quantise`."""
     q = np.empty(planes.shape, np.int32)
-    fits = getattr(library(), f"cf_quantise_{_suffix(planes)}")(
-        byref(_planes(planes.shape)), _pointer(planes), c_double(step), c_double(dead_zone),
-        _pointer(alphas), _pointer(classes), _pointer(q),
+    fits = getattr(library(), f"cf_quantise_{SUFFIX[planes.dtype]}")(
+        byref(_planes(planes.shape)), pointer(planes), c_double(step), c_double(dead_zone),
+        pointer(alphas), pointer(classes), pointer(q),
     )  # fmt: skip
     if fits < 0:
         raise MemoryError("the quantiser got no memory for a plane of cells")
@@ -177,11 +169,11 @@ def quantise(planes, step, dead_zone, alphas, classes):
 
 def dequantise(q, bins, step, alphas, classes, centroid, planes) -> None:
     """See `quantise.dequantise`."""
-    function = getattr(library(), f"cf_dequantise_{_suffix(planes)}")
+    function = getattr(library(), f"cf_dequantise_{SUFFIX[planes.dtype]}")
     function.restype = c_double
     failed = function(
-        byref(_planes(q.shape)), _pointer(q), _pointer(bins), c_double(step), _pointer(alphas),
-        _pointer(classes), _pointer(centroid), _pointer(planes),
+        byref(_planes(q.shape)), pointer(q), pointer(bins), c_double(step), pointer(alphas),
+        pointer(classes), pointer(centroid), pointer(planes),
     )  # fmt: skip
     if failed:
         raise MemoryError("the quantiser got no memory for a plane of cells")

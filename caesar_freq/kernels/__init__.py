@@ -12,12 +12,16 @@ from functools import lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
+import numpy as np
+
 from caesar_freq.errors import ConfigError
 
 #: What ``CAESAR_FREQ_KERNELS`` may be; the native ones are limited to an instruction set.
 CHOICES = {"numba": -1, "portable": 0, "avx2": 1, "native": 2}
 
 
+#: How the kernels' names end for each floating-point type.
+SUFFIX = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
 #: Interface of the compiled kernels that this source calls (`module.c`).
 VERSION = 1
 
@@ -48,3 +52,8 @@ def library() -> ctypes.CDLL | None:
         )
     loaded.cf_instruction_set(CHOICES[name])
     return loaded
+
+
+def pointer(array: np.ndarray) -> ctypes.c_void_p:
+    """Address of an array's first value; the caller keeps the array alive."""
+    return ctypes.c_void_p(array.ctypes.data)

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from ctypes import byref, c_double, c_int64, c_void_p
+from ctypes import byref, c_double, c_int64
 
 import numpy as np
 
-from caesar_freq.kernels import library
-
-_SUFFIX = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
-
-
-def _pointer(array: np.ndarray) -> c_void_p:
-    return c_void_p(array.ctypes.data)
+from caesar_freq.kernels import SUFFIX, library, pointer
 
 
 def compare(
@@ -36,8 +30,8 @@ def compare(
         top = float(difference.max()) if difference.size else 0.0
         return top, float(np.sum((difference / scale) ** 2))
     largest, squares = c_double(), c_double()
-    getattr(kernels, f"cf_compare_{_SUFFIX[before.dtype]}")(
-        _pointer(before), _pointer(after), _pointer(mask), c_int64(before.size), c_double(scale),
+    getattr(kernels, f"cf_compare_{SUFFIX[before.dtype]}")(
+        pointer(before), pointer(after), pointer(mask), c_int64(before.size), c_double(scale),
         byref(largest), byref(squares),
     )  # fmt: skip
     return largest.value, squares.value
@@ -58,7 +52,7 @@ def rounding_error(values: np.ndarray, step: float, dead_zone: float) -> float:
         x = np.abs(values.astype(np.float64)) / step
         error = np.where(x >= dead_zone, x - np.rint(x), x)
         return float(error @ error) * step * step
-    function = getattr(kernels, f"cf_rounding_error_{_SUFFIX[values.dtype]}")
+    function = getattr(kernels, f"cf_rounding_error_{SUFFIX[values.dtype]}")
     function.restype = c_double
     values = np.ascontiguousarray(values)
-    return function(_pointer(values), c_int64(values.size), c_double(step), c_double(dead_zone))
+    return function(pointer(values), c_int64(values.size), c_double(step), c_double(dead_zone))

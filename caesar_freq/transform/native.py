@@ -6,10 +6,9 @@ from ctypes import Structure, byref, c_int64, c_void_p
 
 import numpy as np
 
-from caesar_freq.kernels import library
+from caesar_freq.kernels import SUFFIX, library, pointer
 from caesar_freq.transform.axis import BlockDCT, dct_matrix, lapped_core
 
-_SUFFIX = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
 _MATRICES = ("even", "odd", "even_t", "odd_t", "lap", "lap_t")
 
 
@@ -34,7 +33,7 @@ class NativeAxes:
         self._dtype = np.dtype(dtype)
         self._structs = [self._struct(axis) for axis in axes]
         kernels = library()
-        suffix = _SUFFIX[self._dtype]
+        suffix = SUFFIX[self._dtype]
         self._forward = getattr(kernels, f"cf_forward_{suffix}")
         self._inverse = getattr(kernels, f"cf_inverse_{suffix}")
 
@@ -57,7 +56,7 @@ class NativeAxes:
         self._call(self._inverse, y, x)
 
     def _call(self, function, source: np.ndarray, target: np.ndarray) -> None:
-        pointers = (c_void_p(array.ctypes.data) for array in (source, target))
+        pointers = (pointer(array) for array in (source, target))
         if function(*map(byref, self._structs), *pointers) != 0:
             raise MemoryError("the transform got no memory for a volume of its size")
 
