@@ -46,6 +46,10 @@ class Predictor(Protocol):
     def predict(self, keyframes: np.ndarray, step: float) -> np.ndarray:
         """Missing frames ``[N, M, H, W]`` from decoded keyframes ``[N, K, H, W]``."""
 
+    def restore(self, frames: np.ndarray, noise: np.ndarray, step: float) -> np.ndarray:
+        """Best estimates of frames ``[N, T, H, W]`` whose errors have the standard deviations
+        `noise` ``[N, T]``: small for keyframes, infinite for missing frames."""
+
 
 @dataclass
 class Coded:
