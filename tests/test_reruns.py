@@ -125,7 +125,7 @@ MODULES = [
      "codec entropy"),
     ({"evaluate auto", "evaluate frequency", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
      "codec.backend codec.choose codec.chunks codec.coders codec.entropy_side "
-     "codec.header codec.modes codec.native codec.portable codec.quantise codec.volume "
+     "codec.header codec.layout codec.modes codec.native codec.portable codec.quantise codec.volume "
      "entropy.coder entropy.rans kernels.errors transform.blocks transform.modes "
      "transform.native"),
     ({"evaluate auto", "evaluate frequency", "report", "train_freq_compressor"},
@@ -134,7 +134,7 @@ MODULES = [
      "codec.pointwise codec.region codec.relative codec.search codec.spacing "
      "codec.step_ratio codec.stream entropy.levels entropy.logistic entropy.sparse"),
     ({"evaluate auto", "evaluate frequency", "merge", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
-     "codec.model entropy.context entropy.network entropy.tables kernels kernels.ordered "
+     "codec.model entropy.context entropy.network entropy.tables kernels kernels.ordered kernels.product "
      "transform transform.axis transform.matrices transform.wavelets"),
     ({"evaluate auto", "evaluate frequency", "evaluate sz3", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
      "codec.packing data.filling"),
@@ -151,6 +151,8 @@ MODULES = [
      "data.layout data.leakage split"),
     ({"evaluate auto", "fetch", "report", "split"},
      "data.netcdf data.parts data.template"),
+    ({"evaluate auto", "report"},
+     "codec.contents"),
     ({"evaluate auto", "evaluate frequency", "evaluate sz3", "report"},
      "evaluate measuring metrics peer_files peer_search peers printing"),
     ({"merge"},

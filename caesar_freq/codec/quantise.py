@@ -11,9 +11,9 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from caesar_freq.codec.layout import N_CLASSES
 from caesar_freq.kernels.ordered import Array, as_double, total
 
-N_CLASSES = 6
 #: Coefficients beyond this many steps are not coded; the block is stored losslessly instead.
 MAX_LEVEL = 1 << 29
 

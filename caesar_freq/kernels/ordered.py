@@ -12,12 +12,11 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-import numba as nb
 import numpy as np
 
 #: A numpy array or a torch tensor.
 Array = Any
-_COLUMNS, _LANES = 1024, 64
+_LANES = 64
 
 
 def namespace(x: Array) -> ModuleType:
@@ -92,38 +91,15 @@ def product(matrix: np.ndarray, x: Array) -> Array:
     """
     shape = (*x.shape[:-2], len(matrix), x.shape[-1])
     if isinstance(x, np.ndarray):
+        # here, so that those who only look at a stream need not load numba
+        from caesar_freq.kernels.product import add_product
+
         out, outer = np.zeros(shape, x.dtype), math.prod(shape[:-2])
         flat = np.ascontiguousarray(x).reshape(outer, *x.shape[-2:])
         matrix = np.ascontiguousarray(matrix, x.dtype)
-        _product(matrix, flat, out.reshape(outer, *shape[-2:]))
+        add_product(matrix, flat, out.reshape(outer, *shape[-2:]))
         return out
     out, weights = zeros(shape, x), like(matrix, x)
     for i in range(weights.shape[1]):
         out += weights[:, i, None] * x[..., i : i + 1, :]
     return out
-
-
-@nb.njit(nogil=True, cache=True)
-def _product(matrix, x, out):
-    rows, terms = matrix.shape
-    inner = x.shape[2]
-    fours = terms - terms % 4
-    for b in range(x.shape[0]):
-        for start in range(0, inner, _COLUMNS):
-            here = slice(start, min(start + _COLUMNS, inner))
-            for r in range(rows):
-                w, y = matrix[r], out[b, r, here]
-                for i in range(0, fours, 4):
-                    x0, x1, x2, x3 = (
-                        x[b, i, here],
-                        x[b, i + 1, here],
-                        x[b, i + 2, here],
-                        x[b, i + 3, here],
-                    )
-                    w0, w1, w2, w3 = w[i], w[i + 1], w[i + 2], w[i + 3]
-                    for a in range(len(y)):
-                        y[a] = (((y[a] + w0 * x0[a]) + w1 * x1[a]) + w2 * x2[a]) + w3 * x3[a]
-                for i in range(fours, terms):
-                    xi, wi = x[b, i, here], w[i]
-                    for a in range(len(y)):
-                        y[a] += wi * xi[a]
