@@ -19,11 +19,12 @@ from caesar_freq.codec.chunk import Chunk, span
 from caesar_freq.codec.chunks import Box, boxes, five_dimensional
 from caesar_freq.codec.coders import Predictor
 from caesar_freq.codec.container import Container
-from caesar_freq.codec.decoder import PREDICTOR_MODES, decode_chunks, in_order
-from caesar_freq.codec.encoder import STRATEGIES, Encoder
+from caesar_freq.codec.decoder import MODELS, decode_chunks, in_order
+from caesar_freq.codec.encoder import Encoder
 from caesar_freq.codec.header import DTYPES, MODES, Header, Variable
 from caesar_freq.codec.large import LargeVariable, fits
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.plan import STRATEGIES
 from caesar_freq.codec.relative import (
     log_bound,
     log_magnitudes,
@@ -151,7 +152,7 @@ def _stream(source, options, model, predictors, pool, folder) -> tuple[bytes, Bo
         ):
             bodies.append(written.body)
     else:
-        available = {PREDICTOR_MODES[p.kind]: p for p in predictors}
+        available = {MODELS[p.kind]: p for p in predictors}
         encoder = Encoder(header, model, pool, available, options.strategy, options.spatial)
         any_valid = False
         for v in range(five_dimensional(header.shape)[0]):
