@@ -65,6 +65,4 @@ def _segment(mode: Mode, frames: int, data: bytes) -> Counter:
     if parts.keyframes is None:
         return Counter(restoration=len(parts.table)) + _volume(parts.volume)
     keyframes = len(data) - len(parts.table) - len(parts.volume)
-    return Counter(
-        restoration=len(parts.table), keyframes=keyframes, residuals=len(parts.volume)
-    )
+    return Counter(restoration=len(parts.table), keyframes=keyframes, residuals=len(parts.volume))

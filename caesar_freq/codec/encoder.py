@@ -120,7 +120,10 @@ class Encoder:
             segmented, start = self._segmented(volumes, largest, best[0], target, dead_zone)
             if segmented:
                 coders = {**plain, **segmented}
-                other = self._best(chunks, coders, start, target, dead_zone, NETWORK_DRIFT)
+                rounding = _rounding(plain.values(), dead_zone)
+                other = self._best(
+                    chunks, coders, start, target, dead_zone, NETWORK_DRIFT, rounding
+                )
                 if self.strategy != "auto":
                     return other
                 if _size(other) + self._naming < _size(best):
@@ -211,7 +214,7 @@ class Encoder:
         return Variable(mean, spread)
 
     def _best(
-        self, chunks, coders, variable, target, dead_zone, drift: float = 0.0
+        self, chunks, coders, variable, target, dead_zone, drift=0.0, rounding=None
     ) -> tuple[Variable, list[Written]]:
         """Bodies of all chunks at the largest step that keeps the bound.
 
@@ -234,15 +237,11 @@ class Encoder:
                 results[old] = None
             return float(np.sqrt(squares / count)) / variable.range
 
-        planes = [coder.encoder.planes for coder, kind in coders.values() if kind != SEGMENTS]
-        start, model = variable.step_index, None
-        if planes and not start:
-            n_values = sum(
-                coder.encoder.size for coder, kind in coders.values() if kind != SEGMENTS
-            )
-            model = RoundingModel(planes, n_values, dead_zone)
-            start = model.index_for(target)
-        index = largest_step(error, target * (1 - NRMSE_MARGIN) - drift, start, model)
+        start = variable.step_index
+        if not start:
+            rounding = _rounding(coders.values(), dead_zone)
+            start = rounding.index_for(target)
+        index = largest_step(error, target * (1 - NRMSE_MARGIN) - drift, start, rounding)
         if index is None:
             return variable, self._map(Chunk.write_lossless, chunks)
         return replace(variable, step_index=index), results[index] or write(index)
@@ -303,3 +302,8 @@ class Encoder:
 
 def _size(result: tuple[Variable, list[Written]]) -> int:
     return sum(len(written.body) for written in result[1])
+
+
+def _rounding(coders, dead_zone: float) -> RoundingModel:
+    encoders = [coder.encoder for coder, _ in coders]
+    return RoundingModel([e.planes for e in encoders], sum(e.size for e in encoders), dead_zone)

@@ -23,6 +23,7 @@ from caesar_freq.codec.segments import (
 )
 from caesar_freq.errors import CorruptStreamError, ModelError
 
+
 def fill_in(
     predictor: Predictor, keyframes: np.ndarray, keys: list[int], frames: int, noise: float, step
 ) -> np.ndarray:

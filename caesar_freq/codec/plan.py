@@ -9,7 +9,7 @@ choose among those. Each of the two looks at about a sixteenth of the values.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,8 +20,9 @@ from caesar_freq.codec.generated import make_coder
 from caesar_freq.codec.header import Variable
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.restoration import RestoredCoder
-from caesar_freq.codec.segments import STUDENT, TEACHER, WINDOW, Mode
+from caesar_freq.codec.segments import KINDS, STUDENT, TEACHER, WINDOW, Mode
 from caesar_freq.codec.volume import LevelOverflow
+from caesar_freq.errors import ModelError
 
 #: What a caller's strategy allows; every one but "auto" also forces it.
 STRATEGIES: dict[str, Callable[[Mode], bool]] = {
@@ -149,7 +150,7 @@ class Planner:
             if self._wanted(Mode(model, restored=True)):
                 look(Mode(), model)
             spacings = [n for n in self._spacings(model) if n < len(x)]
-            if not spacings or not any(map(self._wanted, (Mode(model, 2), Mode(model, 2, 0, True)))):
+            if not spacings or not any(self._wanted(Mode(model, 2, 1, r)) for r in (False, True)):
                 continue
             costs = {spacings[0]: look(Mode(model, spacings[0]), model)}
             if self.strategy == "auto":
@@ -217,6 +218,38 @@ class Planner:
         except LevelOverflow:
             return Price(math.inf, math.inf)
         return self._price(x, coded)
+
+
+def models_for(
+    strategy: str, predictors: Iterable[Predictor], spacing: int | None
+) -> dict[int, Predictor]:
+    """Those of `predictors` that a strategy uses.
+
+    Where there is a student that restores or fills in any frames, the teacher, many times slower,
+    is used only where it is named.
+
+    Raises
+    ------
+    ModelError
+        If none can do what a forced strategy or a forced distance of keyframes needs.
+    """
+    known = {number: p for number, kind in KINDS.items() for p in predictors if p.kind == kind}
+    if spacing is not None:
+        known = {n: p for n, p in known.items() if spacing in p.spacings}
+        if not known and strategy != "frequency":
+            raise ModelError(f"no model given fills in frames between keyframes {spacing} apart")
+    can = [Mode(n, restored=True) for n, p in known.items() if p.restores]
+    for n, p in known.items():
+        if p.spacings or not p.restores:
+            can += [Mode(n, 2), Mode(n, 2, restored=p.restores)]
+    able = {mode.model: known[mode.model] for mode in can if STRATEGIES[strategy](mode)}
+    if not able and strategy not in ("frequency", "auto"):
+        what = strategy if strategy in KINDS.values() else "restoring"
+        raise ModelError(f"strategy {strategy!r} needs a {what} model as generator")
+    student = able.get(STUDENT)
+    if strategy == "auto" and student and (student.restores or student.spacings):
+        return {STUDENT: student}
+    return able if strategy in (*KINDS.values(), "auto") else dict(list(able.items())[:1])
 
 
 def sample_of(x: np.ndarray, frames: int) -> np.ndarray:
