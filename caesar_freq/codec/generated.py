@@ -157,6 +157,8 @@ def decode_segments(data, shape, variable: Variable, step, model, dtype, predict
             raise CorruptStreamError("the segments of a chunk do not add up to its frames")
         if mode.model and mode.model not in predictors:
             raise ModelError(f"the file has frames generated in the mode {mode.name}")
+        if mode.model:
+            _check(mode, predictors[mode.model])
         out[at : at + frames] = _decode_segment(
             mode, part, (frames, *shape[1:]), variable, step, model, dtype,
             predictors.get(mode.model),
@@ -165,6 +167,14 @@ def decode_segments(data, shape, variable: Variable, step, model, dtype, predict
     if at != shape[0]:
         raise CorruptStreamError("the segments of a chunk do not add up to its frames")
     return out
+
+
+def _check(mode: Mode, predictor: Predictor) -> None:
+    able = (not mode.restored or predictor.restores) and (
+        not mode.spacing or mode.spacing in predictor.spacings
+    )
+    if not able:
+        raise CorruptStreamError(f"its model cannot make frames of the mode {mode.name}")
 
 
 def _decode_segment(mode: Mode, data, shape, variable, step, model, dtype, predictor):
