@@ -125,8 +125,8 @@ MODULES = [
      "codec entropy"),
     ({"evaluate auto", "evaluate frequency", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
      "codec.backend codec.choose codec.chunks codec.coders codec.entropy_side "
-     "codec.generated codec.header codec.modes codec.native codec.portable codec.quantise "
-     "codec.restoration codec.segments codec.volume "
+     "codec.generated codec.header codec.layout codec.modes codec.native codec.portable "
+     "codec.quantise codec.restoration codec.segments codec.volume "
      "entropy.coder entropy.rans kernels transform.blocks transform.modes "
      "transform.native"),
     ({"evaluate auto", "evaluate frequency", "report", "train_freq_compressor"},
@@ -153,6 +153,8 @@ MODULES = [
      "data.layout data.leakage split"),
     ({"evaluate auto", "fetch", "report", "split"},
      "data.netcdf data.parts data.template"),
+    ({"evaluate auto", "report"},
+     "codec.contents"),
     ({"evaluate auto", "evaluate frequency", "evaluate sz3", "report"},
      "evaluate measuring metrics peer_files peer_search peers printing"),
     ({"merge"},

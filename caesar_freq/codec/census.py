@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 
-from caesar_freq.codec.chunk import CONSTANT, LATTICE, LOSSLESS, MODES, PARTS, VOLUME
+from caesar_freq.codec.layout import (
+    CONSTANT,
+    LATTICE,
+    LOSSLESS,
+    MODES,
+    N_CLASSES,
+    PARTS,
+    VOLUME,
+)
 from caesar_freq.codec.packing import Reader
-from caesar_freq.codec.quantise import N_CLASSES
 from caesar_freq.codec.segments import Mode, Parts, read_segments
 
 _WHOLE = {CONSTANT: "constant", LOSSLESS: "lossless", LATTICE: "lattice"}

@@ -10,16 +10,7 @@ from functools import partial
 import numpy as np
 
 from caesar_freq.codec.choose import SPATIAL, choose_transform, lagrangian, sample
-from caesar_freq.codec.chunk import (
-    MODES,
-    POINTWISE,
-    SEGMENTS,
-    VOLUME,
-    Chunk,
-    Written,
-    pointwise_bound,
-    span,
-)
+from caesar_freq.codec.chunk import POINTWISE, Chunk, Written, pointwise_bound, span
 from caesar_freq.codec.coders import (
     LEFT_OUT,
     ModeCoder,
@@ -29,6 +20,7 @@ from caesar_freq.codec.coders import (
 )
 from caesar_freq.codec.generated import SegmentedCoder
 from caesar_freq.codec.header import Header, Variable
+from caesar_freq.codec.layout import MODES, SEGMENTS, VOLUME
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.plan import HOPELESS, Planner
 from caesar_freq.codec.pointwise import NETWORK_DRIFT
