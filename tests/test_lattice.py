@@ -5,7 +5,6 @@ import pytest
 from numcodecs import Shuffle, Zstd
 
 import caesar_freq
-from caesar_freq.codec.chunk import LATTICE
 from caesar_freq.codec.coarse import close_grid, likely_bits, rough_grid
 from caesar_freq.codec.header import Header
 from caesar_freq.codec.lattice import (
@@ -18,6 +17,7 @@ from caesar_freq.codec.lattice import (
     exact_grid,
     fitted,
 )
+from caesar_freq.codec.layout import LATTICE
 from caesar_freq.codec.spacing import distinct_sample, find_spacing
 from caesar_freq.entropy.levels import MAX_LEVEL, decode_levels, encode_levels
 from caesar_freq.errors import CorruptStreamError
