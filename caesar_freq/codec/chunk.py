@@ -15,7 +15,8 @@ import numpy as np
 
 from caesar_freq.codec.chunks import Box
 from caesar_freq.codec.coarse import close_grid, likely_bits, rough_grid
-from caesar_freq.codec.coders import Coded, decode_in_modes, decode_plain, decode_segments
+from caesar_freq.codec.coders import Coded, decode_in_modes, decode_plain
+from caesar_freq.codec.generated import decode_segments
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.lattice import Grid, decode_lattice, encode_lattice, exact_grid
 from caesar_freq.codec.layout import (
