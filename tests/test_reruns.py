@@ -134,7 +134,8 @@ MODULES = [
      "codec.bodies codec.census codec.chunk codec.container codec.decoder "
      "codec.coarse codec.encoder codec.large codec.lattice codec.lossless codec.outliers "
      "codec.plan codec.pointwise codec.region codec.relative codec.search codec.spacing "
-     "codec.step_ratio codec.stream entropy.levels entropy.logistic entropy.sparse"),
+     "codec.step_ratio codec.stream entropy.levels entropy.logistic entropy.sparse "
+     "kernels.logarithms"),
     ({"evaluate auto", "evaluate frequency", "merge", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
      "codec.model entropy.context entropy.network entropy.tables kernels kernels.ordered kernels.product "
      "transform transform.axis transform.matrices transform.wavelets"),
