@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import subprocess
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from processes import wait_until
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 DATABASE = "slurm_acct_db"
 ACCOUNT = "testacct"
+HOSTS, _LINE = Path("/etc/hosts"), "# test rig of caesar-freq"
 
 
 def configuration(rig: Rig) -> str:
@@ -22,8 +25,16 @@ def configuration(rig: Rig) -> str:
     return (
         "AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=127.0.0.1\n"
         f"AccountingStoragePort={rig.port + 6}\nAccountingStoragePass={rig.folder}/munge/socket\n"
-        "AccountingStorageTRES=gres/gpu\nAccountingStoreFlags=job_comment"
+        "AccountingStorageTRES=gres/gpu\nAccountingStoreFlags=job_comment\n"
+        "AccountingStorageEnforce=associations"
     )
+
+
+def name_nodes(nodes: Iterable[str]) -> None:
+    """Let /etc/hosts know `nodes`, since processes of a job meet by name; none takes it back."""
+    kept = [line for line in HOSTS.read_text().splitlines() if not line.endswith(_LINE)]
+    names = " ".join(nodes)
+    HOSTS.write_text("\n".join([*kept, *([f"127.0.0.1 {names} {_LINE}"] if names else []), ""]))
 
 
 def start(rig: Rig) -> None:

@@ -1,11 +1,12 @@
-"""A real SLURM on one machine, as root on Debian: controller, five nodes, pretended GPUs.
+"""A real SLURM on one machine, as root on Debian: controller, six nodes, pretended GPUs.
 
     python tests/cluster/rig.py start DIR [--accounting]
     python tests/cluster/rig.py stop DIR
 
-Nodes g8, g12, g24 and g40 claim one GPU of so many GB, c1 none; partitions are described in
+Nodes g8, g12, g24 and g40 claim one GPU of so many GB, c1 and c2 none; partitions are described in
 slurm.conf.in. Outside of DIR there is one link, /etc/slurm/slurm.conf, since the job step of
-Snakemake's plugin drops SLURM_CONF; `stop` takes it back. Without --accounting there is no database.
+Snakemake's plugin drops SLURM_CONF, and with --accounting a line of node names in /etc/hosts; `stop` takes
+both back. Without --accounting there is no database.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 import accounting
 from processes import MARK, end, members, wait_until
 
-NODES = ("g8", "g12", "g24", "g40", "c1")
+NODES = ("g8", "g12", "g24", "g40", "c1", "c2")
 GPUS = {"g8": ("small", "8G"), "g12": ("medium", "12G"), "g24": ("large", "24G"),
         "g40": ("huge", "40G")}  # fmt: skip
 LINK = Path("/etc/slurm/slurm.conf")
@@ -72,6 +73,7 @@ class Rig:
         self._configure()
         self._munge()
         if self.accounting:
+            accounting.name_nodes(NODES)
             accounting.start(self)
         self.daemon("slurmctld")
         wait_until(lambda: self.ask("scontrol", "ping").returncode == 0, 30, "slurmctld")
@@ -102,7 +104,7 @@ class Rig:
             "ACCOUNTING": accounting.configuration(self),
             "COMM": "",
         }
-        values |= {"PORT" + (str(i) if i else ""): str(self.port + i) for i in (*range(6), 8)}
+        values |= {"PORT" + (str(i) if i else ""): str(self.port + i) for i in (*range(6), 8, 9)}
         if _address(self.host) == "127.0.0.1":
             values["COMM"] = "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny"
         text = re.sub(r"@([A-Z]+\d?)@", lambda m: values[m[1]], _TEMPLATE.read_text())
@@ -186,6 +188,7 @@ class Rig:
             end(pid, signal.SIGKILL)
         if LINK.is_symlink() and str(LINK.readlink()) == str(self.conf):
             LINK.unlink()
+            accounting.name_nodes([])
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _end(self, name: str, number: int = signal.SIGTERM) -> None:
