@@ -46,7 +46,15 @@ def test_a_run_tells_where_it_is_and_how_it_ended(tmp_path, checkpoints, monkeyp
         file.update(11, 0.4)  # sooner than the interval: kept in memory
         assert shown(tmp_path)["step"] == 10
         text = status.text_of(tmp_path)
-        for part in ("diffusion", "10/40", "0.5/2.0", "0.9000 bytes/plain", "77", "gpu5", "running"):
+        for part in (
+            "diffusion",
+            "10/40",
+            "0.5/2.0",
+            "0.9000 bytes/plain",
+            "77",
+            "gpu5",
+            "running",
+        ):
             assert part in text
     run = shown(tmp_path)
     assert (run["state"], run["step"], run["attempt"]) == ("finished", 11, 1)
