@@ -30,6 +30,7 @@ class Outcome:
     fault: str
     phase: str
     node: str = ""
+    ended: str = ""
     went_on: str = ""
     start: str = ""
     identical: bool = False
@@ -96,21 +97,21 @@ class Fault:
         The trainer does not hear that it is to stop, as if its step took for ever.
     begun : int
         How often the phase begins: once more after a fault that ends it.
-    saved_at : int
-        Step from which it goes on at least: a grace period is time for a step and a checkpoint.
+    grace : bool
+        SLURM gives the trainer more time to save its state than it can need.
     """
 
     strike: Callable[[Case], None]
     partition: str = "gpu"
     deaf: bool = False
     begun: int = 2
-    saved_at: int = HELD_AT
+    grace: bool = False
 
 
 FAULTS = {
     "wall-time limit": Fault(wall_time, deaf=True),
     "preemption without grace": Fault(preemption, "scavenge"),
-    "preemption with grace": Fault(preemption, "patient", saved_at=HELD_AT + 1),
+    "preemption with grace": Fault(preemption, "patient", grace=True),
     "requeue": Fault(requeue),
     "node failure": Fault(node_failure),
     "scancel": Fault(scancel),
@@ -139,8 +140,12 @@ def run_case(name: str, phase: str, rig: Rig, finished: Path, folder: Path) -> O
         fault.strike(case)
         outcome.went_on = go_on(case)
         log = (folder / "logs" / f"{phase}.log").read_text()
+        outcome.ended = "stopped, state saved" if "state saved in" in log else "killed"
         begun, steps = log.count("== run "), re.findall(r"resumed at step (\d+) of", log)
-        outcome.start = "ran on" if begun == 1 else "afresh"
+        if begun == 1:
+            outcome.ended, outcome.start = "let to end", "not"
+        else:
+            outcome.start = "afresh"
         if steps:
             outcome.start = "at step " + ", then ".join(steps)
         outcome.identical = same(torch_load(case.output), torch_load(finished / OUTPUTS[phase]))
@@ -158,8 +163,10 @@ def problem(outcome: Outcome, fault: Fault, begun: int, steps: list[int]) -> str
     """What did not hold."""
     if begun != fault.begun:
         return f"the phase began {begun} times instead of {fault.begun}"
-    if len(steps) != begun - 1 or min(steps, default=fault.saved_at) < fault.saved_at:
-        return f"began again {outcome.start}, not from the state of step {fault.saved_at}"
+    if len(steps) != begun - 1 or min(steps, default=HELD_AT) < HELD_AT:
+        return f"began again {outcome.start}, not from the state of step {HELD_AT}"
+    if fault.grace and outcome.ended == "killed":
+        return "killed, although there was time to save"
     if not outcome.identical:
         return "other weights"
     return "" if outcome.others_untouched else "finished work was repeated"
@@ -210,12 +217,13 @@ def report(rows: list[Outcome], name: str) -> None:
         writer = csv.DictWriter(stream, list(asdict(rows[0])))
         writer.writeheader()
         writer.writerows(map(asdict, rows))
-    lines = ["| fault | phase | on node | went on by | began again | weights identical | finished work "
-             "untouched | seconds |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    lines = ["| fault | phase | on node | the trainer | went on by | began again | weights identical | finished work "
+             "untouched | seconds |", "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     yes = {True: "yes", False: "NO"}
     for row in rows:
         lines.append(
-            f"| {row.fault} | {row.phase} | {row.node} | {row.went_on or row.problem.splitlines()[0]} "
+            f"| {row.fault} | {row.phase} | {row.node} | {row.ended} "
+            f"| {row.went_on or row.problem.splitlines()[0]} "
             f"| {row.start} | {yes[row.identical]} | {yes[row.others_untouched]} | {row.seconds} |"
         )
     text = "\n".join(lines) + "\n"
