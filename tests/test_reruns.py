@@ -116,7 +116,7 @@ ARRAYS = {"fetch", "split", "report", *MEASURED, *TRAINING}
 MODULES = [
     # command line and Python API beside the workflow; what a job is told, not what it does
     (set(),
-     "caesar_freq cfq_file cli cluster cluster.command cluster.fit cluster.offer "
+     "caesar_freq cfq_file cli codec.contents cluster cluster.command cluster.fit cluster.offer "
      "cluster.plan cluster.recover cluster.requests comparison data.metadata "
      "data.simulated data.training_sets fingerprints settings status sweep sweeps "
      "sweeps.launch sweeps.results sweeps.space transfer workflow"),
@@ -156,7 +156,7 @@ MODULES = [
      "entropy.sparse kernels.errors"),
     # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves
     ({*OURS, *TRAINING},
-     "codec.backend codec.choose codec.chunks codec.coders codec.entropy_side codec.header "
+     "codec.backend codec.choose codec.chunks codec.coders codec.entropy_side codec.header codec.layout "
      "codec.modes codec.native codec.portable codec.quantise codec.volume entropy.coder "
      "entropy.rans kernels transform.blocks transform.modes transform.native"),
     # the frequency model, which merge reads and writes
