@@ -55,6 +55,8 @@ class Case:
 
     def start(self) -> None:
         """Type the command."""
+        if self.rig.stopped:  # while another thread still worked on a case
+            raise RuntimeError("the rig was stopped")
         with open(self.folder / "master.log", "a") as log:
             self.master = subprocess.Popen(
                 [SNAKEMAKE, OUTPUTS[self.phase], "--profile", "profiles/slurm", "--snakefile",
@@ -128,7 +130,8 @@ def undisturbed(folder: Path) -> Path:
     np.savez(folder / "waves.npz", data=waves())
     config = yaml.safe_load((ROOT / "tests" / "config" / "tiny.yaml").read_text())
     for phase in ("freq_compressor", "diffusion", "distillation"):
-        config[phase] |= {"epochs": 1000, "max_steps": STEPS, "checkpoint_every": SAVED_EVERY}
+        config[phase] |= {"epochs": 1000, "max_steps": STEPS, "checkpoint_every": SAVED_EVERY,
+                          "evaluations": STEPS // SAVED_EVERY}  # fmt: skip
     (folder / "faults.yaml").write_text(yaml.safe_dump(config))
     done = subprocess.run(
         [SNAKEMAKE, OUTPUTS["train_distillation"], "--profile", ROOT / "profiles" / "local",

@@ -20,6 +20,8 @@ from case import ALLOWED, OUTPUTS, ROOT, Case, write_profile
 from held import HELD_AT, ask_to_hold, release
 from rig import Rig
 
+from caesar_freq import status
+
 REPORT = ROOT / "results" / "cluster"
 
 
@@ -137,6 +139,7 @@ def run_case(name: str, phase: str, rig: Rig, finished: Path, folder: Path) -> O
         outcome.node = case.node
         if case.node not in ALLOWED[phase]:
             raise RuntimeError(f"the job is on {case.node}")
+        outcome.problem = shown(case)
         fault.strike(case)
         outcome.went_on = go_on(case)
         log = (folder / "logs" / f"{phase}.log").read_text()
@@ -150,13 +153,40 @@ def run_case(name: str, phase: str, rig: Rig, finished: Path, folder: Path) -> O
             outcome.start = "at step " + ", then ".join(steps)
         outcome.identical = same(torch_load(case.output), torch_load(finished / OUTPUTS[phase]))
         outcome.others_untouched = others(case) == before
-        outcome.problem = problem(outcome, fault, begun, list(map(int, steps)))
+        outcome.problem = (
+            outcome.problem or problem(outcome, fault, begun, list(map(int, steps))) or used(case)
+        )
     except Exception as error:
         outcome.problem = f"{type(error).__name__}: {error}"
     finally:
         case.clean_up()
     outcome.seconds = round(time.monotonic() - began)
     return outcome
+
+
+def shown(case: Case) -> str:
+    """What ``caesar-freq status`` misses about the held trainer."""
+    (run,) = (run for run in status.runs(case.folder) if run["phase"] in case.phase)
+    expected = {"state": "running", "step": HELD_AT, "job": case.job, "node": case.node}
+    missed = [f"{key} {run[key]}" for key, value in expected.items() if run[key] != value]
+    missed += [key for key in ("epoch", "loss", "eta", "metrics") if not run[key]]
+    keep("status", status.text_of(case.folder))
+    return f"status shows {', '.join(missed)}" if missed else ""
+
+
+def used(case: Case) -> str:
+    """What ``caesar-freq status --efficiency`` misses about the ended job."""
+    (row,) = (row for row in status.efficiency(case.folder) if row["rule"] == case.phase)
+    needed = ("asked_minutes", "minutes", "asked_mb", "mb", "asked_cpus", "cpus", "asked_gpu_gb")
+    missed = [key for key in needed if row[key] is None]
+    keep("efficiency", status.efficiency_text(case.folder))
+    return f"efficiency misses {', '.join(missed)}" if missed else ""
+
+
+def keep(name: str, text: str) -> None:
+    """What a user saw, beside the tables."""
+    REPORT.mkdir(parents=True, exist_ok=True)
+    (REPORT / f"{name}.txt").write_text(f"{text}\n")
 
 
 def problem(outcome: Outcome, fault: Fault, begun: int, steps: list[int]) -> str:

@@ -43,6 +43,7 @@ class Rig:
     def __init__(self, folder: Path, accounting: bool = False, port: int = 27817) -> None:
         self.folder, self.accounting, self.port = Path(folder).resolve(), accounting, port
         self.conf = self.folder / "slurm.conf"
+        self.stopped = False
         self.host = os.uname().nodename.split(".")[0]
 
     def __enter__(self) -> Rig:
@@ -178,6 +179,7 @@ class Rig:
 
     def stop(self) -> None:
         """Cancel all jobs, end every process of the cluster by its id, remove `folder`."""
+        self.stopped = True
         if (self.folder / "slurmctld.pid").exists():
             self.ask("scancel", "-u", "root")
             wait_until(lambda: not self.ask("squeue", "-h").stdout.strip(), 20, "jobs", fail=False)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from case import OUTPUTS, ROOT, SNAKEMAKE, undisturbed, write_profile
+from case import ALLOWED, OUTPUTS, ROOT, SNAKEMAKE, undisturbed, write_profile
 from faults import FAULTS, Outcome, report, run_case
 from processes import members
 from rig import Rig, usable
@@ -58,10 +59,32 @@ def outcomes(rig, finished, tmp_path_factory) -> dict[tuple[str, str], Outcome]:
     lanes = [threading.Thread(target=lane, daemon=True) for _ in range(LANES)]
     for thread in lanes:
         thread.start()
-    for thread in lanes:
-        thread.join()
+    try:
+        for thread in lanes:
+            thread.join()
+    finally:
+        list(waiting)  # nothing more is begun
     report([rows[case] for case in CASES], "faults")
     return rows
+
+
+def test_cluster_check_says_on_which_nodes_each_phase_fits(rig, tmp_path):
+    def check(**edits: str) -> subprocess.CompletedProcess:
+        write_profile(rig, tmp_path, **edits)
+        return subprocess.run(
+            [sys.executable, "-m", "caesar_freq.cli", "cluster", "check", "--profile", tmp_path,
+             "--configfile", "tests/config/tiny.yaml"],
+            cwd=ROOT, env=rig.environment, capture_output=True, text=True,
+        )  # fmt: skip
+
+    good = check()
+    assert good.returncode == 0, good.stdout + good.stderr
+    first = {line.split()[0]: line for line in good.stdout.splitlines() if line.split()[1] == "1"}
+    for phase, nodes in ALLOWED.items():
+        assert set(first[phase].partition("gpu: ")[2].split()) == nodes
+    bad = check(gpumem16g="gpumem99g")
+    assert bad.returncode == 1
+    assert "never: train_diffusion asks for a GPU with 16 GB (constraint=gpumem99g)" in bad.stdout
 
 
 def test_a_phase_that_no_node_can_serve_is_named_within_a_minute(rig, finished):
