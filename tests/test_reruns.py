@@ -146,12 +146,12 @@ MODULES = [
     # measuring; the report says what was measured, and for which peers
     (MEASURED, "evaluate peer_files peer_search printing"),
     ({*MEASURED, "report"}, "measuring metrics peers"),
-    # reading parts of a file is of no use to a phase
-    (OURS, "api codec.region"),
-    # whole files: phase 1 chooses its best model by the length of real ones
+    (OURS, "api"),
+    # whole files: phase 1 chooses its best model by the length of real, verified ones
     ({*OURS, "train_freq_compressor"},
      "codec.bodies codec.census codec.chunk codec.container codec.decoder codec.encoder "
-     "codec.large codec.lattice codec.lossless codec.outliers codec.pointwise codec.relative "
+     "codec.large codec.lattice codec.lossless codec.outliers codec.pointwise codec.region "
+     "codec.relative "
      "codec.search codec.spacing codec.step_ratio codec.stream entropy.levels entropy.logistic "
      "entropy.sparse kernels.errors"),
     # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves

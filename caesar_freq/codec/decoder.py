@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import google_crc32c
 import numpy as np
@@ -18,10 +18,8 @@ from caesar_freq.codec.container import Container
 from caesar_freq.codec.header import Header
 from caesar_freq.codec.layout import STUDENT, TEACHER
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.region import Region
 from caesar_freq.errors import CorruptStreamError, ModelError
-
-if TYPE_CHECKING:  # an edit of reading parts then retrains no phase (`fingerprints`)
-    from caesar_freq.codec.region import Region
 
 PREDICTOR_MODES = {"student": STUDENT, "teacher": TEACHER}
 Item, Result = TypeVar("Item"), TypeVar("Result")
