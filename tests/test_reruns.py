@@ -150,14 +150,15 @@ MODULES = [
     # whole files: phase 1 chooses its best model by the length of real, verified ones
     ({*OURS, "train_freq_compressor"},
      "codec.bodies codec.census codec.chunk codec.container codec.decoder codec.encoder "
-     "codec.large codec.lattice codec.lossless codec.outliers codec.pointwise codec.region "
-     "codec.relative "
+     "codec.large codec.lattice codec.lossless codec.outliers codec.plan codec.pointwise "
+     "codec.region codec.relative "
      "codec.search codec.spacing codec.step_ratio codec.stream entropy.levels entropy.logistic "
      "entropy.sparse kernels.errors"),
     # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves
     ({*OURS, *TRAINING},
-     "codec.backend codec.choose codec.chunks codec.coders codec.entropy_side codec.header codec.layout "
-     "codec.modes codec.native codec.portable codec.quantise codec.volume entropy.coder "
+     "codec.backend codec.choose codec.chunks codec.coders codec.entropy_side codec.generated "
+     "codec.header codec.layout codec.modes codec.native codec.portable codec.quantise "
+     "codec.restoration codec.segments codec.volume entropy.coder "
      "entropy.rans kernels transform.blocks transform.modes transform.native"),
     # the frequency model, which merge reads and writes
     ({*OURS, *TRAINING, "merge"},

@@ -32,7 +32,7 @@ JOBS = ("--executor", "slurm", "--jobs", "2", "--slurm", "slurm_partition=cpu", 
 DATA = ("--train_data", "waves.npz", "--val_data", "waves.npz")
 PHASE_1 = ("freq_compressor", "--set", "lambda_bpp=0.01,0.03,0.1", "--", *DATA, "--device", "cpu",
            "--epochs", "1000", "--max_steps", "12", "--checkpoint_every", "3", "--batch_size", "1",
-           "--evaluations", "1", "--wavelet", "haar")  # fmt: skip
+           "--evaluations", "1", "--wavelet", "haar", "--init", "none")  # fmt: skip
 PHASE_2 = ("diffusion", "--set", "seed=7", "--", *DATA, "--device", "cpu", "--epochs", "1000",
            "--max_steps", "12", "--evaluations", "12", "--checkpoint_every", "3", "--batch_size", "3",
            "--wavelet", "haar", "--training_size", "32", "--low_freq_size", "2", "--latent_channels",
@@ -107,6 +107,7 @@ def local(tmp_path_factory) -> Sweep:
     """The same trials as processes of this machine."""
     sweep = Sweep(tmp_path_factory.mktemp("local"), PHASE_1)
     sweep.finish()
+    assert len({row["val_bytes"] for row in sweep.rows()}) == 3
     return sweep
 
 
@@ -207,6 +208,9 @@ def test_two_nodes_give_the_loss_curve_of_one_process(rig, tmp_path):
         tmp_path / "two", words, rig, (*JOBS, "--slurm", "nodes=2", "--slurm", "tasks_per_node=1")
     )
     two.finish()
+    (folder,) = two.out.glob("trials/*")
+    asked = ("sacct", "-n", "-P", "-X", "-j", (folder / "job_id").read_text(), "-o", "NodeList")
+    assert rig.run(*asked).stdout.strip() == "c[1-2]"
     curves = []
     for sweep in (one, two):
         (row,) = sweep.rows()
