@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from case import ALLOWED, OUTPUTS, ROOT, SNAKEMAKE, undisturbed, write_profile
+from case import ALLOWED, OUTPUTS, ROOT, SNAKEMAKE, environment, undisturbed, write_profile
 from faults import FAULTS, Outcome, report, run_case
 from processes import members
 from rig import Rig, usable
@@ -68,13 +68,16 @@ def outcomes(rig, finished, tmp_path_factory) -> dict[tuple[str, str], Outcome]:
     return rows
 
 
-def test_cluster_check_says_on_which_nodes_each_phase_fits(rig, tmp_path):
+def test_cluster_check_says_on_which_nodes_each_phase_fits(rig, finished, tmp_path):
+    for path in (ROOT / "workflow", finished / "waves.npz", finished / "faults.yaml"):
+        (tmp_path / path.name).symlink_to(path)
+
     def check(**edits: str) -> subprocess.CompletedProcess:
-        write_profile(rig, tmp_path, **edits)
+        write_profile(rig, tmp_path / "profiles" / "slurm", **edits)
         return subprocess.run(
-            [sys.executable, "-m", "caesar_freq.cli", "cluster", "check", "--profile", tmp_path,
-             "--configfile", "tests/config/tiny.yaml"],
-            cwd=ROOT, env=rig.environment, capture_output=True, text=True,
+            [sys.executable, "-m", "caesar_freq.cli", "cluster", "check", "--configfile",
+             "faults.yaml"],
+            cwd=tmp_path, env=environment(rig), capture_output=True, text=True,
         )  # fmt: skip
 
     good = check()
