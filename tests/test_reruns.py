@@ -153,16 +153,17 @@ MODULES = [
      "codec.large codec.lattice codec.lossless codec.outliers codec.plan codec.pointwise "
      "codec.region codec.relative "
      "codec.search codec.spacing codec.step_ratio codec.stream entropy.levels entropy.logistic "
-     "entropy.sparse kernels.errors"),
+     "entropy.sparse"),
     # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves
     ({*OURS, *TRAINING},
      "codec.backend codec.choose codec.chunks codec.coders codec.entropy_side codec.generated "
      "codec.header codec.layout codec.modes codec.native codec.portable codec.quantise "
      "codec.restoration codec.segments codec.volume entropy.coder "
-     "entropy.rans kernels transform.blocks transform.modes transform.native"),
-    # the frequency model, which merge reads and writes
+     "entropy.rans kernels.errors transform.blocks transform.modes transform.native"),
+    # the frequency model, which merge reads and writes, and the axes of the transform
     ({*OURS, *TRAINING, "merge"},
-     "codec.model entropy.context entropy.network entropy.tables transform transform.axis"),
+     "codec.model entropy.context entropy.network entropy.tables kernels kernels.ordered "
+     "kernels.product transform transform.axis transform.matrices transform.wavelets"),
     # holes in data: files of peers tell them in our way
     ({*MEASURED, "train_freq_compressor"}, "codec.special entropy.binary entropy.mask"),
     ({*MEASURED, *TRAINING}, "codec.packing data.filling"),
