@@ -153,7 +153,8 @@ MODULES = [
      "codec.large codec.lattice codec.lossless codec.outliers codec.plan codec.pointwise "
      "codec.region codec.relative "
      "codec.search codec.spacing codec.step_ratio codec.stream entropy.levels entropy.logistic "
-     "entropy.sparse"),
+     "entropy.sparse "
+     "codec.coarse"),
     # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves
     ({*OURS, *TRAINING},
      "codec.backend codec.choose codec.chunks codec.coders codec.entropy_side codec.generated "
