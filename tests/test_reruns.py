@@ -160,7 +160,7 @@ MODULES = [
      "codec.backend codec.choose codec.chunks codec.coders codec.entropy_side codec.generated "
      "codec.header codec.layout codec.modes codec.native codec.portable codec.quantise "
      "codec.restoration codec.segments codec.volume entropy.coder "
-     "entropy.rans kernels.errors transform.blocks transform.modes transform.native"),
+     "entropy.rans kernels.errors transform.blocks transform.modes transform.native codec.torch_kernels codec.torch_contexts"),
     # the frequency model, which merge reads and writes, and the axes of the transform
     ({*OURS, *TRAINING, "merge"},
      "codec.model entropy.context entropy.network entropy.tables kernels kernels.ordered "
