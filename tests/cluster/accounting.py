@@ -53,7 +53,7 @@ def start(rig: Rig) -> None:
             env=rig.environment,
         )  # fmt: skip
     client = ["mariadb", "--no-defaults", "-S", str(socket), "-u", "root", "-e"]
-    wait_until(lambda: rig.ask(*client, "select 1").returncode == 0, 60, "mariadbd")
+    wait_until(lambda: rig.ask(*client, "select 1").returncode == 0, 300, "mariadbd")
     password = secrets.token_hex(12)
     user = "'slurm'@'127.0.0.1'"
     rig.run(
@@ -72,7 +72,9 @@ def start(rig: Rig) -> None:
         f"StorageLoc={DATABASE}\nCommitDelay=1\n"
     )
     rig.daemon("slurmdbd")
-    wait_until(lambda: rig.ask("sacctmgr", "-n", "list", "cluster").returncode == 0, 60, "slurmdbd")
+    wait_until(
+        lambda: rig.ask("sacctmgr", "-n", "list", "cluster").returncode == 0, 300, "slurmdbd"
+    )
     for added in (["cluster", "rig"], ["account", ACCOUNT, "cluster=rig"],
                   ["user", "root", f"account={ACCOUNT}", "cluster=rig"]):  # fmt: skip
         rig.ask("sacctmgr", "-i", "-Q", "add", *added)

@@ -44,6 +44,7 @@ class Case:
     master: subprocess.Popen | None = None
     job: str = ""
     node: str = ""
+    trainer: int = 0
 
     @property
     def output(self) -> Path:
@@ -68,7 +69,7 @@ class Case:
     def await_hold(self) -> None:
         """Wait until the trainer stands still."""
         who = await_hold(self.folder, self.master)
-        self.job, self.node = who["job"], who["node"]
+        self.job, self.node, self.trainer = who["job"], who["node"], who["pid"]
 
     def said(self) -> str:
         """The end of what the commands printed."""

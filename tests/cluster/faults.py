@@ -7,43 +7,30 @@ happen there, and goes on as a user would.
 
 from __future__ import annotations
 
-import csv
+import os
 import re
 import shutil
+import signal
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from case import ALLOWED, OUTPUTS, ROOT, Case, write_profile
+from case import ALLOWED, OUTPUTS, Case, write_profile
 from held import HELD_AT, ask_to_hold, release
+from outcomes import Outcome, shown, used
 from rig import Rig
-
-from caesar_freq import status
-
-REPORT = ROOT / "results" / "cluster"
-
-
-@dataclass
-class Outcome:
-    """What a case showed; `problem` is empty if all of it held."""
-
-    fault: str
-    phase: str
-    node: str = ""
-    ended: str = ""
-    went_on: str = ""
-    start: str = ""
-    identical: bool = False
-    others_untouched: bool = False
-    seconds: int = 0
-    problem: str = ""
 
 
 def scancel(case: Case) -> None:
     """The user or the administrator cancels the job; the trainer gets SIGTERM and may save."""
     case.rig.ask("scancel", case.job)
+
+
+def out_of_memory(case: Case) -> None:
+    """The kernel kills the trainer."""
+    os.kill(case.trainer, signal.SIGKILL)
 
 
 def wall_time(case: Case) -> None:
@@ -114,6 +101,7 @@ FAULTS = {
     "wall-time limit": Fault(wall_time, deaf=True),
     "preemption without grace": Fault(preemption, "scavenge"),
     "preemption with grace": Fault(preemption, "patient", grace=True),
+    "out of memory": Fault(out_of_memory),
     "requeue": Fault(requeue),
     "node failure": Fault(node_failure),
     "scancel": Fault(scancel),
@@ -154,7 +142,9 @@ def run_case(name: str, phase: str, rig: Rig, finished: Path, folder: Path) -> O
         outcome.identical = same(torch_load(case.output), torch_load(finished / OUTPUTS[phase]))
         outcome.others_untouched = others(case) == before
         outcome.problem = (
-            outcome.problem or problem(outcome, fault, begun, list(map(int, steps))) or used(case)
+            outcome.problem
+            or problem(outcome, fault, begun, list(map(int, steps)))
+            or used(case, outcome, finished)
         )
     except Exception as error:
         outcome.problem = f"{type(error).__name__}: {error}"
@@ -162,31 +152,6 @@ def run_case(name: str, phase: str, rig: Rig, finished: Path, folder: Path) -> O
         case.clean_up()
     outcome.seconds = round(time.monotonic() - began)
     return outcome
-
-
-def shown(case: Case) -> str:
-    """What ``caesar-freq status`` misses about the held trainer."""
-    (run,) = (run for run in status.runs(case.folder) if run["phase"] in case.phase)
-    expected = {"state": "running", "step": HELD_AT, "job": case.job, "node": case.node}
-    missed = [f"{key} {run[key]}" for key, value in expected.items() if run[key] != value]
-    missed += [key for key in ("epoch", "loss", "eta", "metrics") if not run[key]]
-    keep("status", status.text_of(case.folder))
-    return f"status shows {', '.join(missed)}" if missed else ""
-
-
-def used(case: Case) -> str:
-    """What ``caesar-freq status --efficiency`` misses about the ended job."""
-    (row,) = (row for row in status.efficiency(case.folder) if row["rule"] == case.phase)
-    needed = ("asked_minutes", "minutes", "asked_mb", "mb", "asked_cpus", "cpus", "asked_gpu_gb")
-    missed = [key for key in needed if row[key] is None]
-    keep("efficiency", status.efficiency_text(case.folder))
-    return f"efficiency misses {', '.join(missed)}" if missed else ""
-
-
-def keep(name: str, text: str) -> None:
-    """What a user saw, beside the tables."""
-    REPORT.mkdir(parents=True, exist_ok=True)
-    (REPORT / f"{name}.txt").write_text(f"{text}\n")
 
 
 def problem(outcome: Outcome, fault: Fault, begun: int, steps: list[int]) -> str:
@@ -238,24 +203,3 @@ def same(a, b) -> bool:
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     return a == b
-
-
-def report(rows: list[Outcome], name: str) -> None:
-    """Table of faults as CSV and Markdown, printed as well."""
-    REPORT.mkdir(parents=True, exist_ok=True)
-    with open(REPORT / f"{name}.csv", "w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows(map(asdict, rows))
-    lines = ["| fault | phase | on node | the trainer | went on by | began again | weights identical | finished work "
-             "untouched | seconds |", "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
-    yes = {True: "yes", False: "NO"}
-    for row in rows:
-        lines.append(
-            f"| {row.fault} | {row.phase} | {row.node} | {row.ended} "
-            f"| {row.went_on or row.problem.splitlines()[0]} "
-            f"| {row.start} | {yes[row.identical]} | {yes[row.others_untouched]} | {row.seconds} |"
-        )
-    text = "\n".join(lines) + "\n"
-    (REPORT / f"{name}.md").write_text(text)
-    print(f"\n{text}", flush=True)

@@ -77,7 +77,7 @@ class Rig:
             accounting.name_nodes(NODES)
             accounting.start(self)
         self.daemon("slurmctld")
-        wait_until(lambda: self.ask("scontrol", "ping").returncode == 0, 30, "slurmctld")
+        wait_until(lambda: self.ask("scontrol", "ping").returncode == 0, 300, "slurmctld")
         for node in NODES:
             self.start_node(node)
         self.await_nodes()
@@ -95,7 +95,7 @@ class Rig:
                   if line and line.split()[1] in ("idle", "mixed", "allocated")}  # fmt: skip
             return up == set(NODES)
 
-        wait_until(ready, 60, "the nodes")
+        wait_until(ready, 300, "the nodes")
 
     def _configure(self) -> None:
         version = tuple(map(int, re.findall(r"\d+", self.run("slurmctld", "-V").stdout)[:2]))
@@ -139,7 +139,7 @@ class Rig:
             f"--seed-file={base}/seed",
         )  # fmt: skip
         wait_until(
-            lambda: self.ask("munge", "-S", f"{base}/socket", "-n").returncode == 0, 10, "munged"
+            lambda: self.ask("munge", "-S", f"{base}/socket", "-n").returncode == 0, 300, "munged"
         )
 
     def daemon(self, *command: str) -> None:
@@ -160,7 +160,7 @@ class Rig:
     def ask(self, *command: str) -> subprocess.CompletedProcess:
         """Run a command of SLURM; its exit status is the caller's business."""
         return subprocess.run(command, env=self.environment, capture_output=True, text=True,
-                              timeout=60)  # fmt: skip
+                              timeout=300)  # fmt: skip
 
     def run(self, *command: str) -> subprocess.CompletedProcess:
         """Run a command of SLURM that must succeed."""

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from accounting import ACCOUNT
 from case import ROOT, environment, undisturbed
-from faults import report, run_case, same, torch_load
+from faults import run_case, same, torch_load
 from held import HELD_AT, PATIENCE, ask_to_hold, await_hold, release
+from outcomes import report
 from processes import members, wait_until
 from rig import Rig, usable
 from test_pipeline import waves

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from case import ALLOWED, OUTPUTS, ROOT, SNAKEMAKE, environment, undisturbed, write_profile
-from faults import FAULTS, Outcome, report, run_case
+from faults import FAULTS, run_case
+from outcomes import Outcome, report
 from processes import members
 from rig import Rig, usable
 
