@@ -14,6 +14,7 @@ import caesar_freq
 from caesar_freq import kernels
 from caesar_freq.codec.quantise import fit_alphas, frequency_classes
 from caesar_freq.codec.search import step_of
+from caesar_freq.kernels.eigen import eigh
 from caesar_freq.kernels.errors import compare, log2_bits, rounding_error
 from caesar_freq.kernels.logarithms import exp2, log2
 from caesar_freq.transform.axis import KINDS
@@ -74,20 +75,22 @@ import hashlib, sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
 import caesar_freq
+from caesar_freq.kernels.eigen import eigh
 from caesar_freq.kernels.logarithms import exp2, log2
 from test_same_bits import FILES
 for name in sys.argv[2:]:
     array, mode, bound, options = FILES[name]
     print(hashlib.sha256(caesar_freq.encode(array, mode, bound, **options)).hexdigest())
 x = np.random.default_rng(0).random(50_000) * 100
-for found in (log2(x), exp2(x)):
+whole = np.rint(x.reshape(50, -1))
+for found in (log2(x), exp2(x), eigh(whole @ whole.T)[1]):
     print(hashlib.sha256(found.tobytes()).hexdigest())
 print(hashlib.sha256(np.log2(x).tobytes()).hexdigest())
 """
 
 
 def digests(names, **environment):
-    """Hashes of some files, then of our logarithms and powers and of numpy's, in a process of its own."""
+    """Hashes of some files, then of our logarithms, powers and eigenvectors and of numpy's logarithms, in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, os.path.dirname(__file__), *names],
         env=os.environ | environment, capture_output=True, text=True, check=True,
@@ -101,12 +104,12 @@ def test_files_do_not_depend_on_the_threads_of_other_libraries():
         digests(names, **{f"{n}_NUM_THREADS": threads for n in ("OMP", "OPENBLAS", "MKL", "NUMBA")})
         for threads in ("1", "4")
     )
-    assert len(one) == len(names) + 3 and one == four
+    assert len(one) == len(names) + 4 and one == four
 
 
 def test_files_do_not_depend_on_the_processor():
     """Libraries are told to do without what other processors lack; numpy's logarithm then changes."""
-    names = ["signs", "chosen", "tight", "cdf97 float64"]
+    names = ["signs", "chosen", "tight", "modes"]
     less = {
         "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
         "OPENBLAS_CORETYPE": "Prescott",
@@ -212,6 +215,22 @@ def test_inner_products_are_exact_in_any_order():
     assert _inner_products(np.ascontiguousarray(x[:, shuffled])).tobytes() == found.tobytes()
     exact = x.astype(np.float64) @ x.T.astype(np.float64)
     assert np.abs(found - exact).max() < 1e-9 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 40, 130])
+def test_eigenvectors_are_those_of_the_matrix(n):
+    rng = np.random.default_rng(n)
+    t = np.arange(n)
+    waves = np.stack([np.sin(0.37 * t), np.cos(0.37 * t), 1e-3 * np.sin(0.9 * t)])
+    square = rng.standard_normal((n, n))
+    for matrix in (square @ square.T, square + square.T, waves.T @ waves, np.zeros((n, n)), np.eye(n),
+                   np.diag(t - 3.0), np.ones((n, n))):  # fmt: skip
+        values, vectors = eigh(matrix)
+        size = np.linalg.norm(matrix, 2)
+        assert np.abs(matrix @ vectors - vectors * values).max() <= 1e-14 * size * n**0.5
+        assert np.abs(vectors.T @ vectors - np.eye(n)).max() < 1e-14 * n**0.5
+        assert np.abs(values - np.linalg.eigvalsh(matrix)).max() <= 1e-14 * size * n**0.5
+        assert np.all(np.diff(values) >= 0)
 
 
 def test_kernels_are_native_here(use):  # noqa: F811
