@@ -182,24 +182,16 @@ class VolumeEncoder:
 
 
 def training_rows(
-    x: np.ndarray,
-    step: float,
-    transform: Transform,
-    model: FrequencyModel,
-    dead_zone: float,
-    rng: np.random.Generator,
-    n: int,
+    encoder: VolumeEncoder, step: float, dead_zone: float, rng: np.random.Generator, n: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Contexts and levels exactly as the coder meets them, for phase 1.
 
     Parameters
     ----------
-    x : float32 [T, H, W]
-        Normalised volume.
+    encoder : VolumeEncoder
+        Under any model: contexts do not depend on its network.
     step, dead_zone : float
         Quantisation step and threshold in steps.
-    model : FrequencyModel
-        Any model: contexts do not depend on its network.
     rng, n
         At most `n` rows are drawn without replacement.
 
@@ -212,11 +204,10 @@ def training_rows(
     """
     from caesar_freq.codec.portable import collect_rows
 
-    encoder = VolumeEncoder(x, transform, model)
     q = encoder.levels(step, dead_zone)
     parts, total = [], 0
     per_block = -(-n * 2 // q.shape[0])
-    for rows, values in collect_rows(q, transform, model):
+    for rows, values in collect_rows(q, encoder.transform, encoder.model):
         found = len(values)
         total += found
         kept = np.sort(rng.permutation(found)[:per_block])
