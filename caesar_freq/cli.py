@@ -205,7 +205,7 @@ def _read(path: Path) -> bytes:
 
 
 def _info(data: bytes, source: Path) -> dict[str, Any]:
-    from caesar_freq.api import info as read_info
+    from caesar_freq.codec.contents import info as read_info
 
     return _named(source, read_info, data)
 

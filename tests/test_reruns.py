@@ -125,7 +125,7 @@ MODULES = [
      "codec entropy"),
     ({"evaluate auto", "evaluate frequency", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
      "codec.backend codec.choose codec.chunks codec.coders codec.entropy_side "
-     "codec.header codec.modes codec.native codec.portable codec.quantise codec.volume "
+     "codec.header codec.layout codec.modes codec.native codec.portable codec.quantise codec.volume "
      "entropy.coder entropy.rans kernels transform.blocks transform.modes "
      "transform.native"),
     ({"evaluate auto", "evaluate frequency", "report", "train_freq_compressor"},
@@ -152,6 +152,8 @@ MODULES = [
      "data.layout data.leakage split"),
     ({"evaluate auto", "fetch", "report", "split"},
      "data.netcdf data.parts data.template"),
+    ({"evaluate auto", "report"},
+     "codec.contents"),
     ({"evaluate auto", "evaluate frequency", "evaluate sz3", "report"},
      "evaluate measuring metrics peer_files peer_search peers printing"),
     ({"merge"},

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 
-from caesar_freq.codec.chunk import CONSTANT, LATTICE, LOSSLESS, MODES, PARTS, VOLUME
-from caesar_freq.codec.coders import MODE_NAMES, PLAIN
+from caesar_freq.codec.layout import (
+    CONSTANT,
+    LATTICE,
+    LOSSLESS,
+    MODE_NAMES,
+    MODES,
+    N_CLASSES,
+    PARTS,
+    PLAIN,
+    VOLUME,
+)
 from caesar_freq.codec.packing import Reader
-from caesar_freq.codec.quantise import N_CLASSES
 
 _WHOLE = {CONSTANT: "constant", LOSSLESS: "lossless", LATTICE: "lattice"}
 

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from caesar_freq.codec.header import Variable
+from caesar_freq.codec.layout import MODE_NAMES, PLAIN
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.modes import decode_modes, encode_modes
 from caesar_freq.codec.packing import Reader, varint
@@ -23,7 +24,6 @@ from caesar_freq.transform.modes import ModeTransform, temporal_modes
 #: Keyframes are coded at this part of the step, as they also serve the frames between them
 #: (the optimum measured on simulated turbulence).
 KEYFRAME_STEP = 0.62
-PLAIN, STUDENT, TEACHER = 0, 1, 2
 #: Parts of the squared error allowed that may go to modes left out: little where the rest of the
 #: field has structure, more where it is noise below the bound.
 LEFT_OUT = (0.02, 0.15)
@@ -31,7 +31,6 @@ LEFT_OUT = (0.02, 0.15)
 _MODE_ROUNDING = 0.02
 #: Cells of a frame that the first look at temporal modes takes in.
 _LOOK_AT = 4096
-MODE_NAMES = {PLAIN: "plain", STUDENT: "student", TEACHER: "teacher"}
 
 
 class Predictor(Protocol):
@@ -46,6 +45,10 @@ class Predictor(Protocol):
 
     def predict(self, keyframes: np.ndarray, step: float) -> np.ndarray:
         """Missing frames ``[N, M, H, W]`` from decoded keyframes ``[N, K, H, W]``."""
+
+    def restore(self, frames: np.ndarray, noise: np.ndarray, step: float) -> np.ndarray:
+        """Best estimates of frames ``[N, T, H, W]`` whose errors have the standard deviations
+        `noise` ``[N, T]``: small for keyframes, infinite for missing frames."""
 
 
 @dataclass

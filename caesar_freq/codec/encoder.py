@@ -9,21 +9,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from caesar_freq.codec.choose import SPATIAL, choose_transform, lagrangian, sample
-from caesar_freq.codec.chunk import (
-    MODES,
-    POINTWISE,
-    SEGMENTS,
-    VOLUME,
-    Chunk,
-    Written,
-    pointwise_bound,
-    span,
-)
+from caesar_freq.codec.chunk import POINTWISE, Chunk, Written, pointwise_bound, span
 from caesar_freq.codec.coders import (
     LEFT_OUT,
-    PLAIN,
-    STUDENT,
-    TEACHER,
     GeneratedCoder,
     ModeCoder,
     PlainCoder,
@@ -32,6 +20,7 @@ from caesar_freq.codec.coders import (
     TooManyModes,
 )
 from caesar_freq.codec.header import Header, Variable
+from caesar_freq.codec.layout import MODES, PLAIN, SEGMENTS, STUDENT, TEACHER, VOLUME
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import RoundingModel, largest_step, step_index, step_of
 from caesar_freq.codec.step_ratio import GENERATED_RATIO, USUAL_RATIO, choose_ratio
