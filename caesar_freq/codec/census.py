@@ -7,9 +7,11 @@ from collections import Counter
 from caesar_freq.codec.layout import (
     CONSTANT,
     LATTICE,
+    LINKED,
     LOSSLESS,
     MODE_NAMES,
     MODES,
+    N_BETAS,
     N_CLASSES,
     PARTS,
     PLAIN,
@@ -44,6 +46,11 @@ def chunk_census(body: bytes, frames: int) -> tuple[Counter, Counter]:
         return streams, Counter({_WHOLE[kind]: frames})
     if kind == VOLUME:
         return streams + _volume(reader.rest()), Counter(plain=frames)
+    if kind == LINKED:
+        used = int.from_bytes(reader.take(-(-N_BETAS // 8)), "big").bit_count()
+        reader.take(used)
+        streams["links"] += -(-N_BETAS // 8) + used
+        return streams + _volume(reader.rest()), Counter(linked=frames)
     if kind == MODES:
         before = reader.left
         reader.take(reader.varint())

@@ -59,7 +59,8 @@ class Coded:
     decoded: np.ndarray
 
 
-def _transform(shape: tuple[int, ...], variable: Variable, time_block: int | None = None):
+def transform_of(shape: tuple[int, ...], variable: Variable, time_block: int | None = None):
+    """Transform of a chunk of `shape`, with the variable's time block if no other is given."""
     return Transform(shape, time_block or variable.time_block, variable.cell, variable.kind)
 
 
@@ -78,7 +79,7 @@ class PlainCoder:
     """
 
     def __init__(self, x, variable: Variable, model: FrequencyModel, time_block: int | None = None):
-        self.encoder = VolumeEncoder(x, _transform(x.shape, variable, time_block), model)
+        self.encoder = VolumeEncoder(x, transform_of(x.shape, variable, time_block), model)
 
     def code(self, step: float, dead_zone: float) -> Coded:
         """Code at a normalised `step`; raises `volume.LevelOverflow`."""
@@ -211,7 +212,7 @@ class SegmentedCoder:
 
 def decode_plain(data, shape, variable: Variable, step, model, dtype, time_block=None):
     """Inverse of `PlainCoder.code`, ``[T, H, W]``."""
-    transform = _transform(shape, variable, time_block)
+    transform = transform_of(shape, variable, time_block)
     return decode_volume(data, step, transform, model, dtype)
 
 

@@ -21,6 +21,7 @@ from caesar_freq.codec.coders import (
 )
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.layout import MODES, PLAIN, SEGMENTS, STUDENT, TEACHER, VOLUME
+from caesar_freq.codec.linking import linked_coders, referred_to
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import RoundingModel, largest_step, step_index, step_of
 from caesar_freq.codec.step_ratio import GENERATED_RATIO, USUAL_RATIO, choose_ratio
@@ -117,10 +118,21 @@ class Encoder:
                     return other
                 if _size(other) < _size(best):
                     best = other
-        return best[0], self._closer(chunks, *best[::-1])
+        closer = best[0], self._closer(chunks, *best[::-1])
+        linked = linked_coders(chunks, plain, best[0].step, dead_zone)
+        if linked:
+            other = self._best(chunks, linked, best[0], target, dead_zone)
+            referred = referred_to(chunks, other[1])
+            if referred is not None and _size(other) < _size(closer):
+                closer = other[0], self._closer(chunks, *other[::-1], referred)
+        return closer
 
-    def _closer(self, chunks, written: list[Written], variable: Variable) -> list[Written]:
+    def _closer(
+        self, chunks, written: list[Written], variable: Variable, kept: frozenset[int] = frozenset()
+    ) -> list[Written]:
         """`written` with grid levels or lossless bodies where those are smaller.
+
+        Those numbered in `kept` stay as they are.
 
         In the modes of an average the bound still holds for the variable: either each new chunk
         keeps it alone, or it errs by less than the one it replaces.
@@ -128,7 +140,10 @@ class Encoder:
         limit, rms = self._chunk_limit(variable)
         bound = self.header.bound
         new = self._map(
-            lambda both: both[0].write_closer(both[1], limit, rms, bound), zip(chunks, written)
+            lambda n: (
+                written[n] if n in kept else chunks[n].write_closer(written[n], limit, rms, bound)
+            ),
+            range(len(chunks)),
         )
         count = sum(c.good.size for c in chunks)
         if rms and sum(w.squared_error for w in new) > limit**2 * count:

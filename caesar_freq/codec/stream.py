@@ -173,6 +173,7 @@ def _stream(source, options, model, predictors, pool, folder) -> tuple[bytes, Bo
         if bodies.modes[predictor.kind]:
             header.generator_sha256 = predictor.sha256
             header.generator_source = predictor.source
+    header.linked = bodies.modes["linked"] > 0
     header.chunks = bodies.table
     return header.pack(), bodies
 

@@ -110,6 +110,14 @@ def decode_volume(
     CorruptStreamError
         If `data` is not a whole stream for this transform and model.
     """
+    q, bins, alphas = decode_levels(data, transform, model)
+    return reconstruct(q, bins, step, alphas, transform, model, dtype)[0]
+
+
+def decode_levels(
+    data: bytes, transform: Transform, model: FrequencyModel
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Levels, their scale bins and the prediction factors; see `decode_volume`."""
     reader = Reader(data)
     alphas = np.zeros(N_CLASSES, np.int64)
     if reader.byte():
@@ -127,7 +135,7 @@ def decode_volume(
     q, bins, state, word = kernels().decode_blocks(used, state, words, transform, model)
     if state != int(LOWER) or word != 0:
         raise CorruptStreamError("the coefficient stream does not end where its symbols do")
-    return reconstruct(q, bins, step, alphas, transform, model, dtype)[0]
+    return q, bins, alphas
 
 
 def reconstruct(q, bins, step, alphas, transform, model, dtype):

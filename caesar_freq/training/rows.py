@@ -19,6 +19,8 @@ from caesar_freq.transform.blocks import Transform
 NRMSE_RANGE = (4e-2, 3e-5)
 _SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("lot", 32), ("dct", 8), ("dct", 32))
 _KEYFRAME_INTERVAL = 3
+#: Values of a volume that are looked at; rows are drawn from them.
+_SAMPLE_VALUES = 1 << 19
 #: Rows kept at most (28 bytes each, twice while they are joined): long series give fewer a set.
 MAX_ROWS = 8_000_000
 #: What `variants` yields for a long volume: six, one given, five long blocks, two generated.
@@ -97,7 +99,7 @@ def gather(
     parts = []
     low, high = np.log(NRMSE_RANGE[1]), np.log(NRMSE_RANGE[0])
     for volume in volumes:
-        x = np.ascontiguousarray(sample(volume.values))
+        x = np.ascontiguousarray(sample(volume.values, _SAMPLE_VALUES))
         for part, transform in variants(x, spatial):
             encoder = VolumeEncoder(part, transform, model)
             # stratified: every part of the range of bounds is met once
