@@ -131,7 +131,8 @@ MODULES = [
      "transform.native"),
     ({"evaluate auto", "evaluate frequency", "report", "train_freq_compressor"},
      "codec.bodies codec.census codec.chunk codec.container codec.decoder "
-     "codec.encoder codec.large codec.lattice codec.linked codec.linking codec.links codec.lossless codec.outliers "
+     "codec.coarse codec.encoder codec.large codec.lattice codec.lossless codec.outliers "
+     "codec.linked codec.linking codec.links "
      "codec.plan codec.pointwise codec.region codec.relative codec.search codec.spacing "
      "codec.step_ratio codec.stream entropy.levels entropy.logistic entropy.sparse"),
     ({"evaluate auto", "evaluate frequency", "merge", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
