@@ -154,3 +154,13 @@ def test_boxes_of_sections_lie_as_far_apart_as_links_assume():
             before = places[n - distance]
             assert (before.variable, before.section) == (box.variable, box.section - 1)
             assert before.index[2:] == box.index[2:]
+
+
+def test_kernels_in_torch_link_to_the_same_bytes():
+    x, model = levels_field(2, (8, 16, 24)), FrequencyModel.base()
+    data = caesar_freq.encode(x, "nrmse", 1e-2)
+    assert LINKED in kinds(data)
+    assert caesar_freq.encode(x, "nrmse", 1e-2, model=model.on("cpu")) == data
+    np.testing.assert_array_equal(
+        caesar_freq.decode(data, model=model.on("cpu")), caesar_freq.decode(data)
+    )

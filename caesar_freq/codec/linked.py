@@ -35,6 +35,8 @@ _BLOCK_CLASSES = N_BETAS // 2
 _MASK_BYTES = -(-N_BETAS // 8)
 #: Innovations and predictions are limited to this.
 _LIMIT = 1 << 30
+#: Innovations are fitted as if none were larger: sums of 2**22 products stay below 2**62.
+_LARGE = 1 << 16
 #: Smallest `beta` in 1/64, and smallest part of a class's energy that it has to predict.
 _LEAST_BETA, _LEAST_GAIN = 4, 0.01
 
@@ -73,15 +75,18 @@ def carried(cross: np.ndarray, alphas: np.ndarray) -> np.ndarray:
 
 
 def fit_betas(encoder: VolumeEncoder, innovation: np.ndarray, step: float) -> np.ndarray:
-    """Least-squares factors in 1/64, int64 ``[N_BETAS]``, 0 where they hardly help."""
+    """Least-squares factors in 1/64, int64 ``[N_BETAS]``, 0 where they hardly help.
+
+    Sums are of integers, 16 to the step, so that every machine finds the same factors.
+    """
     classes = link_classes(*innovation.shape[1:4])
-    products, own, other = np.zeros((3, N_BETAS))
-    for t, (block, before) in enumerate(zip(_innovations(encoder, step), innovation)):
+    products, own, other = np.zeros((3, N_BETAS), np.int64)
+    for t, (new, before) in enumerate(zip(_innovations(encoder, step), innovation)):
         index = (classes + (t > 0) * _BLOCK_CLASSES).ravel()
-        before = before.astype(np.float32)
-        for sums, a, b in ((products, block, before), (own, block, block), (other, before, before)):
-            energy = np.einsum("ijkyx,ijkyx->ijk", a, b, dtype=np.float64)
-            sums += np.bincount(index, energy.ravel(), minlength=N_BETAS)
+        a = np.rint(16 * np.clip(new, -_LARGE, _LARGE)).astype(np.int64)
+        b = 16 * np.clip(before, -_LARGE, _LARGE).astype(np.int64)
+        for sums, left, right in ((products, a, b), (own, a, a), (other, b, b)):
+            np.add.at(sums, index, np.einsum("ijkyx,ijkyx->ijk", left, right).ravel())
     betas = np.divide(products, other, out=np.zeros(N_BETAS), where=other > 0)
     betas = np.clip(np.rint(64 * betas), -127, 127)
     gain = (2 * products - betas / 64 * other) * betas / 64
@@ -138,7 +143,7 @@ class SectionCoder:
         plain = linked = 0.0
         for new, predicted in zip(_innovations(encoder, step), cross):
             plain += estimated_bits(new, 1.0)
-            linked += estimated_bits(new - predicted, 1.0)
+            linked += estimated_bits(new - predicted.astype(np.float32), 1.0)
         return plain - linked, plain
 
     def _levels(self, step: float, dead_zone: float):
@@ -157,7 +162,9 @@ class SectionCoder:
         betas = fit_betas(encoder, innovation, step)
         cross = cross_prediction(innovation, betas)
         planes = encoder.planes - _in_units(carried(cross, encoder.alphas), step, encoder.planes)
-        levels, fits = kernels().quantise(planes, step, dead_zone, encoder.alphas, encoder.classes)
+        levels, fits = kernels(encoder.model.device).quantise(
+            planes, step, dead_zone, encoder.alphas, encoder.classes
+        )
         if not fits:
             raise LevelOverflow
         return betas, cross, levels
@@ -171,10 +178,11 @@ def restore(levels, bins, step, alphas, cross, transform, model, dtype) -> np.nd
     """Volume ``[T, H, W]`` of levels and their cross prediction (None: there is none)."""
     planes = np.empty(levels.shape, dtype)
     classes = frequency_classes(*levels.shape[2:4])
-    kernels().dequantise(levels, bins, step, alphas, classes, model.centroid, planes)
+    kernel = kernels(model.device)
+    kernel.dequantise(levels, bins, step, alphas, classes, model.centroid, planes)
     if cross is not None:
         planes += _in_units(carried(cross, alphas), step, planes)
-    return transform.inverse(planes)
+    return kernel.inverse(transform, planes)
 
 
 def _pack(betas: np.ndarray) -> bytes:
