@@ -20,14 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from caesar_freq.api import encode
-from caesar_freq.codec.choose import (
-    SPATIAL,
-    TIME_BLOCKS,
-    candidates,
-    choose_transform,
-    lagrangian,
-    sample,
-)
+from caesar_freq.codec.choose import SPATIAL, TIME_BLOCKS, choose_transform, lagrangian, sample
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import RoundingModel, step_of
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
@@ -53,6 +46,12 @@ def bits_at_equal_error(
     return 8 * len(code.data) + lagrangian(step) * excess
 
 
+def candidates(frames: int) -> list[tuple[str, int, int]]:
+    """Kind, cell and time block of all transforms for so many frames."""
+    times = [t for t in (*TIME_BLOCKS, *OTHER_TIMES) if t == TIME_BLOCKS[0] or frames > t // 2]
+    return [(*spatial, t) for spatial in SPATIAL for t in times]
+
+
 def likely_step(x: np.ndarray, nrmse: float, dead_zone: float) -> float:
     """About the step at which `x` errs by `nrmse`, as the encoder guesses it."""
     part = np.ascontiguousarray(sample(x))
@@ -70,7 +69,7 @@ def judge(x: np.ndarray, nrmse: float) -> dict[str, object]:
     choosing = time.process_time() - started
     bits = {
         choice: bits_at_equal_error(x, choice, step, nrmse**2 * x.size, dead_zone)
-        for choice in candidates(x.shape[0], SPATIAL, (*TIME_BLOCKS, *OTHER_TIMES))
+        for choice in candidates(x.shape[0])
     }
     own = {choice: b for choice, b in bits.items() if choice[2] in TIME_BLOCKS}
     best = min(own, key=own.get)

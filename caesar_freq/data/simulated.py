@@ -85,7 +85,9 @@ def climate(
     frames, height, width = shape
     plane = (1, height, width)
     latitude = np.linspace(-1.4, 1.4, height)[:, None]
-    land = surface * (random_field(plane, seed, 4.0) > 0.3)[0]
+    land = (random_field(plane, seed, 4.0) > 0.3)[0]
+    if surface != 1:  # a product with 1 would round other bits
+        land = surface * land
     mountains = np.maximum(random_field(plane, seed + 1, 3.0)[0], 0) * land
     mean = np.cos(latitude) ** 2 - 0.08 * mountains + 0.05 * land
     swing = np.sin(latitude) * (0.06 + 0.2 * land)
