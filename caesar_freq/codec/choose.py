@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.search import RoundingModel, step_index
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
 from caesar_freq.transform.blocks import Transform
 
@@ -15,6 +18,8 @@ TIME_BLOCKS = (16, 64)
 #: Values of the sample on which candidates are compared.
 SAMPLE_VALUES = 1 << 20
 _FINALISTS = 3
+#: The float 1 as an integer.
+_ONE = 127 << 23
 
 
 def lagrangian(step: float) -> float:
@@ -43,22 +48,48 @@ def sample(x: np.ndarray, n_values: int = SAMPLE_VALUES) -> np.ndarray:
     return x[tuple(slice(a, a + m) for a, m in zip(starts, sizes))]
 
 
-def estimated_bits(planes: np.ndarray, step: float) -> float:
-    """Cheap guess of the code length: Gaussian coefficients without any context."""
+@dataclass(frozen=True)
+class Choice:
+    """A variable's transform, and how the sample that decided on it fared.
+
+    Attributes
+    ----------
+    kind, cell, time_block
+        See `Transform`.
+    ratio : float
+        Root-mean-square error over that of plain rounding (`search.RoundingModel`).
+    """
+
+    kind: str
+    cell: int
+    time_block: int
+    ratio: float = 1.0
+
+
+def estimated_bits(planes: np.ndarray, step: float) -> int:
+    """Cheap guess of the code length: Gaussian coefficients without any context.
+
+    In units of 2**-24 bit. The logarithm is that of the float's exponent, linear between powers of
+    two, and thus the sum the same on every machine.
+    """
     scaled = planes * np.float32(1 / step)
-    return float(np.log2(1 + scaled * scaled).sum() / 2)
+    power = scaled * scaled + np.float32(1)
+    return int(power.view(np.int32).sum(dtype=np.int64)) - planes.size * _ONE
 
 
-def _cost(
+def _coded(
     x: np.ndarray, transform: Transform, model: FrequencyModel, step: float, dead_zone: float
-):
+) -> tuple[float, float]:
+    """Bits and weighted error of `x`, and its error over that of plain rounding."""
     encoder = VolumeEncoder(x, transform, model)
     try:
         code = encoder.encode(step, dead_zone)
     except LevelOverflow:
-        return np.inf
+        return np.inf, 1.0
     error = encoder.coefficient_error(code, step)
-    return 8 * len(code.data) + lagrangian(step) * error
+    plain = RoundingModel(encoder.histogram(), x.size, dead_zone).error(step_index(step))
+    ratio = float(np.sqrt(error / x.size)) / plain if plain else 1.0
+    return 8 * len(code.data) + lagrangian(step) * error, ratio
 
 
 def choose_transform(
@@ -67,8 +98,8 @@ def choose_transform(
     dead_zone: float,
     model: FrequencyModel,
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
-) -> tuple[str, int, int]:
-    """Kind, cell and time block that code `x` ``[T, H, W]`` in the fewest bits at equal error.
+) -> Choice:
+    """The transform that codes `x` ``[T, H, W]`` in the fewest bits at equal error.
 
     All combinations are ranked by `estimated_bits`, the best few by really coding the sample.
 
@@ -84,14 +115,16 @@ def choose_transform(
     part = np.ascontiguousarray(sample(x), np.float32)
     times = [t for t in TIME_BLOCKS if t == TIME_BLOCKS[0] or part.shape[0] > t // 2]
     candidates = [(kind, cell, t) for kind, cell in spatial for t in times]
-    if len(candidates) == 1:
-        return candidates[0]
 
     def transform(candidate: tuple[str, int, int]) -> Transform:
         kind, cell, time_block = candidate
         return Transform(part.shape, time_block, cell, kind)
 
-    ranked = sorted(candidates, key=lambda c: estimated_bits(transform(c).forward(part), step))[
-        :_FINALISTS
-    ]
-    return min(ranked, key=lambda c: _cost(part, transform(c), model, step, dead_zone))
+    def bits(candidate: tuple[str, int, int]) -> int:
+        return estimated_bits(transform(candidate).forward(part), step)
+
+    if len(candidates) > _FINALISTS:
+        candidates = sorted(candidates, key=bits)[:_FINALISTS]
+    coded = {c: _coded(part, transform(c), model, step, dead_zone) for c in candidates}
+    best = min(coded, key=lambda c: coded[c][0])
+    return Choice(*best, coded[best][1])

@@ -1,5 +1,6 @@
 /* Sums over values and coefficients that the encoder needs again and again. */
 #include <math.h>
+#include <string.h>
 
 #include "kernels.h"
 
@@ -24,19 +25,17 @@
 DEFINE_COMPARE(cf_compare_f32, float)
 DEFINE_COMPARE(cf_compare_f64, double)
 
-#define DEFINE_ROUNDING(name, real)                                                                \
-    /* Squared error of rounding to multiples of `step`, magnitudes below the dead zone to 0. */   \
-    CLONES EXPORT double name(const real *y, int64_t n, double step, double dead_zone)             \
+#define DEFINE_HISTOGRAM(name, real)                                                               \
+    /* Adds to counts [1 << 16] the coefficients by the leading bits of their size as floats. */   \
+    EXPORT void name(const real *y, int64_t n, int64_t *counts)                                    \
     {                                                                                              \
-        double sum[8] = {0}, total = 0;                                                            \
         for (int64_t i = 0; i < n; i++) {                                                          \
-            const double x = fabs((double)y[i]) / step, e = x >= dead_zone ? x - rint(x) : x;      \
-            sum[i & 7] += e * e;                                                                   \
+            const float size = fabsf((float)y[i]);                                                 \
+            uint32_t bits;                                                                         \
+            memcpy(&bits, &size, sizeof bits);                                                     \
+            counts[bits >> 15]++;                                                                  \
         }                                                                                          \
-        for (int i = 0; i < 8; i++)                                                                \
-            total += sum[i];                                                                       \
-        return total * step * step;                                                                \
     }
 
-DEFINE_ROUNDING(cf_rounding_error_f32, float)
-DEFINE_ROUNDING(cf_rounding_error_f64, double)
+DEFINE_HISTOGRAM(cf_histogram_f32, float)
+DEFINE_HISTOGRAM(cf_histogram_f64, double)

@@ -37,22 +37,21 @@ def compare(
     return largest.value, squares.value
 
 
-def rounding_error(values: np.ndarray, step: float, dead_zone: float) -> float:
-    """Sum of squared errors of rounding `values` to multiples of `step` with a dead zone.
+def size_histogram(values: np.ndarray) -> np.ndarray:
+    """How many coefficients have each size: int64 ``[1 << 16]``.
+
+    Bin ``b`` holds magnitudes whose float32 bits are ``b << 15`` and up: 256 bins an octave.
 
     Parameters
     ----------
-    values : float32 or float64 [n]
-    step : float
-    dead_zone : float
-        In steps; smaller magnitudes become 0.
+    values : float32 or float64 array, C-contiguous
     """
     kernels = library()
     if kernels is None:
-        x = np.abs(values.astype(np.float64)) / step
-        error = np.where(x >= dead_zone, x - np.rint(x), x)
-        return float(error @ error) * step * step
-    function = getattr(kernels, f"cf_rounding_error_{SUFFIX[values.dtype]}")
-    function.restype = c_double
-    values = np.ascontiguousarray(values)
-    return function(pointer(values), c_int64(values.size), c_double(step), c_double(dead_zone))
+        bits = np.abs(values.ravel().astype(np.float32)).view(np.uint32)
+        return np.bincount(bits >> 15, minlength=1 << 16)
+    counts = np.zeros(1 << 16, np.int64)
+    getattr(kernels, f"cf_histogram_{SUFFIX[values.dtype]}")(
+        pointer(values), c_int64(values.size), pointer(counts)
+    )
+    return counts
