@@ -37,6 +37,7 @@ def encode(
     threads: int | None = None,
     embed_model: bool | None = None,
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
+    interpo_rate: int | None = None,
 ) -> bytes:
     """Compress an array so that the error bound holds at every finite value after `decode`.
 
@@ -58,9 +59,11 @@ def encode(
         shorter stream is kept.
     generator : predictor or predictors, optional
         Teacher or student (`models.predictor.load_predictor`).
-    strategy : {"frequency", "student", "teacher", "auto"}, optional
+    strategy : str, optional
         ``auto`` (default with a generator) lets each block of frames take the mode with the
-        fewest bytes; the others force theirs. Default without a generator: ``frequency``.
+        fewest bytes; the others force theirs: ``frequency`` (default without a generator) no
+        network, ``restoration`` better frames of decoded ones, ``student`` and ``teacher``
+        keyframes with frames filled in between them, ``both`` keyframes and restoration.
     fill_value : float, optional
         Value that marks missing data.
     metadata : bytes, optional
@@ -71,6 +74,8 @@ def encode(
         Default: embed unless the packaged model makes the shorter stream.
     spatial : tuple of (kind, cell), optional
         Restricts the spatial transforms, e.g. ``(("haar", 16),)``; default: all.
+    interpo_rate : int, optional
+        Distance of keyframes; by default the best of those that the generator knows.
 
     Returns
     -------
@@ -88,7 +93,7 @@ def encode(
     encode_to(
         Source.of(np.asarray(array)), out, mode, bound, model=model, generator=generator,
         strategy=strategy, fill_value=fill_value, metadata=metadata, threads=threads,
-        embed_model=embed_model, spatial=spatial,
+        embed_model=embed_model, spatial=spatial, interpo_rate=interpo_rate,
     )  # fmt: skip
     return out.getvalue()
 
@@ -108,6 +113,7 @@ def encode_to(
     threads: int | None = None,
     embed_model: bool | None = None,
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
+    interpo_rate: int | None = None,
 ) -> int:
     """Compress what may be larger than memory; `encode` explains the parameters it shares.
 
@@ -133,11 +139,10 @@ def encode_to(
     predictors = _predictors(generator)
     if strategy is None:
         strategy = "auto" if predictors else "frequency"
-    if strategy in ("student", "teacher") and strategy not in [p.kind for p in predictors]:
-        raise ModelError(f"strategy {strategy!r} needs a {strategy} model as generator")
     options = Options(
-        mode, bound, strategy, fill_value, metadata, threads, embed_model, tuple(spatial)
-    )
+        mode, bound, strategy, fill_value, metadata, threads, embed_model, tuple(spatial),
+        interpo_rate,
+    )  # fmt: skip
     return encode_source(source, out, options, load_frequency_model(model), predictors, folder)
 
 

@@ -14,7 +14,8 @@ from functools import cached_property
 import numpy as np
 
 from caesar_freq.codec.chunks import Box
-from caesar_freq.codec.coders import Coded, decode_in_modes, decode_plain, decode_segments
+from caesar_freq.codec.coders import Coded, decode_in_modes, decode_plain
+from caesar_freq.codec.generated import decode_segments
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.lattice import Grid, close_grid, decode_lattice, encode_lattice, exact_grid
 from caesar_freq.codec.layout import (

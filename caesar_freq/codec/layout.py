@@ -8,9 +8,6 @@ HAS_MASK, HAS_CORRECTIONS, HAS_SIGNS = 0x80, 0x40, 0x20
 #: Flags with the names of what they announce, in its order.
 PARTS = ((HAS_MASK, "mask"), (HAS_CORRECTIONS, "outliers"), (HAS_SIGNS, "signs"))
 FLAGS = HAS_MASK | HAS_CORRECTIONS | HAS_SIGNS
-#: Kinds of segments.
-PLAIN, STUDENT, TEACHER = 0, 1, 2
-MODE_NAMES = {PLAIN: "plain", STUDENT: "student", TEACHER: "teacher"}
 #: Classes of spatial frequency with a prediction factor each (`quantise`).
 N_CLASSES = 6
 

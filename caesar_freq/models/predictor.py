@@ -53,6 +53,7 @@ class Predictor:
         self.steps, self.noise_scale = steps, noise_scale
         self.network, self.wiener, self.layout = network.to(device).eval(), wiener, layout
         self.device = device
+        self.restores, self.spacings = False, ()
         self.n_frame, self.interpo_rate = layout.n_frame, layout.interpo_rate
         self.keyframes = layout.keyframes
 
