@@ -25,7 +25,7 @@ def normalised(
     """
     kernels = library()
     if kernels is None:
-        x = np.where(mask, offset, values).astype(np.float64)
+        x = np.where(mask, np.float64(offset), values.astype(np.float64))
         return ((x - offset) / spread).astype(dtype)
     values, mask = np.ascontiguousarray(values), np.ascontiguousarray(mask)
     out = np.empty(values.shape, dtype)
