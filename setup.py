@@ -24,7 +24,9 @@ setup(
                     "values",
                 )
             ],
-            depends=["caesar_freq/kernels/kernels.h", "caesar_freq/kernels/dct_of.h"],
+            depends=[
+                f"caesar_freq/kernels/{name}.h" for name in ("kernels", "dct_of", "wavelet_of")
+            ],
             extra_compile_args=FLAGS,
             optional=True,
         )

@@ -9,6 +9,7 @@ import numpy as np
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import RoundingModel, step_index
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
+from caesar_freq.kernels.errors import log2_bits
 from caesar_freq.transform.blocks import Transform
 
 #: Spatial transforms ``(kind, cell)`` to choose from; time blocks are chosen apart.
@@ -18,8 +19,6 @@ TIME_BLOCKS = (16, 64)
 #: Values of the sample on which candidates are compared.
 SAMPLE_VALUES = 1 << 20
 _FINALISTS = 3
-#: The float 1 as an integer.
-_ONE = 127 << 23
 
 
 def lagrangian(step: float) -> float:
@@ -66,15 +65,9 @@ class Choice:
     ratio: float = 1.0
 
 
-def estimated_bits(planes: np.ndarray, step: float) -> int:
-    """Cheap guess of the code length: Gaussian coefficients without any context.
-
-    In units of 2**-24 bit. The logarithm is that of the float's exponent, linear between powers of
-    two, and thus the sum the same on every machine.
-    """
-    scaled = planes * np.float32(1 / step)
-    power = scaled * scaled + np.float32(1)
-    return int(power.view(np.int32).sum(dtype=np.int64)) - planes.size * _ONE
+def estimated_bits(planes: np.ndarray, step: float) -> float:
+    """Cheap guess of the code length: Gaussian coefficients without any context."""
+    return log2_bits(planes, 1 / step) / 2
 
 
 def _coded(
