@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from caesar_freq.codec.effort import EFFORTS, USUAL, Effort
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import RoundingModel, step_index
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
@@ -16,9 +17,8 @@ from caesar_freq.transform.blocks import Transform
 SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("dct", 8), ("lot", 32), ("dct", 32),
            ("haar", 16), ("cdf97", 16))  # fmt: skip
 TIME_BLOCKS = (16, 64)
-#: Values of the sample on which candidates are compared.
+#: Values of a sample.
 SAMPLE_VALUES = 1 << 20
-_FINALISTS = 3
 
 
 def lagrangian(step: float) -> float:
@@ -91,6 +91,7 @@ def choose_transform(
     dead_zone: float,
     model: FrequencyModel,
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
+    effort: Effort = EFFORTS[USUAL],
 ) -> Choice:
     """The transform that codes `x` ``[T, H, W]`` in the fewest bits at equal error.
 
@@ -103,9 +104,11 @@ def choose_transform(
     step, dead_zone : float
         Quantiser at which they are compared.
     spatial : tuple of (kind, cell)
-        The choice; a single one and a short time axis leave nothing to do.
+        The choice.
+    effort : Effort
+        How large a sample, and how many combinations are really coded.
     """
-    part = np.ascontiguousarray(sample(x), np.float32)
+    part = np.ascontiguousarray(sample(x, effort.sample), np.float32)
     times = [t for t in TIME_BLOCKS if t == TIME_BLOCKS[0] or part.shape[0] > t // 2]
     candidates = [(kind, cell, t) for kind, cell in spatial for t in times]
 
@@ -116,8 +119,8 @@ def choose_transform(
     def bits(candidate: tuple[str, int, int]) -> int:
         return estimated_bits(transform(candidate).forward(part), step)
 
-    if len(candidates) > _FINALISTS:
-        candidates = sorted(candidates, key=bits)[:_FINALISTS]
+    if len(candidates) > effort.finalists:
+        candidates = sorted(candidates, key=bits)[: effort.finalists]
     coded = {c: _coded(part, transform(c), model, step, dead_zone) for c in candidates}
     best = min(coded, key=lambda c: coded[c][0])
     return Choice(*best, coded[best][1])

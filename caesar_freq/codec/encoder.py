@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from caesar_freq.codec.choose import SPATIAL, choose_transform, lagrangian, sample
-from caesar_freq.codec.chunk import POINTWISE, Chunk, Written, pointwise_bound
+from caesar_freq.codec.chunk import POINTWISE, Chunk, Written, pointwise_bound, target_of
 from caesar_freq.codec.coders import (
     LEFT_OUT,
     ModeCoder,
@@ -19,13 +19,14 @@ from caesar_freq.codec.coders import (
     TooManyModes,
     plain_transform,
 )
+from caesar_freq.codec.effort import EFFORTS, USUAL, Effort
 from caesar_freq.codec.generated import SegmentedCoder
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.layout import MODES, SEGMENTS, VOLUME
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.plan import HOPELESS, Planner
 from caesar_freq.codec.pointwise import NETWORK_DRIFT, rounding_room
-from caesar_freq.codec.search import AIM, RoundingModel, largest_step, step_index, step_of
+from caesar_freq.codec.search import RoundingModel, aim, largest_step, step_index, step_of
 from caesar_freq.codec.statistics import Statistics, variable_of
 from caesar_freq.codec.step_ratio import (
     GENERATED_RATIO,
@@ -37,8 +38,6 @@ from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
 from caesar_freq.kernels.errors import size_histogram
 from caesar_freq.transform.blocks import ORTHONORMAL, Transform
 
-#: Errors of more ranges are all alike: the mean alone has at most 1.
-_LOOSEST = 16.0
 #: NRMSE to aim at is this much below the target: float rounding on another device.
 NRMSE_MARGIN = 1e-5
 #: Error of a float32 transform and its inverse in units of the range (measured: below half), and
@@ -71,6 +70,7 @@ class Encoder:
         Offset and range, where the chunks given are only a sample of the variable.
     exact : bool
         Measure errors on decoded values even where those of the coefficients tell them.
+    effort : Effort
     pool : ThreadPoolExecutor
         Chunks are coded side by side; the result does not depend on the number of threads.
     """
@@ -84,6 +84,7 @@ class Encoder:
     spatial: tuple[tuple[str, int], ...] = SPATIAL
     known: Variable | None = None
     exact: bool = False
+    effort: Effort = EFFORTS[USUAL]
 
     def encode_variable(self, chunks: list[Chunk]) -> tuple[Variable, list[Written]]:
         """Code the chunks of one variable under the header's bound."""
@@ -106,7 +107,7 @@ class Encoder:
         plain = {id(c): (coder, VOLUME) for c, coder in zip(coded, coders)}
         rounding = self._rounding(coders, dead_zone, ratio)
         best = self._best(chunks, plain, variable, target, dead_zone, rounding)
-        for left_out in LEFT_OUT:
+        for left_out in LEFT_OUT if self.effort.modes else ():
             moded = self._in_own_modes(volumes, variable, target, left_out)
             if moded:
                 coders = {**plain, **moded}
@@ -126,7 +127,7 @@ class Encoder:
                     return other
                 if _size(other) + self._naming < _size(best):
                     best = other
-        return best[0], self._closer(chunks, *best[::-1])
+        return best[0], self._closer(chunks, *best[::-1]) if self.effort.levels else best[1]
 
     def settled(self, x, mask, variable: Variable) -> tuple[Variable, float]:
         """Transform of the variable and, of a pointwise bound, its step, from one volume `x`.
@@ -136,12 +137,14 @@ class Encoder:
         target = self.target(variable)
         dead_zone = self.model.dead_zone_at(target)
         step = self._likely_step(x, target, dead_zone)
-        chosen = choose_transform(x, step, dead_zone, self.model, self.spatial)
+        chosen = choose_transform(x, step, dead_zone, self.model, self.spatial, self.effort)
         variable = replace(
             variable, kind=chosen.kind, cell=chosen.cell, time_block=chosen.time_block
         )
         if self.pointwise:
-            ratio = choose_ratio(x, mask, 2 * target, dead_zone, variable, self.model)
+            ratio = USUAL_RATIO
+            if self.effort.ratios:
+                ratio = choose_ratio(x, mask, 2 * target, dead_zone, variable, self.model)
             variable = replace(variable, step_index=step_index(2 * target * ratio))
         return variable, chosen.ratio
 
@@ -188,18 +191,8 @@ class Encoder:
         return self.header.mode in POINTWISE
 
     def target(self, variable: Variable) -> float:
-        """Root-mean-square error to aim at, normalised by the range.
-
-        Never above `_LOOSEST`: larger ones leave the range of floats.
-        """
-        header = self.header
-        if header.mode == "psnr":
-            target = 10 ** (-header.bound / 20)
-        elif header.mode == "nrmse":
-            target = header.bound
-        else:
-            target = pointwise_bound(header, variable) / variable.range / 2
-        return min(target, _LOOSEST)
+        """`chunk.target_of` under the header at hand."""
+        return target_of(self.header, variable)
 
     def _likely_step(self, x, target: float, dead_zone: float) -> float:
         """About the step that coding `x` will end at, where transforms have to be compared.
@@ -236,8 +229,9 @@ class Encoder:
                 results[old] = None
             return float(np.sqrt(squares / count)) / variable.range
 
-        start = variable.step_index or rounding.index_for(AIM * target)
-        index = largest_step(error, target * (1 - NRMSE_MARGIN) - drift, start, rounding)
+        closest = self.effort.closest
+        start = variable.step_index or rounding.index_for(aim(closest) * target)
+        index = largest_step(error, target * (1 - NRMSE_MARGIN) - drift, start, rounding, closest)
         if index is None:
             return variable, self._map(Chunk.write_lossless, chunks)
         return replace(variable, step_index=index), results[index] or write(index)
@@ -290,10 +284,14 @@ class Encoder:
             ways = [self._in_own_modes(volumes, variable, target, part) for part in LEFT_OUT]
             others = [self._write(chunk, way, variable, dead_zone) for way in ways if way]
             best = min(best, *others, key=lambda one: self._cost(one, variable))
+        if not self.effort.levels:
+            return best
         return chunk.write_closer(best, *self._chunk_limit(variable), self.header.bound)
 
     def has_modes(self, chunk: Chunk, variable: Variable) -> bool:
         """Whether few temporal modes carry a chunk."""
+        if not self.effort.modes:
+            return False
         volumes = {id(chunk): self._normalised(chunk, variable)}
         target = self.target(variable)
         return any(self._in_own_modes(volumes, variable, target, part) for part in LEFT_OUT)
