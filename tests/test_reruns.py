@@ -131,7 +131,7 @@ MODULES = [
      "transform.native"),
     ({"evaluate auto", "evaluate frequency", "report", "train_freq_compressor"},
      "codec.bodies codec.census codec.chunk codec.container codec.decoder "
-     "codec.encoder codec.large codec.lattice codec.lossless codec.outliers "
+     "codec.coarse codec.encoder codec.large codec.lattice codec.lossless codec.outliers "
      "codec.plan codec.pointwise codec.refit codec.region codec.relative codec.spacing "
      "codec.statistics codec.step_ratio codec.stream entropy.levels entropy.pmf_fit entropy.logistic entropy.sparse "
      "kernels.values"),
