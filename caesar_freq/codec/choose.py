@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from caesar_freq.codec.backend import kernels
 from caesar_freq.codec.effort import EFFORTS, USUAL, Effort
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import RoundingModel, step_index
@@ -112,12 +113,14 @@ def choose_transform(
     times = [t for t in TIME_BLOCKS if t == TIME_BLOCKS[0] or part.shape[0] > t // 2]
     candidates = [(kind, cell, t) for kind, cell in spatial for t in times]
 
+    forward = kernels(model.device).forward
+
     def transform(candidate: tuple[str, int, int]) -> Transform:
         kind, cell, time_block = candidate
         return Transform(part.shape, time_block, cell, kind)
 
     def bits(candidate: tuple[str, int, int]) -> int:
-        return estimated_bits(transform(candidate).forward(part), step)
+        return estimated_bits(forward(transform(candidate), part), step)
 
     if len(candidates) > effort.finalists:
         candidates = sorted(candidates, key=bits)[: effort.finalists]

@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from caesar_freq.codec.backend import kernels
 from caesar_freq.codec.choose import SPATIAL, choose_transform, lagrangian, sample
 from caesar_freq.codec.chunk import POINTWISE, Chunk, Written, pointwise_bound, target_of
 from caesar_freq.codec.coders import (
@@ -202,7 +203,7 @@ class Encoder:
         if self.pointwise:
             return 2 * target * USUAL_RATIO
         part = np.ascontiguousarray(sample(x))
-        counts = size_histogram(Transform(part.shape).forward(part))
+        counts = size_histogram(self._forward(Transform(part.shape), part))
         return step_of(RoundingModel(counts, part.size, dead_zone).index_for(target))
 
     def _best(
@@ -299,7 +300,10 @@ class Encoder:
     def histogram(self, chunk: Chunk, variable: Variable) -> np.ndarray:
         """Sizes of a chunk's coefficients, as `RoundingModel` takes them."""
         x = self._normalised(chunk, variable)
-        return size_histogram(plain_transform(x.shape, variable).forward(x))
+        return size_histogram(self._forward(plain_transform(x.shape, variable), x))
+
+    def _forward(self, transform: Transform, x: np.ndarray) -> np.ndarray:
+        return kernels(self.model.device).forward(transform, x)
 
     def _normalised(self, chunk: Chunk, variable: Variable) -> np.ndarray:
         return chunk.normalised(variable, self.header.double)

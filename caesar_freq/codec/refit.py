@@ -50,7 +50,7 @@ def refitted(
     bins, magnitudes = bins[::every], magnitudes[::every]
     pmf = fit_pmf(bins, magnitudes, np.ones(len(bins)))
     saved = sum(code_lengths(m, bins, magnitudes).sum() * s for m, s in ((model.pmf, 1), (pmf, -1)))
-    fitted = replace(model, pmf=pmf)
+    fitted = replace(model, pmf=pmf).on(model.device)
     worth = saved / 8 * every * total / looked_at > len(fitted.to_bytes())
     return fitted if worth else None
 

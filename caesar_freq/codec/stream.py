@@ -136,7 +136,7 @@ def encode_source(
             if options.embed_model is None and len(head) + bodies.size < _SMALL_STREAM:
                 # here the model's own bytes count: the packaged one may be better, it costs none
                 if model.fingerprint != FrequencyModel.base().fingerprint:
-                    found.append(write(FrequencyModel.base()))
+                    found.append(write(FrequencyModel.base().on(model.device)))
             if effort_of(options.effort).fitted and options.embed_model is not False:
                 chunks = partial(_chunk, source, options)
                 fitted = refitted(model, Header.unpack(head)[0], chunks)
