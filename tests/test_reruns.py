@@ -126,7 +126,7 @@ MODULES = [
     ({"merge"}, "merge"),
     ({"report"}, "report reporting reporting.page reporting.plots reporting.records "
                  "reporting.tables"),
-    ({"train_freq_compressor"}, "train_freq_compressor training.frequency training.pmf_fit "
+    ({"train_freq_compressor"}, "train_freq_compressor training.frequency "
                                 "training.qat training.quantiser_fit training.rows"),
     ({"train_distillation"}, "train_distillation training.distiller"),
     # files that are not .npz are read by split alone
@@ -151,15 +151,14 @@ MODULES = [
     ({*OURS, "train_freq_compressor"},
      "codec.bodies codec.census codec.chunk codec.container codec.decoder codec.encoder "
      "codec.large codec.lattice codec.lossless codec.outliers codec.plan codec.pointwise "
-     "codec.region codec.relative "
-     "codec.search codec.spacing codec.step_ratio codec.stream entropy.levels entropy.logistic "
-     "entropy.sparse "
+     "codec.refit codec.region codec.relative codec.spacing codec.statistics codec.step_ratio "
+     "codec.stream entropy.levels entropy.logistic entropy.pmf_fit entropy.sparse kernels.values "
      "codec.coarse codec.linked codec.linking codec.links"),
     # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves
     ({*OURS, *TRAINING},
-     "codec.backend codec.choose codec.chunks codec.coders codec.entropy_side codec.generated "
+     "codec.backend codec.choose codec.chunks codec.coders codec.effort codec.entropy_side codec.generated "
      "codec.header codec.layout codec.modes codec.native codec.portable codec.quantise "
-     "codec.restoration codec.segments codec.volume entropy.coder "
+     "codec.restoration codec.search codec.segments codec.volume entropy.coder "
      "entropy.rans kernels.errors transform.blocks transform.modes transform.native codec.torch_kernels codec.torch_contexts"),
     # the frequency model, which merge reads and writes, and the axes of the transform
     ({*OURS, *TRAINING, "merge"},

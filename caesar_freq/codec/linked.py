@@ -23,7 +23,13 @@ from caesar_freq.codec.layout import N_BETAS, N_CLASSES
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader
 from caesar_freq.codec.quantise import frequency_classes
-from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder, decode_levels, encode_levels
+from caesar_freq.codec.volume import (
+    LevelOverflow,
+    VolumeEncoder,
+    decode_levels,
+    dequantised,
+    encode_levels,
+)
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.transform.blocks import Transform
 
@@ -136,6 +142,13 @@ class SectionCoder:
                           encoder.model, encoder.planes.dtype)  # fmt: skip
         return Coded((b"" if cross is None else _pack(betas)) + code.data, decoded)
 
+    def measured(self, step: float, dead_zone: float) -> tuple[bytes, float]:
+        """Bytes of a section that stands alone, and the squared error of its coefficients."""
+        levels = self._levels(step, dead_zone)[2]
+        encoder = self.encoder
+        code = encode_levels(levels, encoder.alphas, encoder.transform, encoder.model)
+        return code.data, encoder.coefficient_error(code, step)
+
     def saved(self, step: float, dead_zone: float) -> tuple[float, float]:
         """Estimated bits that the section before saves, and bits without it."""
         encoder = self.encoder
@@ -176,13 +189,10 @@ def _in_units(levels: np.ndarray, step: float, like: np.ndarray) -> np.ndarray:
 
 def restore(levels, bins, step, alphas, cross, transform, model, dtype) -> np.ndarray:
     """Volume ``[T, H, W]`` of levels and their cross prediction (None: there is none)."""
-    planes = np.empty(levels.shape, dtype)
-    classes = frequency_classes(*levels.shape[2:4])
-    kernel = kernels(model.device)
-    kernel.dequantise(levels, bins, step, alphas, classes, model.centroid, planes)
+    planes = dequantised(levels, bins, step, alphas, model, dtype)
     if cross is not None:
         planes += _in_units(carried(cross, alphas), step, planes)
-    return kernel.inverse(transform, planes)
+    return kernels(model.device).inverse(transform, planes)
 
 
 def _pack(betas: np.ndarray) -> bytes:

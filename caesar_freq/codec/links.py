@@ -7,7 +7,7 @@ from threading import Lock
 
 from caesar_freq.codec.chunk import split_body
 from caesar_freq.codec.chunks import boxes, five_dimensional
-from caesar_freq.codec.coders import transform_of
+from caesar_freq.codec.coders import plain_transform
 from caesar_freq.codec.container import Container
 from caesar_freq.codec.layout import LINKED, VOLUME
 from caesar_freq.codec.linked import Decoded, may_link
@@ -77,7 +77,7 @@ class Links:
                 raise CorruptStreamError(
                     f"it refers to chunk {before} ({self._boxes[before]}), which is damaged: {error}"
                 ) from error
-        transform = transform_of(box.shape, self._stream.header.variables[box.variable])
+        transform = plain_transform(box.shape, self._stream.header.variables[box.variable])
         return Decoded(data, transform, self._model, innovation)
 
 

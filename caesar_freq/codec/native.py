@@ -85,8 +85,10 @@ class _Blocks:
         self._keep = (arrays, network)
         self._time_ok = np.ascontiguousarray(transform.time.mask.astype(np.uint8))
         margins = (bt + 3, bh + 3, bw + 3, nh + 2, nw + 2)
+        # the first block does not look at one before it
         self._now, self._before = (
-            (np.zeros(margins, np.int16), np.zeros(margins, np.uint8)) for _ in range(2)
+            (np.zeros(shape, np.int16), np.zeros(shape, np.uint8))
+            for shape in (margins, margins if nt > 1 else 0)
         )
         self.block = _Block(bt, bh, bw, nh, nw)
         for name, array in arrays.items():
@@ -96,8 +98,9 @@ class _Blocks:
 
     def run(self, t, q, bins, used, decoding, values, scale_bins, n, state, words, word) -> None:
         """One time block; `n`, `state` and `word` are ctypes numbers that are moved on."""
-        for array in self._now:
-            array[:] = 0
+        if t > 1:  # the first two blocks find zeros that no memory was touched for
+            for array in self._now:
+                array[:] = 0
         block = self.block
         block.first, block.time_ok = t == 0, self._time_ok[t].ctypes.data
         block.q, block.bins = q[t].ctypes.data, bins[t].ctypes.data
@@ -119,8 +122,8 @@ def forward(transform: Transform, x: np.ndarray) -> np.ndarray:
 
 
 def inverse(transform: Transform, planes: np.ndarray) -> np.ndarray:
-    """The volume of `planes`."""
-    return transform.inverse(planes)
+    """The volume of `planes`, which are overwritten."""
+    return transform.inverse(planes, overwrite=True)
 
 
 def ends_of(q: np.ndarray) -> np.ndarray:
@@ -187,3 +190,16 @@ def dequantise(q, bins, step, alphas, classes, centroid, planes) -> None:
     )  # fmt: skip
     if failed:
         raise MemoryError("the quantiser got no memory for a plane of cells")
+
+
+def coefficient_error(q, bins, step, alphas, classes, centroid, planes) -> int:
+    """See `quantise.coefficient_error`."""
+    function = getattr(library(), f"cf_coefficient_error_{SUFFIX[planes.dtype]}")
+    function.restype = c_double
+    total = function(
+        byref(_planes(q.shape)), pointer(q), pointer(bins), c_double(step), pointer(alphas),
+        pointer(classes), pointer(centroid), pointer(planes),
+    )  # fmt: skip
+    if total < 0:
+        raise MemoryError("the quantiser got no memory for a plane of cells")
+    return total

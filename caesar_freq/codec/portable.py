@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.quantise import dequantise, quantise  # noqa: F401 part of this interface
+from caesar_freq.codec.quantise import (  # noqa: F401 part of this interface
+    coefficient_error,
+    dequantise,
+    quantise,
+)
 from caesar_freq.entropy.coder import (
     COLLECT,
     DECODE,
@@ -58,8 +62,8 @@ def forward(transform: Transform, x: np.ndarray) -> np.ndarray:
 
 
 def inverse(transform: Transform, planes: np.ndarray) -> np.ndarray:
-    """The volume of `planes`."""
-    return transform.inverse(planes)
+    """The volume of `planes`, which are overwritten."""
+    return transform.inverse(planes, overwrite=True)
 
 
 def ends_of(q: np.ndarray) -> np.ndarray:

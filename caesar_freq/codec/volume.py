@@ -14,11 +14,11 @@ from caesar_freq.codec.entropy_side import decode_ints, encode_ints
 from caesar_freq.codec.layout import N_CLASSES
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
-from caesar_freq.codec.quantise import fit_alphas, frequency_classes
+from caesar_freq.codec.quantise import ERROR_UNIT, fit_alphas, frequency_classes
 from caesar_freq.entropy.context import shells
 from caesar_freq.entropy.rans import LOWER
 from caesar_freq.errors import CorruptStreamError
-from caesar_freq.kernels.errors import compare
+from caesar_freq.kernels.errors import size_histogram
 from caesar_freq.transform.blocks import Transform
 
 
@@ -35,7 +35,7 @@ class VolumeCode:
     data : bytes
         Everything `decode_volume` needs besides transform, step and model.
     levels, bins : int32 and uint8 arrays
-        Quantised levels and their scale bins, for `reconstruct`.
+        Quantised levels and their scale bins, for `dequantised`.
     """
 
     data: bytes
@@ -112,7 +112,9 @@ def decode_volume(
         If `data` is not a whole stream for this transform and model.
     """
     q, bins, alphas = decode_levels(data, transform, model)
-    return reconstruct(q, bins, step, alphas, transform, model, dtype)[0]
+    planes = dequantised(q, bins, step, alphas, model, dtype)
+    del q, bins
+    return kernels(model.device).inverse(transform, planes)
 
 
 def decode_levels(
@@ -139,12 +141,12 @@ def decode_levels(
     return q, bins, alphas
 
 
-def reconstruct(q, bins, step, alphas, transform, model, dtype):
-    """Dequantise and transform back; returns the volume and its coefficient planes."""
+def dequantised(q, bins, step, alphas, model, dtype) -> np.ndarray:
+    """Coefficient planes of levels and their bins."""
     planes = np.empty(q.shape, dtype)
     classes = frequency_classes(*q.shape[2:4])
     kernels(model.device).dequantise(q, bins, step, alphas, classes, model.centroid, planes)
-    return kernels(model.device).inverse(transform, planes), planes
+    return planes
 
 
 class VolumeEncoder:
@@ -164,6 +166,10 @@ class VolumeEncoder:
         self.alphas = fit_alphas(self.planes, self.classes)
         self.size = x.size
 
+    def histogram(self) -> np.ndarray:
+        """Sizes of the coefficients, as `search.RoundingModel` takes them."""
+        return size_histogram(self.planes)
+
     def levels(self, step: float, dead_zone: float) -> np.ndarray:
         """Quantised levels; raises LevelOverflow if one is too large."""
         q, fits = kernels(self.model.device).quantise(
@@ -179,18 +185,22 @@ class VolumeEncoder:
 
     def coefficient_error(self, code: VolumeCode, step: float) -> float:
         """Sum of squared coefficient errors of `code`: by Parseval that of the values."""
-        planes = np.empty_like(self.planes)
-        kernels(self.model.device).dequantise(
-            code.levels, code.bins, step, self.alphas, self.classes, self.model.centroid, planes
-        )
-        return compare(self.planes, planes)[1]
+        total = kernels(self.model.device).coefficient_error(
+            code.levels, code.bins, step, self.alphas, self.classes, self.model.centroid,
+            self.planes,
+        )  # fmt: skip
+        return total * step * step / ERROR_UNIT
 
     def simulate(self, step: float, dead_zone: float) -> np.ndarray:
         """What a decoder would return, ``[T, H, W]``, without entropy coding."""
-        code = self.encode(step, dead_zone)
-        return reconstruct(
-            code.levels, code.bins, step, self.alphas, self.transform, self.model, self.planes.dtype
-        )[0]
+        return self.decoded(self.encode(step, dead_zone), step)
+
+    def decoded(self, code: VolumeCode, step: float) -> np.ndarray:
+        """What a decoder returns of `code`, ``[T, H, W]``."""
+        planes = dequantised(
+            code.levels, code.bins, step, self.alphas, self.model, self.planes.dtype
+        )
+        return kernels(self.model.device).inverse(self.transform, planes)
 
 
 def training_rows(
