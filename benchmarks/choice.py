@@ -26,6 +26,7 @@ from caesar_freq.codec.search import RoundingModel, step_of
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
 from caesar_freq.data.blocks import volumes
 from caesar_freq.errors import run_main
+from caesar_freq.kernels.errors import size_histogram
 from caesar_freq.transform.blocks import Transform
 
 #: Time blocks that are compared, besides those of the encoder.
@@ -56,7 +57,8 @@ def likely_step(x: np.ndarray, nrmse: float, dead_zone: float) -> float:
     """About the step at which `x` errs by `nrmse`, as the encoder guesses it."""
     part = np.ascontiguousarray(sample(x))
     planes = Transform(part.shape).forward(part)
-    return step_of(RoundingModel([planes], part.size, dead_zone).index_for(nrmse))
+    rounding = RoundingModel(size_histogram(planes), part.size, dead_zone)
+    return step_of(rounding.index_for(nrmse))
 
 
 def judge(x: np.ndarray, nrmse: float) -> dict[str, object]:
@@ -65,7 +67,8 @@ def judge(x: np.ndarray, nrmse: float) -> dict[str, object]:
     dead_zone = model.dead_zone_at(nrmse)
     step = likely_step(x, nrmse, dead_zone)
     started = time.process_time()
-    chosen = choose_transform(x, step, dead_zone, model)
+    found = choose_transform(x, step, dead_zone, model)
+    chosen = (found.kind, found.cell, found.time_block)
     choosing = time.process_time() - started
     bits = {
         choice: bits_at_equal_error(x, choice, step, nrmse**2 * x.size, dead_zone)

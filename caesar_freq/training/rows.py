@@ -121,7 +121,8 @@ def step_for(encoder: VolumeEncoder, nrmse: float) -> float:
     On smooth data it is many times what a fine quantiser needs (``sqrt(12) * nrmse``): most
     coefficients are zero and add no error.
     """
-    rounding = RoundingModel([encoder.planes], encoder.size, encoder.model.dead_zone_at(nrmse))
+    dead_zone = encoder.model.dead_zone_at(nrmse)
+    rounding = RoundingModel(encoder.histogram(), encoder.size, dead_zone)
     return step_of(rounding.index_for(nrmse))
 
 
