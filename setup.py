@@ -12,7 +12,7 @@ setup(
             "caesar_freq.kernels._native",
             sources=[
                 f"caesar_freq/kernels/{name}.c"
-                for name in ("module", "network", "coder", "quantise", "dct", "errors", "sparse")
+                for name in ("module", "network", "coder", "quantise", "refine", "dct", "errors", "sparse")
             ],
             depends=["caesar_freq/kernels/kernels.h", "caesar_freq/kernels/dct_of.h"],
             extra_compile_args=FLAGS,

@@ -6,6 +6,7 @@ import numpy as np
 
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.quantise import dequantise, quantise  # noqa: F401 part of this interface
+from caesar_freq.codec.refine import refine  # noqa: F401
 from caesar_freq.entropy.coder import (
     COLLECT,
     DECODE,
@@ -56,6 +57,13 @@ class _Blocks:
 def ends_of(q: np.ndarray) -> np.ndarray:
     """Shells to code of every cell, int32 ``[nt, nh, nw]``."""
     return np.stack([shells_used(block) for block in q])
+
+
+def scale_bins(
+    q: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel
+) -> np.ndarray:
+    """Bins that `encode_blocks` would code levels `q` under, without coding them."""
+    return encode_blocks(q, used, transform, model)[0]
 
 
 def encode_blocks(

@@ -15,6 +15,7 @@ from caesar_freq.codec.layout import N_CLASSES
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.quantise import fit_alphas, frequency_classes, squared_error
+from caesar_freq.codec.refine import prices
 from caesar_freq.entropy.context import shells
 from caesar_freq.entropy.rans import LOWER
 from caesar_freq.errors import CorruptStreamError
@@ -146,10 +147,15 @@ class VolumeEncoder:
     x : float32 or float64 [T, H, W]
     transform : Transform
     model : FrequencyModel
+    refined : bool
+        Choose levels by what they cost (`refine`), not by rounding alone: fewer bytes at equal
+        error, for another pass over the contexts.
     """
 
-    def __init__(self, x: np.ndarray, transform: Transform, model: FrequencyModel) -> None:
-        self.transform, self.model = transform, model
+    def __init__(
+        self, x: np.ndarray, transform: Transform, model: FrequencyModel, refined: bool = False
+    ) -> None:
+        self.transform, self.model, self.refined = transform, model, refined
         self.planes = transform.forward(x)
         self.classes = frequency_classes(*self.planes.shape[2:4])
         self.alphas = fit_alphas(self.planes, self.classes)
@@ -158,6 +164,11 @@ class VolumeEncoder:
     def levels(self, step: float, dead_zone: float) -> np.ndarray:
         """Quantised levels; raises LevelOverflow if one is too large."""
         q, fits = kernels().quantise(self.planes, step, dead_zone, self.alphas, self.classes)
+        if fits and self.refined:
+            bins = kernels().scale_bins(q, kernels().ends_of(q), self.transform, self.model)
+            q, fits = kernels().refine(
+                self.planes, step, self.alphas, self.classes, bins, *prices(self.model)
+            )
         if not fits:
             raise LevelOverflow
         return q
