@@ -22,6 +22,7 @@ setup(
                     "dct",
                     "errors",
                     "sparse",
+                    "values",
                 )
             ],
             depends=[

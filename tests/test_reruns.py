@@ -126,14 +126,15 @@ MODULES = [
     ({"evaluate auto", "evaluate frequency", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
      "codec.backend codec.choose codec.chunks codec.coders codec.entropy_side "
      "codec.generated codec.header codec.layout codec.modes codec.native codec.portable "
-     "codec.quantise codec.restoration codec.segments codec.volume "
+     "codec.quantise codec.restoration codec.search codec.segments codec.volume "
      "entropy.coder entropy.rans kernels.errors transform.blocks transform.modes "
      "transform.native"),
     ({"evaluate auto", "evaluate frequency", "report", "train_freq_compressor"},
      "codec.bodies codec.census codec.chunk codec.container codec.decoder "
      "codec.coarse codec.encoder codec.large codec.lattice codec.lossless codec.outliers "
-     "codec.plan codec.pointwise codec.region codec.relative codec.search codec.spacing "
-     "codec.step_ratio codec.stream entropy.levels entropy.logistic entropy.sparse"),
+     "codec.plan codec.pointwise codec.region codec.relative codec.spacing "
+     "codec.statistics codec.step_ratio codec.stream entropy.levels entropy.logistic entropy.sparse "
+     "kernels.values"),
     ({"evaluate auto", "evaluate frequency", "merge", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
      "codec.model entropy.context entropy.network entropy.tables kernels kernels.ordered kernels.product "
      "transform transform.axis transform.matrices transform.wavelets"),

@@ -10,7 +10,7 @@ from caesar_freq.kernels import library
 
 @lru_cache(maxsize=1)
 def kernels() -> ModuleType:
-    """Module with ``quantise, dequantise, ends_of, encode_blocks, decode_blocks``."""
+    """Module with ``quantise, dequantise, coefficient_error, ends_of, encode_blocks, decode_blocks``."""
     if library() is None:
         from caesar_freq.codec import portable as module
     else:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.search import RoundingModel, step_index
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
 from caesar_freq.kernels.errors import log2_bits
 from caesar_freq.transform.blocks import Transform
@@ -44,21 +47,42 @@ def sample(x: np.ndarray, n_values: int = SAMPLE_VALUES) -> np.ndarray:
     return x[tuple(slice(a, a + m) for a, m in zip(starts, sizes))]
 
 
+@dataclass(frozen=True)
+class Choice:
+    """A variable's transform, and how the sample that decided on it fared.
+
+    Attributes
+    ----------
+    kind, cell, time_block
+        See `Transform`.
+    ratio : float
+        Root-mean-square error over that of plain rounding (`search.RoundingModel`).
+    """
+
+    kind: str
+    cell: int
+    time_block: int
+    ratio: float = 1.0
+
+
 def estimated_bits(planes: np.ndarray, step: float) -> float:
     """Cheap guess of the code length: Gaussian coefficients without any context."""
     return log2_bits(planes, 1 / step) / 2
 
 
-def _cost(
+def _coded(
     x: np.ndarray, transform: Transform, model: FrequencyModel, step: float, dead_zone: float
-):
+) -> tuple[float, float]:
+    """Bits and weighted error of `x`, and its error over that of plain rounding."""
     encoder = VolumeEncoder(x, transform, model)
     try:
         code = encoder.encode(step, dead_zone)
     except LevelOverflow:
-        return np.inf
+        return np.inf, 1.0
     error = encoder.coefficient_error(code, step)
-    return 8 * len(code.data) + lagrangian(step) * error
+    plain = RoundingModel(encoder.histogram(), x.size, dead_zone).error(step_index(step))
+    ratio = float(np.sqrt(error / x.size)) / plain if plain else 1.0
+    return 8 * len(code.data) + lagrangian(step) * error, ratio
 
 
 def choose_transform(
@@ -67,8 +91,8 @@ def choose_transform(
     dead_zone: float,
     model: FrequencyModel,
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
-) -> tuple[str, int, int]:
-    """Kind, cell and time block that code `x` ``[T, H, W]`` in the fewest bits at equal error.
+) -> Choice:
+    """The transform that codes `x` ``[T, H, W]`` in the fewest bits at equal error.
 
     All combinations are ranked by `estimated_bits`, the best few by really coding the sample.
 
@@ -84,14 +108,16 @@ def choose_transform(
     part = np.ascontiguousarray(sample(x), np.float32)
     times = [t for t in TIME_BLOCKS if t == TIME_BLOCKS[0] or part.shape[0] > t // 2]
     candidates = [(kind, cell, t) for kind, cell in spatial for t in times]
-    if len(candidates) == 1:
-        return candidates[0]
 
     def transform(candidate: tuple[str, int, int]) -> Transform:
         kind, cell, time_block = candidate
         return Transform(part.shape, time_block, cell, kind)
 
-    ranked = sorted(candidates, key=lambda c: estimated_bits(transform(c).forward(part), step))[
-        :_FINALISTS
-    ]
-    return min(ranked, key=lambda c: _cost(part, transform(c), model, step, dead_zone))
+    def bits(candidate: tuple[str, int, int]) -> int:
+        return estimated_bits(transform(candidate).forward(part), step)
+
+    if len(candidates) > _FINALISTS:
+        candidates = sorted(candidates, key=bits)[:_FINALISTS]
+    coded = {c: _coded(part, transform(c), model, step, dead_zone) for c in candidates}
+    best = min(coded, key=lambda c: coded[c][0])
+    return Choice(*best, coded[best][1])

@@ -15,7 +15,7 @@ from caesar_freq.codec.header import Variable
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.modes import decode_modes, encode_modes
 from caesar_freq.codec.packing import Reader, varint
-from caesar_freq.codec.volume import VolumeEncoder, decode_volume, reconstruct
+from caesar_freq.codec.volume import VolumeEncoder, decode_volume
 from caesar_freq.transform.blocks import Transform
 from caesar_freq.transform.modes import ModeTransform, temporal_modes
 
@@ -66,7 +66,10 @@ class Coded:
     decoded: np.ndarray
 
 
-def _transform(shape: tuple[int, ...], variable: Variable, time_block: int | None = None):
+def plain_transform(
+    shape: tuple[int, ...], variable: Variable, time_block: int | None = None
+) -> Transform:
+    """The transform of `PlainCoder`."""
     return Transform(shape, time_block or variable.time_block, variable.cell, variable.kind)
 
 
@@ -85,20 +88,21 @@ class PlainCoder:
     """
 
     def __init__(self, x, variable: Variable, model: FrequencyModel, time_block: int | None = None):
-        self.encoder = VolumeEncoder(x, _transform(x.shape, variable, time_block), model)
+        self.encoder = VolumeEncoder(x, plain_transform(x.shape, variable, time_block), model)
 
     def code(self, step: float, dead_zone: float) -> Coded:
         """Code at a normalised `step`; raises `volume.LevelOverflow`."""
         return _code(self.encoder, step, dead_zone)
 
+    def measured(self, step: float, dead_zone: float) -> tuple[bytes, float]:
+        """Bytes of `code`, and the squared error of the coefficients instead of their inverse."""
+        code = self.encoder.encode(step, dead_zone)
+        return code.data, self.encoder.coefficient_error(code, step)
+
 
 def _code(encoder: VolumeEncoder, step: float, dead_zone: float) -> Coded:
     code = encoder.encode(step, dead_zone)
-    decoded, _ = reconstruct(
-        code.levels, code.bins, step, encoder.alphas, encoder.transform, encoder.model,
-        encoder.planes.dtype,
-    )  # fmt: skip
-    return Coded(code.data, decoded)
+    return Coded(code.data, encoder.decoded(code, step))
 
 
 class ModeCoder:
@@ -153,7 +157,7 @@ def _thinned(x: np.ndarray) -> np.ndarray:
 
 def decode_plain(data, shape, variable: Variable, step, model, dtype, time_block=None):
     """Inverse of `PlainCoder.code`, ``[T, H, W]``."""
-    transform = _transform(shape, variable, time_block)
+    transform = plain_transform(shape, variable, time_block)
     return decode_volume(data, step, transform, model, dtype)
 
 

@@ -96,8 +96,9 @@ class _Blocks:
 
     def run(self, t, q, bins, used, decoding, values, scale_bins, n, state, words, word) -> None:
         """One time block; `n`, `state` and `word` are ctypes numbers that are moved on."""
-        for array in self._now:
-            array[:] = 0
+        if t > 1:  # the first two blocks find zeros that no memory was touched for
+            for array in self._now:
+                array[:] = 0
         block = self.block
         block.first, block.time_ok = t == 0, self._time_ok[t].ctypes.data
         block.q, block.bins = q[t].ctypes.data, bins[t].ctypes.data
@@ -204,3 +205,16 @@ def refine(planes, step, alphas, classes, bins, thresholds, price, middle):
     if fits < 0:
         raise MemoryError("the quantiser got no memory for a plane of cells")
     return q, bool(fits)
+
+
+def coefficient_error(q, bins, step, alphas, classes, centroid, planes) -> int:
+    """See `quantise.coefficient_error`."""
+    function = getattr(library(), f"cf_coefficient_error_{SUFFIX[planes.dtype]}")
+    function.restype = c_double
+    total = function(
+        byref(_planes(q.shape)), pointer(q), pointer(bins), c_double(step), pointer(alphas),
+        pointer(classes), pointer(centroid), pointer(planes),
+    )  # fmt: skip
+    if total < 0:
+        raise MemoryError("the quantiser got no memory for a plane of cells")
+    return total

@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.quantise import dequantise, quantise  # noqa: F401 part of this interface
+from caesar_freq.codec.quantise import (  # noqa: F401 part of this interface
+    coefficient_error,
+    dequantise,
+    quantise,
+)
 from caesar_freq.codec.refine import refine  # noqa: F401
 from caesar_freq.entropy.coder import (
     COLLECT,
