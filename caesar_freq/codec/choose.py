@@ -71,10 +71,11 @@ def estimated_bits(planes: np.ndarray, step: float) -> float:
 
 
 def _coded(
-    x: np.ndarray, transform: Transform, model: FrequencyModel, step: float, dead_zone: float
-) -> tuple[float, float]:
+    x: np.ndarray, transform: Transform, model: FrequencyModel, step: float, dead_zone: float,
+    refined: bool,
+) -> tuple[float, float]:  # fmt: skip
     """Bits and weighted error of `x`, and its error over that of plain rounding."""
-    encoder = VolumeEncoder(x, transform, model)
+    encoder = VolumeEncoder(x, transform, model, refined)
     try:
         code = encoder.encode(step, dead_zone)
     except LevelOverflow:
@@ -91,6 +92,7 @@ def choose_transform(
     dead_zone: float,
     model: FrequencyModel,
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
+    refined: bool = False,
 ) -> Choice:
     """The transform that codes `x` ``[T, H, W]`` in the fewest bits at equal error.
 
@@ -104,6 +106,8 @@ def choose_transform(
         Quantiser at which they are compared.
     spatial : tuple of (kind, cell)
         The choice; a single one and a short time axis leave nothing to do.
+    refined : bool
+        See `VolumeEncoder`.
     """
     part = np.ascontiguousarray(sample(x), np.float32)
     times = [t for t in TIME_BLOCKS if t == TIME_BLOCKS[0] or part.shape[0] > t // 2]
@@ -118,6 +122,6 @@ def choose_transform(
 
     if len(candidates) > _FINALISTS:
         candidates = sorted(candidates, key=bits)[:_FINALISTS]
-    coded = {c: _coded(part, transform(c), model, step, dead_zone) for c in candidates}
+    coded = {c: _coded(part, transform(c), model, step, dead_zone, refined) for c in candidates}
     best = min(coded, key=lambda c: coded[c][0])
     return Choice(*best, coded[best][1])

@@ -44,6 +44,8 @@ NRMSE_MARGIN = 1e-5
 #: Error of a float32 transform and its inverse in units of the range (measured: below half), and
 #: the part of the squared error allowed that rounding may have where it is estimated.
 _DRIFT, _MOST_NOISE = 4e-7, 1e-3
+#: NRMSE from which on levels are chosen by what they cost, if not asked otherwise.
+REFINE_FROM = 2e-3
 #: Errors relative to the range that float64 arithmetic cannot keep; such requests are lossless.
 FINEST = 1e-14
 #: A range outside these limits leaves no room for steps in float64; such data is kept losslessly.
@@ -69,6 +71,9 @@ class Encoder:
         Spatial transforms to choose from.
     known : Variable or None
         Offset and range, where the chunks given are only a sample of the variable.
+    refine_from : float
+        NRMSE from which on levels are chosen by what they cost (`refine`). Below, that saves about
+        a hundredth of the bytes for a third more time.
     exact : bool
         Measure errors on decoded values even where those of the coefficients tell them.
     pool : ThreadPoolExecutor
@@ -83,6 +88,7 @@ class Encoder:
     spacing: int | None = None
     spatial: tuple[tuple[str, int], ...] = SPATIAL
     known: Variable | None = None
+    refine_from: float = REFINE_FROM
     exact: bool = False
 
     def encode_variable(self, chunks: list[Chunk]) -> tuple[Variable, list[Written]]:
@@ -102,7 +108,7 @@ class Encoder:
         volumes = {id(c): x for c, x in zip(coded, normalised)}
         largest = max(coded, key=lambda c: c.values.size)
         variable, ratio = self.settled(volumes[id(largest)], largest.mask, variable)
-        coders = self._map(lambda c: PlainCoder(volumes[id(c)], variable, self.model), coded)
+        coders = self._map(lambda c: self._plain(volumes[id(c)], variable), coded)
         plain = {id(c): (coder, VOLUME) for c, coder in zip(coded, coders)}
         rounding = self._rounding(coders, dead_zone, ratio)
         best = self._best(chunks, plain, variable, target, dead_zone, rounding)
@@ -136,7 +142,9 @@ class Encoder:
         target = self.target(variable)
         dead_zone = self.model.dead_zone_at(target)
         step = self._likely_step(x, target, dead_zone)
-        chosen = choose_transform(x, step, dead_zone, self.model, self.spatial)
+        chosen = choose_transform(
+            x, step, dead_zone, self.model, self.spatial, self._refined(variable)
+        )
         variable = replace(
             variable, kind=chosen.kind, cell=chosen.cell, time_block=chosen.time_block
         )
@@ -172,10 +180,19 @@ class Encoder:
         found = {}
         for key, x in volumes.items():
             try:
-                found[key] = (ModeCoder(x, variable, self.model, target, left_out), MODES)
+                coder = ModeCoder(
+                    x, variable, self.model, target, left_out, self._refined(variable)
+                )
             except TooManyModes:
                 continue
+            found[key] = (coder, MODES)
         return found
+
+    def _plain(self, x: np.ndarray, variable: Variable) -> PlainCoder:
+        return PlainCoder(x, variable, self.model, refined=self._refined(variable))
+
+    def _refined(self, variable: Variable) -> bool:
+        return not self.pointwise and self.target(variable) >= self.refine_from
 
     @property
     def _naming(self) -> int:
@@ -282,7 +299,7 @@ class Encoder:
         if chunk.constant:
             return chunk.write_constant()
         # the volume itself is given back before its coefficients are coded
-        plain = PlainCoder(self._normalised(chunk, variable), variable, self.model)
+        plain = self._plain(self._normalised(chunk, variable), variable)
         best = self._write(chunk, {id(chunk): (plain, VOLUME)}, variable, dead_zone)
         del plain
         if moded:
