@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -15,10 +16,14 @@ from caesar_freq.transform.blocks import Transform
 #: Spatial transforms ``(kind, cell)`` to choose from; time blocks are chosen apart.
 SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("dct", 8), ("lot", 32), ("dct", 32),
            ("haar", 16), ("cdf97", 16))  # fmt: skip
-TIME_BLOCKS = (16, 64)
+#: Short ones are for what moves too fast: storms, cells under a microscope.
+TIME_BLOCKS = (1, 4, 16, 64)
 #: Values of the sample on which candidates are compared.
 SAMPLE_VALUES = 1 << 20
-_FINALISTS = 3
+#: Transforms that are really coded, for each time block that is not out of the running: one whose
+#: guessed bits, with either of the `_SCOUTS`, are within this factor of the best one's.
+_FINALISTS, _NEAR = 3, 1.04
+_SCOUTS = (("lot", 16), ("dct", 8))
 
 
 def lagrangian(step: float) -> float:
@@ -96,7 +101,8 @@ def choose_transform(
 ) -> Choice:
     """The transform that codes `x` ``[T, H, W]`` in the fewest bits at equal error.
 
-    All combinations are ranked by `estimated_bits`, the best few by really coding the sample.
+    All combinations are ranked by `estimated_bits`, the best few by really coding the sample: the
+    first of each time block, then others of the best one's.
 
     Parameters
     ----------
@@ -110,18 +116,31 @@ def choose_transform(
         See `VolumeEncoder`.
     """
     part = np.ascontiguousarray(sample(x), np.float32)
-    times = [t for t in TIME_BLOCKS if t == TIME_BLOCKS[0] or part.shape[0] > t // 2]
-    candidates = [(kind, cell, t) for kind, cell in spatial for t in times]
 
-    def transform(candidate: tuple[str, int, int]) -> Transform:
-        kind, cell, time_block = candidate
+    def transform(kind: str, cell: int, time_block: int) -> Transform:
         return Transform(part.shape, time_block, cell, kind)
 
-    def bits(candidate: tuple[str, int, int]) -> int:
-        return estimated_bits(transform(candidate).forward(part), step)
+    @cache
+    def guess(*candidate) -> float:
+        return estimated_bits(transform(*candidate).forward(part), step)
 
-    if len(candidates) > _FINALISTS:
-        candidates = sorted(candidates, key=bits)[:_FINALISTS]
-    coded = {c: _coded(part, transform(c), model, step, dead_zone, refined) for c in candidates}
-    best = min(coded, key=lambda c: coded[c][0])
-    return Choice(*best, coded[best][1])
+    @cache
+    def coded(*candidate) -> tuple[float, float]:
+        return _coded(part, transform(*candidate), model, step, dead_zone, refined)
+
+    scouts = [s for s in _SCOUTS if s in spatial] or spatial[:1]
+    times = [t for t in TIME_BLOCKS if _possible(t, part.shape[0])]
+    if len(times) > 1:
+        likely = {t: min(guess(*scout, t) for scout in scouts) for t in times}
+        times = [t for t in times if likely[t] <= _NEAR * min(likely.values())]
+    ranked = {t: sorted(((*s, t) for s in spatial), key=lambda c: guess(*c)) for t in times}
+    first = min((ranked[t][0] for t in times), key=lambda c: coded(*c)[0])
+    best = min(ranked[first[2]][:_FINALISTS], key=lambda c: coded(*c)[0])
+    return Choice(*best, coded(*best)[1])
+
+
+def _possible(time_block: int, frames: int) -> bool:
+    """Whether blocks of that length differ from those of 16 frames and are not mostly empty."""
+    if time_block == 16:
+        return True
+    return frames > (time_block if time_block < 16 else time_block // 2)
