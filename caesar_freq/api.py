@@ -10,10 +10,12 @@ from typing import BinaryIO
 
 import numpy as np
 
+from caesar_freq.codec.backend import codec_device
 from caesar_freq.codec.choose import SPATIAL
 from caesar_freq.codec.coders import Predictor
 from caesar_freq.codec.container import Container
 from caesar_freq.codec.decoder import decode_array
+from caesar_freq.codec.effort import USUAL, effort_of
 from caesar_freq.codec.model import FrequencyModel, load_frequency_model
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.region import Range, Region
@@ -35,9 +37,11 @@ def encode(
     fill_value: float | None = None,
     metadata: bytes = b"",
     threads: int | None = None,
+    device: str | None = None,
     embed_model: bool | None = None,
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
     interpo_rate: int | None = None,
+    effort: int = USUAL,
 ) -> bytes:
     """Compress an array so that the error bound holds at every finite value after `decode`.
 
@@ -70,8 +74,14 @@ def encode(
         Kept as it is, for instance names and coordinates.
     threads : int, optional
         Default: all cores. Does not change the result.
+    device : {"cpu", "auto", "cuda"} or "cuda:N", optional
+        Where transform, quantiser and contexts run. Does not change the result either; "auto" is the
+        processor, and whatever the device, what it wrote is checked there.
     embed_model : bool, optional
         Default: embed unless the packaged model makes the shorter stream.
+    effort : {0, 1, 2, 3}, optional
+        How hard to look for few bytes, from fastest to smallest; the bound holds with each of them
+        (`codec.effort`). Default: 2.
     spatial : tuple of (kind, cell), optional
         Restricts the spatial transforms, e.g. ``(("haar", 16),)``; default: all.
     interpo_rate : int, optional
@@ -93,7 +103,8 @@ def encode(
     encode_to(
         Source.of(np.asarray(array)), out, mode, bound, model=model, generator=generator,
         strategy=strategy, fill_value=fill_value, metadata=metadata, threads=threads,
-        embed_model=embed_model, spatial=spatial, interpo_rate=interpo_rate,
+        device=device, embed_model=embed_model, spatial=spatial, interpo_rate=interpo_rate,
+        effort=effort,
     )  # fmt: skip
     return out.getvalue()
 
@@ -111,9 +122,11 @@ def encode_to(
     fill_value: float | None = None,
     metadata: bytes = b"",
     threads: int | None = None,
+    device: str | None = None,
     embed_model: bool | None = None,
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
     interpo_rate: int | None = None,
+    effort: int = USUAL,
 ) -> int:
     """Compress what may be larger than memory; `encode` explains the parameters it shares.
 
@@ -141,9 +154,12 @@ def encode_to(
         strategy = "auto" if predictors else "frequency"
     options = Options(
         mode, bound, strategy, fill_value, metadata, threads, embed_model, tuple(spatial),
-        interpo_rate,
+        interpo_rate, effort,
     )  # fmt: skip
-    return encode_source(source, out, options, load_frequency_model(model), predictors, folder)
+    frequency = load_frequency_model(model)
+    if device is not None:
+        frequency = frequency.on(codec_device(device))
+    return encode_source(source, out, options, frequency, predictors, folder)
 
 
 def decode(
@@ -157,6 +173,7 @@ def decode(
     generator: Predictor | Iterable[Predictor] | None = None,
     model: str | Path | FrequencyModel | None = None,
     threads: int | None = None,
+    device: str | None = None,
 ) -> np.ndarray:
     """Inverse of `encode`: the array in its shape and dtype (native byte order), or a part of it.
 
@@ -174,6 +191,8 @@ def decode(
     model : "base", path or FrequencyModel, optional
         Needed only for streams written with ``embed_model=False``.
     threads : int, optional
+    device : optional
+        See `encode`.
 
     Raises
     ------
@@ -190,7 +209,9 @@ def decode(
     region = None
     if any(axis is not None for axis in part):
         region = Region.of(stream.header.shape, *part)
-    return decode_array(stream, _predictors(generator), threads, given, region)
+    return decode_array(
+        stream, _predictors(generator), threads, given, region, codec_device(device)
+    )
 
 
 def _predictors(generator) -> list[Predictor]:
@@ -217,6 +238,8 @@ class CAESARFreq:
     use_dwt : bool
         Restrict the spatial transform to one DWT level of `wavelet` and 8x8 DCTs. By default the
         encoder chooses among all transforms by bytes.
+    effort : {0, 1, 2, 3}
+        See `encode`.
     """
 
     def __init__(
@@ -227,8 +250,11 @@ class CAESARFreq:
         device: str = "cpu",
         wavelet: str = "haar",
         use_dwt: bool = False,
+        effort: int = USUAL,
     ) -> None:
+        effort_of(effort)
         self.model = load_frequency_model(model_path)
+        self.effort = effort
         self.spatial = ((wavelet, 16),) if use_dwt else SPATIAL
         kinds = ["student"] * use_single_step + ["teacher"] * use_diffusion
         if kinds and model_path == "base":
@@ -257,7 +283,7 @@ class CAESARFreq:
         arrays = [data] if single else [_as_array(item) for item in data]
         streams = [
             encode(a, "nrmse", eb, model=self.model, generator=self.predictors or None,
-                   spatial=self.spatial)
+                   spatial=self.spatial, effort=self.effort)
             for a in arrays
         ]  # fmt: skip
         compressed = CompressedSet(streams, single)

@@ -124,16 +124,17 @@ MODULES = [
     ({"evaluate auto", "evaluate frequency", "evaluate sz3", "merge", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
      "codec entropy"),
     ({"evaluate auto", "evaluate frequency", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
-     "codec.backend codec.choose codec.chunks codec.coders codec.entropy_side "
+     "codec.backend codec.choose codec.chunks codec.coders codec.effort codec.entropy_side "
      "codec.generated codec.header codec.layout codec.modes codec.native codec.portable "
-     "codec.quantise codec.restoration codec.search codec.segments codec.volume "
+     "codec.quantise codec.restoration codec.search codec.segments codec.torch_contexts "
+     "codec.torch_kernels codec.volume "
      "entropy.coder entropy.rans kernels.errors transform.blocks transform.modes "
      "transform.native"),
     ({"evaluate auto", "evaluate frequency", "report", "train_freq_compressor"},
      "codec.bodies codec.census codec.chunk codec.container codec.decoder "
      "codec.coarse codec.encoder codec.large codec.lattice codec.lossless codec.outliers "
-     "codec.plan codec.pointwise codec.region codec.relative codec.spacing "
-     "codec.statistics codec.step_ratio codec.stream entropy.levels entropy.logistic entropy.sparse "
+     "codec.plan codec.pointwise codec.refit codec.region codec.relative codec.spacing "
+     "codec.statistics codec.step_ratio codec.stream entropy.levels entropy.pmf_fit entropy.logistic entropy.sparse "
      "kernels.values"),
     ({"evaluate auto", "evaluate frequency", "merge", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
      "codec.model entropy.context entropy.network entropy.tables kernels kernels.ordered kernels.product "
@@ -172,7 +173,7 @@ MODULES = [
     ({"train_distillation"},
      "train_distillation training.distiller"),
     ({"train_freq_compressor"},
-     "train_freq_compressor training.frequency training.pmf_fit training.qat "
+     "train_freq_compressor training.frequency training.qat "
      "training.quantiser_fit training.rows"),
 ]  # fmt: skip
 

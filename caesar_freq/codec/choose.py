@@ -7,6 +7,8 @@ from functools import cache
 
 import numpy as np
 
+from caesar_freq.codec.backend import kernels
+from caesar_freq.codec.effort import EFFORTS, USUAL, Effort
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import RoundingModel, step_index
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
@@ -18,12 +20,11 @@ SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("dct", 8), ("lot", 32), ("dct"
            ("haar", 16), ("cdf97", 16))  # fmt: skip
 #: Short ones are for what moves too fast: storms, cells under a microscope.
 TIME_BLOCKS = (1, 4, 16, 64)
-#: Values of the sample on which candidates are compared.
+#: Values of a sample.
 SAMPLE_VALUES = 1 << 20
-#: Transforms that are really coded, for each time block that is not out of the running: one whose
-#: guessed bits, with either of the `_SCOUTS`, are within this factor of the best one's.
-_FINALISTS, _NEAR = 3, 1.04
-_SCOUTS = (("lot", 16), ("dct", 8))
+#: Time blocks are compared with these spatial transforms; those whose guessed bits are within this
+#: factor of the best one's stay in the running.
+_SCOUTS, _NEAR = (("lot", 16), ("dct", 8)), 1.04
 
 
 def lagrangian(step: float) -> float:
@@ -97,6 +98,7 @@ def choose_transform(
     dead_zone: float,
     model: FrequencyModel,
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
+    effort: Effort = EFFORTS[USUAL],
     refined: bool = False,
 ) -> Choice:
     """The transform that codes `x` ``[T, H, W]`` in the fewest bits at equal error.
@@ -111,18 +113,21 @@ def choose_transform(
     step, dead_zone : float
         Quantiser at which they are compared.
     spatial : tuple of (kind, cell)
-        The choice; a single one and a short time axis leave nothing to do.
+        The choice.
+    effort : Effort
+        How large a sample, and how many combinations are really coded.
     refined : bool
         See `VolumeEncoder`.
     """
-    part = np.ascontiguousarray(sample(x), np.float32)
+    part = np.ascontiguousarray(sample(x, effort.sample), np.float32)
+    forward = kernels(model.device).forward
 
     def transform(kind: str, cell: int, time_block: int) -> Transform:
         return Transform(part.shape, time_block, cell, kind)
 
     @cache
     def guess(*candidate) -> float:
-        return estimated_bits(transform(*candidate).forward(part), step)
+        return estimated_bits(forward(transform(*candidate), part), step)
 
     @cache
     def coded(*candidate) -> tuple[float, float]:
@@ -133,9 +138,10 @@ def choose_transform(
     if len(times) > 1:
         likely = {t: min(guess(*scout, t) for scout in scouts) for t in times}
         times = [t for t in times if likely[t] <= _NEAR * min(likely.values())]
-    ranked = {t: sorted(((*s, t) for s in spatial), key=lambda c: guess(*c)) for t in times}
-    first = min((ranked[t][0] for t in times), key=lambda c: coded(*c)[0])
-    best = min(ranked[first[2]][:_FINALISTS], key=lambda c: coded(*c)[0])
+    ranked = [sorted(((*s, t) for s in spatial), key=lambda c: guess(*c)) for t in times]
+    ranked = sorted(ranked, key=lambda same: guess(*same[0]))[: effort.finalists]
+    same_time = min(ranked, key=lambda same: coded(*same[0])[0])
+    best = min(same_time[: effort.finalists], key=lambda c: coded(*c)[0])
     return Choice(*best, coded(*best)[1])
 
 

@@ -57,6 +57,8 @@ from caesar_freq.kernels.values import normalised, restored
 
 #: Modes whose bound limits every value.
 POINTWISE = ("abs", "rel", "pw_rel")
+#: Errors of more ranges are all alike: the mean alone has at most 1.
+_LOOSEST = 16.0
 #: Above this part of the raw size it is worth asking whether lossless coding is smaller.
 _ASK_LOSSLESS = 0.2
 #: Above so many bits per value it is worth asking whether coding levels is smaller.
@@ -80,6 +82,20 @@ def pointwise_bound(header: Header, variable: Variable) -> float:
     if header.mode == "pw_rel":
         return log_bound(header.bound, header.dtype)
     return header.bound * variable.range if header.mode == "rel" else 0.0
+
+
+def target_of(header: Header, variable: Variable) -> float:
+    """Root-mean-square error to aim at, normalised by the range.
+
+    Never above `_LOOSEST`: larger ones leave the range of floats.
+    """
+    if header.mode == "psnr":
+        target = 10 ** (-header.bound / 20)
+    elif header.mode == "nrmse":
+        target = header.bound
+    else:
+        target = pointwise_bound(header, variable) / variable.range / 2
+    return min(target, _LOOSEST)
 
 
 def restore_values(decoded: np.ndarray, variable: Variable) -> np.ndarray:

@@ -9,8 +9,9 @@ from functools import partial
 
 import numpy as np
 
+from caesar_freq.codec.backend import kernels
 from caesar_freq.codec.choose import SPATIAL, choose_transform, lagrangian, sample
-from caesar_freq.codec.chunk import POINTWISE, Chunk, Written, pointwise_bound
+from caesar_freq.codec.chunk import POINTWISE, Chunk, Written, pointwise_bound, target_of
 from caesar_freq.codec.coders import (
     LEFT_OUT,
     ModeCoder,
@@ -19,13 +20,14 @@ from caesar_freq.codec.coders import (
     TooManyModes,
     plain_transform,
 )
+from caesar_freq.codec.effort import EFFORTS, USUAL, Effort
 from caesar_freq.codec.generated import SegmentedCoder
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.layout import MODES, SEGMENTS, VOLUME
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.plan import HOPELESS, Planner
 from caesar_freq.codec.pointwise import NETWORK_DRIFT, rounding_room
-from caesar_freq.codec.search import AIM, RoundingModel, largest_step, step_index, step_of
+from caesar_freq.codec.search import RoundingModel, aim, largest_step, step_index, step_of
 from caesar_freq.codec.statistics import Statistics, variable_of
 from caesar_freq.codec.step_ratio import (
     GENERATED_RATIO,
@@ -37,15 +39,11 @@ from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
 from caesar_freq.kernels.errors import size_histogram
 from caesar_freq.transform.blocks import ORTHONORMAL, Transform
 
-#: Errors of more ranges are all alike: the mean alone has at most 1.
-_LOOSEST = 16.0
 #: NRMSE to aim at is this much below the target: float rounding on another device.
 NRMSE_MARGIN = 1e-5
 #: Error of a float32 transform and its inverse in units of the range (measured: below half), and
 #: the part of the squared error allowed that rounding may have where it is estimated.
 _DRIFT, _MOST_NOISE = 4e-7, 1e-3
-#: NRMSE from which on levels are chosen by what they cost, if not asked otherwise.
-REFINE_FROM = 2e-3
 #: Errors relative to the range that float64 arithmetic cannot keep; such requests are lossless.
 FINEST = 1e-14
 #: A range outside these limits leaves no room for steps in float64; such data is kept losslessly.
@@ -71,11 +69,9 @@ class Encoder:
         Spatial transforms to choose from.
     known : Variable or None
         Offset and range, where the chunks given are only a sample of the variable.
-    refine_from : float
-        NRMSE from which on levels are chosen by what they cost (`refine`). Below, that saves about
-        a hundredth of the bytes for a third more time.
     exact : bool
         Measure errors on decoded values even where those of the coefficients tell them.
+    effort : Effort
     pool : ThreadPoolExecutor
         Chunks are coded side by side; the result does not depend on the number of threads.
     """
@@ -88,8 +84,8 @@ class Encoder:
     spacing: int | None = None
     spatial: tuple[tuple[str, int], ...] = SPATIAL
     known: Variable | None = None
-    refine_from: float = REFINE_FROM
     exact: bool = False
+    effort: Effort = EFFORTS[USUAL]
 
     def encode_variable(self, chunks: list[Chunk]) -> tuple[Variable, list[Written]]:
         """Code the chunks of one variable under the header's bound."""
@@ -112,7 +108,7 @@ class Encoder:
         plain = {id(c): (coder, VOLUME) for c, coder in zip(coded, coders)}
         rounding = self._rounding(coders, dead_zone, ratio)
         best = self._best(chunks, plain, variable, target, dead_zone, rounding)
-        for left_out in LEFT_OUT:
+        for left_out in LEFT_OUT if self.effort.modes else ():
             moded = self._in_own_modes(volumes, variable, target, left_out)
             if moded:
                 coders = {**plain, **moded}
@@ -132,7 +128,7 @@ class Encoder:
                     return other
                 if _size(other) + self._naming < _size(best):
                     best = other
-        return best[0], self._closer(chunks, *best[::-1])
+        return best[0], self._closer(chunks, *best[::-1]) if self.effort.levels else best[1]
 
     def settled(self, x, mask, variable: Variable) -> tuple[Variable, float]:
         """Transform of the variable and, of a pointwise bound, its step, from one volume `x`.
@@ -143,13 +139,15 @@ class Encoder:
         dead_zone = self.model.dead_zone_at(target)
         step = self._likely_step(x, target, dead_zone)
         chosen = choose_transform(
-            x, step, dead_zone, self.model, self.spatial, self._refined(variable)
+            x, step, dead_zone, self.model, self.spatial, self.effort, self._refined(variable)
         )
         variable = replace(
             variable, kind=chosen.kind, cell=chosen.cell, time_block=chosen.time_block
         )
         if self.pointwise:
-            ratio = choose_ratio(x, mask, 2 * target, dead_zone, variable, self.model)
+            ratio = USUAL_RATIO
+            if self.effort.ratios:
+                ratio = choose_ratio(x, mask, 2 * target, dead_zone, variable, self.model)
             variable = replace(variable, step_index=step_index(2 * target * ratio))
         return variable, chosen.ratio
 
@@ -192,7 +190,7 @@ class Encoder:
         return PlainCoder(x, variable, self.model, refined=self._refined(variable))
 
     def _refined(self, variable: Variable) -> bool:
-        return not self.pointwise and self.target(variable) >= self.refine_from
+        return not self.pointwise and self.target(variable) >= self.effort.refine_from
 
     @property
     def _naming(self) -> int:
@@ -205,18 +203,8 @@ class Encoder:
         return self.header.mode in POINTWISE
 
     def target(self, variable: Variable) -> float:
-        """Root-mean-square error to aim at, normalised by the range.
-
-        Never above `_LOOSEST`: larger ones leave the range of floats.
-        """
-        header = self.header
-        if header.mode == "psnr":
-            target = 10 ** (-header.bound / 20)
-        elif header.mode == "nrmse":
-            target = header.bound
-        else:
-            target = pointwise_bound(header, variable) / variable.range / 2
-        return min(target, _LOOSEST)
+        """`chunk.target_of` under the header at hand."""
+        return target_of(self.header, variable)
 
     def _likely_step(self, x, target: float, dead_zone: float) -> float:
         """About the step that coding `x` will end at, where transforms have to be compared.
@@ -226,7 +214,7 @@ class Encoder:
         if self.pointwise:
             return 2 * target * USUAL_RATIO
         part = np.ascontiguousarray(sample(x))
-        counts = size_histogram(Transform(part.shape).forward(part))
+        counts = size_histogram(self._forward(Transform(part.shape), part))
         return step_of(RoundingModel(counts, part.size, dead_zone).index_for(target))
 
     def _best(
@@ -253,8 +241,9 @@ class Encoder:
                 results[old] = None
             return float(np.sqrt(squares / count)) / variable.range
 
-        start = variable.step_index or rounding.index_for(AIM * target)
-        index = largest_step(error, target * (1 - NRMSE_MARGIN) - drift, start, rounding)
+        closest = self.effort.closest
+        start = variable.step_index or rounding.index_for(aim(closest) * target)
+        index = largest_step(error, target * (1 - NRMSE_MARGIN) - drift, start, rounding, closest)
         if index is None:
             return variable, self._map(Chunk.write_lossless, chunks)
         return replace(variable, step_index=index), results[index] or write(index)
@@ -307,10 +296,14 @@ class Encoder:
             ways = [self._in_own_modes(volumes, variable, target, part) for part in LEFT_OUT]
             others = [self._write(chunk, way, variable, dead_zone) for way in ways if way]
             best = min(best, *others, key=lambda one: self._cost(one, variable))
+        if not self.effort.levels:
+            return best
         return chunk.write_closer(best, *self._chunk_limit(variable), self.header.bound)
 
     def has_modes(self, chunk: Chunk, variable: Variable) -> bool:
         """Whether few temporal modes carry a chunk."""
+        if not self.effort.modes:
+            return False
         volumes = {id(chunk): self._normalised(chunk, variable)}
         target = self.target(variable)
         return any(self._in_own_modes(volumes, variable, target, part) for part in LEFT_OUT)
@@ -318,7 +311,10 @@ class Encoder:
     def histogram(self, chunk: Chunk, variable: Variable) -> np.ndarray:
         """Sizes of a chunk's coefficients, as `RoundingModel` takes them."""
         x = self._normalised(chunk, variable)
-        return size_histogram(plain_transform(x.shape, variable).forward(x))
+        return size_histogram(self._forward(plain_transform(x.shape, variable), x))
+
+    def _forward(self, transform: Transform, x: np.ndarray) -> np.ndarray:
+        return kernels(self.model.device).forward(transform, x)
 
     def _normalised(self, chunk: Chunk, variable: Variable) -> np.ndarray:
         return chunk.normalised(variable, self.header.double)

@@ -21,7 +21,7 @@ from caesar_freq.codec.decoder import in_order
 from caesar_freq.codec.encoder import FINEST, NRMSE_MARGIN, RANGE_LIMITS, Encoder
 from caesar_freq.codec.header import Variable
 from caesar_freq.codec.layout import MODES, chunk_kind
-from caesar_freq.codec.search import AIM, RoundingModel, largest_step
+from caesar_freq.codec.search import RoundingModel, aim, largest_step
 from caesar_freq.codec.statistics import Statistics, variable_of
 
 #: Variables up to this size of coefficients are held in memory, with their coefficients.
@@ -90,20 +90,21 @@ class LargeVariable:
         n_values = sum(math.prod(place.shape) for place in varied)
         model = RoundingModel(counts, n_values, dead_zone, ratio)
         kept: dict[int, Bodies] = {}
-        aim = target * (1 - NRMSE_MARGIN)
+        allowed, closest = target * (1 - NRMSE_MARGIN), encoder.effort.closest
 
         def error(index: int) -> float:
             bodies, squares = write(index)
             rms = float(np.sqrt(squares / count)) / variable.range
             # of those that keep the bound, the one with the largest step is all that is needed
-            if rms <= aim and index > max(kept, default=index - 1):
+            if rms <= allowed and index > max(kept, default=index - 1):
                 _drop(kept)
                 kept[index] = bodies
             else:
                 bodies.close()
             return rms
 
-        index = largest_step(error, aim, model.index_for(AIM * aim), model)
+        start = model.index_for(aim(closest) * allowed)
+        index = largest_step(error, allowed, start, model, closest)
         if index is None:
             return variable, self._write(Chunk.write_lossless)[0]
         return replace(variable, step_index=index), kept[index]

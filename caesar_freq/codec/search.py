@@ -9,10 +9,12 @@ import numpy as np
 
 #: Steps are ``2 ** (index / 512)``.
 STEPS_PER_OCTAVE = 512
-_CLOSE = 0.998
 _MAX_ROUNDS = 9
-#: The search aims at this part of the target, in the middle of what it accepts.
-AIM = 0.9995
+
+
+def aim(closest: float) -> float:
+    """Part of the target to aim at where errors from the part `closest` on are accepted."""
+    return 1 - (1 - closest) / 4
 
 
 def step_index(step: float) -> int:
@@ -90,6 +92,7 @@ def largest_step(
     target: float,
     start: int,
     model: RoundingModel | None = None,
+    closest: float = 0.998,
 ) -> int | None:
     """Largest step index found whose error is at most `target`; None if there is none.
 
@@ -103,12 +106,14 @@ def largest_step(
         First index to try; a good guess saves rounds.
     model : RoundingModel, optional
         Says how the error changes from one step to another, which saves rounds, too.
+    closest : float
+        Errors from this part of the target on are good enough.
     """
     tried: dict[int, float] = {}
     index, slope = start, 1.0
     for _ in range(_MAX_ROUNDS):
         tried[index] = evaluate(index)
-        if _CLOSE * target <= tried[index] <= target:
+        if closest * target <= tried[index] <= target:
             break
         good = [i for i, e in tried.items() if e <= target]
         bad = [i for i, e in tried.items() if not e <= target]
@@ -117,9 +122,9 @@ def largest_step(
             break
         slope = _slope(tried, slope)
         if model is not None and len(tried) == 1 and 0.5 < tried[index] / target < 2:
-            index = model.index_for(model.error(index) * AIM * target / tried[index])
+            index = model.index_for(model.error(index) * aim(closest) * target / tried[index])
         else:
-            index = _next_index(index, tried[index], target, slope, low, high)
+            index = _next_index(index, tried[index], aim(closest) * target, slope, low, high)
         if index in tried:
             break
     good = [i for i, e in tried.items() if e <= target]
@@ -138,7 +143,7 @@ def _slope(tried: dict[int, float], slope: float) -> float:
 
 def _next_index(index, error, target, slope, low, high) -> int:
     if error > 0 and math.isfinite(error):
-        move = math.log2(target * AIM / error) * STEPS_PER_OCTAVE / slope
+        move = math.log2(target / error) * STEPS_PER_OCTAVE / slope
         # an error far off says little about the right step: go there in bounded leaps
         guess = index + int(min(8192, max(-8192, math.floor(move))))
     else:

@@ -21,11 +21,13 @@ from caesar_freq.codec.chunks import Box, boxes, five_dimensional
 from caesar_freq.codec.coders import Predictor
 from caesar_freq.codec.container import Container
 from caesar_freq.codec.decoder import decode_chunks, in_order
+from caesar_freq.codec.effort import USUAL, effort_of
 from caesar_freq.codec.encoder import Encoder
 from caesar_freq.codec.header import DTYPES, MODES, Header, Variable
 from caesar_freq.codec.large import LargeVariable, fits
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.plan import STRATEGIES, models_for
+from caesar_freq.codec.refit import refitted
 from caesar_freq.codec.relative import (
     log_bound,
     log_magnitudes,
@@ -61,6 +63,7 @@ class Options:
     embed_model: bool | None = None
     spatial: tuple[tuple[str, int], ...] = SPATIAL
     spacing: int | None = None
+    effort: int = USUAL
 
     @property
     def workers(self) -> int:
@@ -128,14 +131,18 @@ def encode_source(
                 _stream, source, options, predictors=predictors, pool=pool, folder=folder,
                 exact=exact,
             )  # fmt: skip
-            head, bodies = write(model)
+            found = [write(model)]
+            head, bodies = found[0]
             if options.embed_model is None and len(head) + bodies.size < _SMALL_STREAM:
                 # here the model's own bytes count: the packaged one may be better, it costs none
-                base = FrequencyModel.base()
-                if model.fingerprint != base.fingerprint:
-                    head, bodies = min(
-                        (head, bodies), write(base), key=lambda s: len(s[0]) + s[1].size
-                    )
+                if model.fingerprint != FrequencyModel.base().fingerprint:
+                    found.append(write(FrequencyModel.base().on(model.device)))
+            if effort_of(options.effort).fitted and options.embed_model is not False:
+                chunks = partial(_chunk, source, options)
+                fitted = refitted(model, Header.unpack(head)[0], chunks)
+                if fitted is not None:
+                    found.append(write(fitted))
+            head, bodies = min(found, key=lambda s: len(s[0]) + s[1].size)
         out.seek(0)
         out.truncate()
         out.write(head)
@@ -159,10 +166,7 @@ def _stream(source, options, model, predictors, pool, folder, exact) -> tuple[by
         _needs_double(source, options), [], options.fill_value, metadata=options.metadata,
     )  # fmt: skip
     places = list(boxes(five_dimensional(source.shape)))
-
-    def make(place: Box) -> Chunk:
-        return Chunk(source.read(place.index), place, options.fill_value, options.logarithmic)
-
+    make = partial(_chunk, source, options)
     bodies = Bodies(folder)
     if options.lossless:
         for written in in_order(
@@ -173,6 +177,7 @@ def _stream(source, options, model, predictors, pool, folder, exact) -> tuple[by
         encoder = Encoder(
             header, model, pool, models_for(options.strategy, predictors, options.spacing),
             options.strategy, options.spacing, options.spatial, exact=exact,
+            effort=effort_of(options.effort),
         )  # fmt: skip
         any_valid = False
         for v in range(five_dimensional(header.shape)[0]):
@@ -196,6 +201,10 @@ def _stream(source, options, model, predictors, pool, folder, exact) -> tuple[by
             header.generator_source = predictor.source
     header.chunks = bodies.table
     return header.pack(), bodies
+
+
+def _chunk(source: Source, options: Options, place: Box) -> Chunk:
+    return Chunk(source.read(place.index), place, options.fill_value, options.logarithmic)
 
 
 def _encode_variable(encoder, make, places, options, folder) -> tuple[Variable, Bodies, bool]:
@@ -231,6 +240,7 @@ def _check(array: Source, options: Options) -> None:
         raise InputError(
             f"unknown strategy {options.strategy!r}; choose one of {', '.join(STRATEGIES)}"
         )
+    effort_of(options.effort)
     if options.mode != "lossless" and not (options.bound >= 0 and np.isfinite(options.bound)):
         raise InputError(f"the bound is {options.bound}; it must be a finite number of at least 0")
     if options.mode == "pw_rel" and options.bound >= 1:

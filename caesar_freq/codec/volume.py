@@ -90,8 +90,8 @@ def encode_levels(
     q: np.ndarray, alphas: np.ndarray, transform: Transform, model: FrequencyModel
 ) -> VolumeCode:
     """Code quantised levels `q` (int32, `Transform.planes_shape`)."""
-    used = kernels().ends_of(q)
-    bins, state, words = kernels().encode_blocks(q, used, transform, model)
+    used = kernels(model.device).ends_of(q)
+    bins, state, words = kernels(model.device).encode_blocks(q, used, transform, model)
     limit = _n_shells(transform)
     end_of_block = encode_ints(_end_residuals(used), -limit, limit)
     head = bytes([1, *alphas.tolist()]) if alphas.any() else b"\0"
@@ -126,19 +126,19 @@ def decode_volume(
         raise CorruptStreamError("the coefficient stream is truncated")
     state = int.from_bytes(stream[:8], "little") if stream else int(LOWER)
     words = np.frombuffer(stream[8:], "<u4").astype(np.uint32)
-    q, bins, state, word = kernels().decode_blocks(used, state, words, transform, model)
+    q, bins, state, word = kernels(model.device).decode_blocks(used, state, words, transform, model)
     if state != int(LOWER) or word != 0:
         raise CorruptStreamError("the coefficient stream does not end where its symbols do")
     planes = dequantised(q, bins, step, alphas, model, dtype)
     del q, bins
-    return transform.inverse(planes)
+    return kernels(model.device).inverse(transform, planes)
 
 
 def dequantised(q, bins, step, alphas, model, dtype) -> np.ndarray:
     """Coefficient planes of levels and their bins."""
     planes = np.empty(q.shape, dtype)
     classes = frequency_classes(*q.shape[2:4])
-    kernels().dequantise(q, bins, step, alphas, classes, model.centroid, planes)
+    kernels(model.device).dequantise(q, bins, step, alphas, classes, model.centroid, planes)
     return planes
 
 
@@ -159,7 +159,7 @@ class VolumeEncoder:
         self, x: np.ndarray, transform: Transform, model: FrequencyModel, refined: bool = False
     ) -> None:
         self.transform, self.model, self.refined = transform, model, refined
-        self.planes = transform.forward(x)
+        self.planes = kernels(model.device).forward(transform, x)
         self.classes = frequency_classes(*self.planes.shape[2:4])
         self.alphas = fit_alphas(self.planes, self.classes)
         self.size = x.size
@@ -170,12 +170,12 @@ class VolumeEncoder:
 
     def levels(self, step: float, dead_zone: float) -> np.ndarray:
         """Quantised levels; raises LevelOverflow if one is too large."""
-        q, fits = kernels().quantise(self.planes, step, dead_zone, self.alphas, self.classes)
+        chosen = kernels(self.model.device)
+        q, fits = chosen.quantise(self.planes, step, dead_zone, self.alphas, self.classes)
         if fits and self.refined:
-            bins = kernels().scale_bins(q, kernels().ends_of(q), self.transform, self.model)
-            q, fits = kernels().refine(
-                self.planes, step, self.alphas, self.classes, bins, *prices(self.model)
-            )
+            bins = chosen.scale_bins(q, chosen.ends_of(q), self.transform, self.model)
+            tables = prices(self.model)
+            q, fits = chosen.refine(self.planes, step, self.alphas, self.classes, bins, *tables)
         if not fits:
             raise LevelOverflow
         return q
@@ -186,7 +186,7 @@ class VolumeEncoder:
 
     def coefficient_error(self, code: VolumeCode, step: float) -> float:
         """Sum of squared coefficient errors of `code`: by Parseval that of the values."""
-        total = kernels().coefficient_error(
+        total = kernels(self.model.device).coefficient_error(
             code.levels, code.bins, step, self.alphas, self.classes, self.model.centroid,
             self.planes,
         )  # fmt: skip
@@ -201,7 +201,7 @@ class VolumeEncoder:
         planes = dequantised(
             code.levels, code.bins, step, self.alphas, self.model, self.planes.dtype
         )
-        return self.transform.inverse(planes)
+        return kernels(self.model.device).inverse(self.transform, planes)
 
 
 def training_rows(
