@@ -1,5 +1,7 @@
 """Levels of effort: the bound holds at each, and more effort gives no more bytes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from test_modes import wave_field
@@ -7,7 +9,7 @@ from test_search import field
 
 import caesar_freq
 from caesar_freq.cli import main
-from caesar_freq.codec import refit
+from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.stream import bound_holds
 from caesar_freq.errors import InputError
 
@@ -68,14 +70,19 @@ def test_the_class_and_the_command_take_an_effort(tmp_path, capsys):
     assert end.value.code and "effort" in capsys.readouterr().err
 
 
-def test_fitted_tables_are_stored_and_counted_where_they_pay(monkeypatch):
-    rng = np.random.default_rng(0)
-    # spikes: sizes that the packaged tables do not expect
-    x = (rng.standard_normal((64, 96, 96)) * (rng.random((64, 96, 96)) < 0.02)).astype(np.float32)
-    usual = caesar_freq.encode(x, "nrmse", 3e-3, spatial=(("dct", 8),))
-    data = caesar_freq.encode(x, "nrmse", 3e-3, spatial=(("dct", 8),), effort=3)
-    assert caesar_freq.info(data)["model_embedded"] and len(data) < len(usual)
-    assert bound_holds(x[None], caesar_freq.decode(data)[None], "nrmse", 3e-3)
-    monkeypatch.setattr(refit, "code_lengths", lambda pmf, bins, magnitudes: np.zeros(len(bins)))
-    data = caesar_freq.encode(x, "nrmse", 3e-3, spatial=(("dct", 8),), effort=3)
-    assert not caesar_freq.info(data)["model_embedded"]
+def test_fitted_tables_are_stored_and_counted_where_they_pay():
+    # all bins with the tables of one: nothing is more in need of a fit
+    base = FrequencyModel.base()
+    bad = replace(base, pmf=np.repeat(base.pmf[40:41], len(base.pmf), axis=0))
+    x = field((64, 64, 64))
+
+    def coded(model, **options):
+        return caesar_freq.encode(x, "nrmse", 1e-4, model=model, embed_model=True, **options)
+
+    data = coded(bad, effort=3)
+    assert len(data) < 0.9 * len(coded(bad))
+    assert caesar_freq.info(data)["model_fingerprint"] != bad.fingerprint[:16]
+    assert bound_holds(x[None], caesar_freq.decode(data)[None], "nrmse", 1e-4)
+    # tables that fit already are not stored again
+    kept = caesar_freq.info(coded(base, effort=3))["model_fingerprint"]
+    assert base.fingerprint.startswith(kept)
