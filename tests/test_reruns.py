@@ -126,7 +126,7 @@ MODULES = [
     ({"evaluate auto", "evaluate frequency", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
      "codec.backend codec.choose codec.chunks codec.coders codec.effort codec.entropy_side "
      "codec.generated codec.header codec.layout codec.modes codec.native codec.portable "
-     "codec.quantise codec.restoration codec.search codec.segments codec.torch_contexts "
+     "codec.quantise codec.refine codec.restoration codec.search codec.segments codec.torch_contexts "
      "codec.torch_kernels codec.volume "
      "entropy.coder entropy.rans kernels.errors transform.blocks transform.modes "
      "transform.native"),
