@@ -112,10 +112,15 @@ class LargeVariable:
     def _settled(self, variable: Variable, varied) -> tuple[Variable, float, bool]:
         """`Encoder.settled` on the middle chunk, and whether it is smaller in its own modes."""
         sample = self.make(_middle(varied))
-        x = sample.normalised(variable, self.encoder.header.double)
-        variable, ratio = self.encoder.settled(x, sample.mask, variable)
-        del x
-        moded = self.encoder.has_modes(sample, variable)
+
+        def settle() -> tuple[Variable, float, bool]:
+            x = sample.normalised(variable, self.encoder.header.double)
+            found, ratio = self.encoder.settled(x, sample.mask, variable)
+            del x
+            return found, ratio, self.encoder.has_modes(sample, found)
+
+        # by a thread of the pool, whose memory the passes over all chunks then use again
+        variable, ratio, moded = self.encoder.pool.submit(settle).result()
         if moded:
             # chunks choose for themselves, but only where it can be expected to pay
             alone = replace(self.encoder, known=replace(variable, step_index=0))

@@ -85,8 +85,10 @@ class _Blocks:
         self._keep = (arrays, network)
         self._time_ok = np.ascontiguousarray(transform.time.mask.astype(np.uint8))
         margins = (bt + 3, bh + 3, bw + 3, nh + 2, nw + 2)
+        # the first block does not look at one before it
         self._now, self._before = (
-            (np.zeros(margins, np.int16), np.zeros(margins, np.uint8)) for _ in range(2)
+            (np.zeros(shape, np.int16), np.zeros(shape, np.uint8))
+            for shape in (margins, margins if nt > 1 else 0)
         )
         self.block = _Block(bt, bh, bw, nh, nw)
         for name, array in arrays.items():
@@ -120,8 +122,8 @@ def forward(transform: Transform, x: np.ndarray) -> np.ndarray:
 
 
 def inverse(transform: Transform, planes: np.ndarray) -> np.ndarray:
-    """The volume of `planes`."""
-    return transform.inverse(planes)
+    """The volume of `planes`, which are overwritten."""
+    return transform.inverse(planes, overwrite=True)
 
 
 def ends_of(q: np.ndarray) -> np.ndarray:

@@ -63,8 +63,8 @@ def forward(transform: Transform, x: np.ndarray) -> np.ndarray:
 
 
 def inverse(transform: Transform, planes: np.ndarray) -> np.ndarray:
-    """The volume of `planes`."""
-    return transform.inverse(planes)
+    """The volume of `planes`, which are overwritten."""
+    return transform.inverse(planes, overwrite=True)
 
 
 def ends_of(q: np.ndarray) -> np.ndarray:
