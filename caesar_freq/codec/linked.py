@@ -12,6 +12,7 @@ Layout: a bit for each class that has a `beta`, those, the volume.
 
 from __future__ import annotations
 
+from copy import copy
 from threading import Lock
 
 import numpy as np
@@ -23,13 +24,7 @@ from caesar_freq.codec.layout import N_BETAS, N_CLASSES
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader
 from caesar_freq.codec.quantise import frequency_classes
-from caesar_freq.codec.volume import (
-    LevelOverflow,
-    VolumeEncoder,
-    decode_levels,
-    dequantised,
-    encode_levels,
-)
+from caesar_freq.codec.volume import VolumeEncoder, decode_levels, dequantised, encode_levels
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.transform.blocks import Transform
 
@@ -174,13 +169,9 @@ class SectionCoder:
         innovation = self.before.innovation(step, dead_zone)
         betas = fit_betas(encoder, innovation, step)
         cross = cross_prediction(innovation, betas)
-        planes = encoder.planes - _in_units(carried(cross, encoder.alphas), step, encoder.planes)
-        levels, fits = kernels(encoder.model.device).quantise(
-            planes, step, dead_zone, encoder.alphas, encoder.classes
-        )
-        if not fits:
-            raise LevelOverflow
-        return betas, cross, levels
+        rest = copy(encoder)
+        rest.planes = encoder.planes - _in_units(carried(cross, encoder.alphas), step, rest.planes)
+        return betas, cross, rest.levels(step, dead_zone)
 
 
 def _in_units(levels: np.ndarray, step: float, like: np.ndarray) -> np.ndarray:

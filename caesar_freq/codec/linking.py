@@ -79,4 +79,5 @@ def _thinned(encoder: VolumeEncoder) -> VolumeEncoder:
     """The same with every other row and column of cells: cells are quantised one by one."""
     thin = copy(encoder)
     thin.planes = np.ascontiguousarray(encoder.planes[..., ::2, ::2])
+    thin.refined = False
     return thin
