@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from caesar_freq.codec.coders import GeneratedCoder, PlainCoder
+from caesar_freq.codec.coders import PlainCoder
+from caesar_freq.codec.generated import make_coder
 from caesar_freq.codec.header import Variable
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.segments import STUDENT, Mode
 from caesar_freq.data.blocks import BlockSampler
 from caesar_freq.models.conditions import filled
 from caesar_freq.models.layout import Layout
@@ -119,16 +121,20 @@ class Validation:
     def _point(self, predictor: Predictor, curve: PlainCurve, point: Point) -> tuple[float, ...]:
         noise = np.full((1, len(point.block)), point.error, np.float32)
         restored = predictor.restore(point.decoded[None], noise, point.step)[0]
-        restored_bytes = point.n_bytes / curve.bytes_at(rmse(restored, point.block))
-        coder = GeneratedCoder(point.block, _VARIABLE, self.model, predictor)
-        coded = coder.code(point.step, self.model.dead_zone_at(point.step / 3.5))
-        generated_bytes = len(coded.data) / curve.bytes_at(rmse(coded.decoded, point.block))
+        modes = Mode(STUDENT, restored=True), Mode(STUDENT, self.layout.interpo_rate)
+        by_bytes = [self._byte_ratio(predictor, curve, point.step, mode) for mode in modes]
         filled_in, linear = self._missing(predictor, point)
         truth = point.block[list(self.layout.missing)]
         errors = rmse(restored, point.block) / max(point.error, _TINY)
         errors *= rmse(filled_in, truth) / max(rmse(linear, truth), _TINY)
         spectrum = (small_scales(restored, point.block) + small_scales(filled_in, truth)) / 2
-        return restored_bytes, generated_bytes, np.sqrt(errors + _TINY), spectrum
+        return *by_bytes, np.sqrt(errors + _TINY), spectrum
+
+    def _byte_ratio(self, predictor, curve: PlainCurve, step: float, mode: Mode) -> float:
+        """Bytes in a mode over plain bytes at the same error."""
+        coder = make_coder(curve.block, _VARIABLE, self.model, mode, {STUDENT: predictor})
+        coded = coder.code(step, self.model.dead_zone_at(step / 3.5))
+        return len(coded.data) / curve.bytes_at(rmse(coded.decoded, curve.block))
 
     def _missing(self, predictor: Predictor, point: Point) -> tuple[np.ndarray, np.ndarray]:
         """Missing frames by the model and by linear estimation, given the plainly decoded keys."""
