@@ -128,12 +128,13 @@ MODULES = [
     ({"evaluate auto", "evaluate frequency", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
      "codec.backend codec.chunks codec.coders codec.entropy_side "
      "codec.generated codec.header codec.layout codec.modes codec.native codec.portable "
-     "codec.quantise codec.restoration codec.segments codec.volume "
+     "codec.quantise codec.restoration codec.segments codec.torch_contexts codec.torch_kernels "
+     "codec.volume "
      "entropy.coder entropy.rans kernels.errors transform.blocks transform.modes "
      "transform.native"),
     ({"evaluate auto", "evaluate frequency", "report", "train_freq_compressor"},
      "codec.bodies codec.census codec.choose codec.chunk codec.container codec.decoder "
-     "codec.encoder codec.large codec.lattice codec.lossless codec.outliers "
+     "codec.coarse codec.encoder codec.large codec.lattice codec.lossless codec.outliers "
      "codec.plan codec.pointwise codec.region codec.relative codec.search codec.spacing "
      "codec.step_ratio codec.stream entropy.levels entropy.logistic entropy.sparse"),
     ({"evaluate auto", "evaluate frequency", "merge", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
