@@ -152,16 +152,16 @@ MODULES = [
     (OURS, "api"),
     # whole files: phase 1 chooses its best model by the length of real, verified ones
     ({*OURS, "train_freq_compressor"},
-     "codec.bodies codec.census codec.choose codec.chunk codec.container codec.decoder codec.encoder "
-     "codec.large codec.lattice codec.lossless codec.outliers codec.plan codec.pointwise "
-     "codec.refit codec.region codec.relative codec.spacing codec.statistics codec.step_ratio "
+     "codec.bodies codec.census codec.choose codec.chunk codec.container codec.decoder codec.effort "
+     "codec.encoder codec.large codec.lattice codec.lossless codec.outliers codec.plan codec.pointwise "
+     "codec.refit codec.region codec.relative codec.search codec.spacing codec.statistics codec.step_ratio "
      "codec.stream entropy.levels entropy.logistic entropy.pmf_fit entropy.sparse kernels.values "
      "codec.coarse"),
     # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves
     ({*OURS, *TRAINING},
-     "codec.backend codec.chunks codec.coders codec.effort codec.entropy_side codec.generated "
+     "codec.backend codec.chunks codec.coders codec.entropy_side codec.generated "
      "codec.header codec.layout codec.modes codec.native codec.portable codec.quantise codec.refine "
-     "codec.restoration codec.search codec.segments codec.volume entropy.coder "
+     "codec.restoration codec.segments codec.volume entropy.coder "
      "entropy.rans kernels.errors transform.blocks transform.modes transform.native codec.torch_kernels codec.torch_contexts"),
     # the frequency model, which merge reads and writes, and the axes of the transform
     ({*OURS, *TRAINING, "merge"},
