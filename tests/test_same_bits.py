@@ -15,7 +15,7 @@ from caesar_freq import kernels
 from caesar_freq.codec.quantise import fit_alphas, frequency_classes
 from caesar_freq.codec.search import step_of
 from caesar_freq.kernels.eigen import eigh
-from caesar_freq.kernels.errors import compare, log2_bits, rounding_error
+from caesar_freq.kernels.errors import compare, log2_bits, size_histogram
 from caesar_freq.kernels.logarithms import exp2, log2
 from caesar_freq.transform.axis import KINDS
 from caesar_freq.transform.blocks import Transform
@@ -53,6 +53,8 @@ def files():
         "modes": (waves, "nrmse", 1e-4, {}),
         "levels": (np.rint(field((20, 30, 31), 6) * 40), "psnr", 60.0, {}),
         "line": (field((1, 1, 7), 7), "rel", 1e-4, {}),
+        "effort 0": (field((20, 30, 31), 8), "nrmse", 3e-3, {"effort": 0}),
+        "effort 3": (field((2, 1, 20, 33, 34), 9), "nrmse", 3e-3, {"effort": 3}),
     }
 
 
@@ -180,7 +182,7 @@ def test_error_sums_have_the_same_bits(use, dtype, n):  # noqa: F811
         use("native" if name == "torch" else name)
         x, y, m = (torch.from_numpy(v) if name == "torch" else v for v in (a, b, mask))
         bits = log2_bits(x, 1e3) if dtype == np.float32 else 0
-        results.add((*compare(x, y, m, 0.37), rounding_error(x, 0.013, 0.6), bits))
+        results.add((*compare(x, y, m, 0.37), size_histogram(x).tobytes(), bits))
     assert len(results) == 1
     largest, squares, _, bits = results.pop()
     error = (a - b.astype(np.float64))[~mask]
