@@ -240,9 +240,16 @@ class Chunk:
 
 
 def read_chunk(
-    body: bytes, box: Box, header: Header, model: FrequencyModel | None, predictors: dict
+    body: bytes,
+    box: Box,
+    header: Header,
+    variable: Variable | None,
+    model: FrequencyModel | None,
+    predictors: dict,
 ) -> np.ndarray:
     """Decode a chunk's body to values ``[T, H, W]`` in the stream's dtype.
+
+    `variable` is what it was coded with (`Header.variable_of`).
 
     Raises
     ------
@@ -262,8 +269,7 @@ def read_chunk(
         if len(data) != 8:
             raise CorruptStreamError("a constant chunk has no value")
         restored = np.full(box.shape, struct.unpack("<d", data)[0])
-    elif kind in (VOLUME, SEGMENTS, MODES) and header.variables and model is not None:
-        variable = header.variables[box.variable]
+    elif kind in (VOLUME, SEGMENTS, MODES) and variable is not None and model is not None:
         arguments = (box.shape, variable, variable.step, model)
         dtype = np.float64 if header.double else np.float32
         if kind == VOLUME:

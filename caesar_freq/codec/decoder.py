@@ -113,7 +113,8 @@ def decode_chunks(
             body = stream.chunk(number)
             if google_crc32c.value(body) != header.chunks[number][1]:
                 raise CorruptStreamError("its checksum does not match")
-            values = read_chunk(body, box, header, network, available)
+            variable = header.variable_of(number, box)
+            values = read_chunk(body, box, header, variable, network, available)
         except CorruptStreamError as error:
             raise CorruptStreamError(f"chunk {number} ({box}) is damaged: {error}") from error
         return place, values[part]

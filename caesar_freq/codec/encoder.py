@@ -70,7 +70,7 @@ class Encoder:
     spatial : tuple of (kind, cell)
         Spatial transforms to choose from.
     known : Variable or None
-        Offset and range, where the chunks given are only a sample of the variable.
+        Offset and range, where the chunks given are only some of the variable.
     pool : ThreadPoolExecutor
         Chunks are coded side by side; the result does not depend on the number of threads.
     """

@@ -26,7 +26,7 @@ EXACT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class _Statistics:
+class Statistics:
     """Of the valid values of one chunk; `total` is the sum of ``(x - low) / 2``."""
 
     constant: bool
@@ -37,7 +37,8 @@ class _Statistics:
     total: float = 0.0
 
     @classmethod
-    def of(cls, chunk: Chunk) -> _Statistics:
+    def of(cls, chunk: Chunk) -> Statistics:
+        """Those of `chunk`."""
         good = chunk.good
         if not good.size:
             return cls(chunk.constant, chunk.empty, 0)
@@ -78,9 +79,9 @@ class LargeVariable:
 
     def encode(self) -> tuple[Variable, Bodies, bool]:
         """Code it; the last result says whether any value is valid."""
-        found = list(self._each(_Statistics.of))
+        found = list(self._each(Statistics.of))
         count = sum(s.count for s in found)
-        variable = _variable(found, count)
+        variable = self.encoder.known or overall(found, count)
         if all(s.constant for s in found) or not (
             RANGE_LIMITS[0] < variable.range < RANGE_LIMITS[1]
         ):
@@ -152,7 +153,7 @@ def _drop(kept: dict[int, Bodies]) -> None:
     kept.clear()
 
 
-def _variable(found: Sequence[_Statistics], count: int) -> Variable:
+def overall(found: Sequence[Statistics], count: int) -> Variable:
     """Offset (mean) and range of all chunks, as `Encoder` has them for chunks in memory."""
     if not count:
         return Variable(0.0, 0.0)

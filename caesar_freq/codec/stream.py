@@ -6,8 +6,9 @@ import io
 import math
 import os
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -73,6 +74,22 @@ class Options:
         return self.mode == "pw_rel" and not self.lossless
 
 
+@dataclass(frozen=True)
+class Whole:
+    """The array of which a source is a part.
+
+    Attributes
+    ----------
+    variables : sequence of Variable
+        Offset and range of each of its variables.
+    first : int
+        Number of the one that is the source's first.
+    """
+
+    variables: Sequence[Variable]
+    first: int = 0
+
+
 def encode_array(
     array: np.ndarray,
     options: Options,
@@ -98,11 +115,15 @@ def encode_source(
     model: FrequencyModel,
     predictors: list[Predictor] | tuple = (),
     folder: Path | None = None,
+    whole: Whole | None = None,
 ) -> int:
     """Compress a source chunk by chunk to an empty, seekable file; returns the stream's length.
 
     Parameters
     ----------
+    whole : Whole, optional
+        Where `source` is only a part of an array: bounds are relative to the ranges of the whole,
+        and a part without any valid value is no error.
     folder : Path, optional
         For temporary files of about the size of the stream; without, those are kept in memory.
 
@@ -118,12 +139,12 @@ def encode_source(
             "with caesar_freq.merge and give the combined_model.pth"
         )
     with ThreadPoolExecutor(options.workers) as pool:
-        head, bodies = _stream(source, options, model, predictors, pool, folder)
+        head, bodies = _stream(source, options, model, predictors, pool, folder, whole)
         if options.embed_model is None and len(head) + bodies.size < _SMALL_STREAM:
             # here the model's own bytes count: the packaged one, which costs none, may be better
             base = FrequencyModel.base()
             if model.fingerprint != base.fingerprint:
-                other = _stream(source, options, base, predictors, pool, folder)
+                other = _stream(source, options, base, predictors, pool, folder, whole)
                 head, bodies = min((head, bodies), other, key=lambda s: len(s[0]) + s[1].size)
     out.write(head)
     bodies.copy_to(out)
@@ -133,11 +154,11 @@ def encode_source(
     return stream.size
 
 
-def _stream(source, options, model, predictors, pool, folder) -> tuple[bytes, Bodies]:
+def _stream(source, options, model, predictors, pool, folder, whole) -> tuple[bytes, Bodies]:
     """Head and bodies of the stream under one model."""
     header = Header(
         source.shape, source.dtype, options.mode, float(options.bound),
-        _needs_double(source, options), [], options.fill_value, metadata=options.metadata,
+        _needs_double(source, options, whole), [], options.fill_value, metadata=options.metadata,
     )  # fmt: skip
     places = list(boxes(five_dimensional(source.shape)))
 
@@ -153,9 +174,10 @@ def _stream(source, options, model, predictors, pool, folder) -> tuple[bytes, Bo
     else:
         available = {PREDICTOR_MODES[p.kind]: p for p in predictors}
         encoder = Encoder(header, model, pool, available, options.strategy, options.spatial)
-        any_valid = False
+        any_valid = whole is not None
         for v in range(five_dimensional(header.shape)[0]):
             own = [place for place in places if place.variable == v]
+            encoder = replace(encoder, known=whole and whole.variables[whole.first + v])
             variable, coded, valid = _encode_variable(encoder, make, own, options, folder)
             any_valid |= valid
             header.variables.append(variable)
@@ -219,7 +241,7 @@ def _check(array: Source, options: Options) -> None:
         )
 
 
-def _needs_double(source: Source, options: Options) -> bool:
+def _needs_double(source: Source, options: Options, whole=None) -> bool:
     if options.mode == "psnr":
         return 10 ** (-options.bound / 20) < _DOUBLE_RMS
     if options.mode == "nrmse":
@@ -229,6 +251,8 @@ def _needs_double(source: Source, options: Options) -> bool:
     if options.mode not in ("abs", "pw_rel"):
         return False
     bound = log_bound(options.bound, source.dtype) if options.logarithmic else options.bound
+    if whole and not options.logarithmic:
+        return bound < _DOUBLE_POINTWISE * max(variable.range for variable in whole.variables)
     lows, highs = {}, {}
     for place in boxes(five_dimensional(source.shape)):
         part = source.read(place.index)
