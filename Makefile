@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-cluster lint format bench bench-speed fuzz base-model clean
+.PHONY: demo test test-cluster test-scale lint format bench bench-speed fuzz base-model clean
 
 demo: $(READY)
 	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml
@@ -20,6 +20,10 @@ test: $(READY)
 # a real SLURM on this machine, with faults: as root, on Debian; prints and writes results/cluster/
 test-cluster: $(READY)
 	CAESAR_TEST_CLUSTER=1 $(BIN)/python -m pytest -q -s tests/cluster
+
+# 20 GB of synthetic Zarr compressed there as many jobs; results/cluster/scale.md
+test-scale: $(READY)
+	$(BIN)/python tests/cluster/scale.py results/scale
 
 lint: $(READY)
 	$(BIN)/ruff check .

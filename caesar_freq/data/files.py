@@ -67,10 +67,16 @@ def read(path: str | Path, names: Sequence[str] | None = None) -> list[Field]:
 def opened(path: str | Path, names: Sequence[str] | None = None) -> Iterator[list[Field]]:
     """Fields of which values are read when they are asked for, while the context lasts.
 
-    Takes what `read` takes and raises what it raises. Compressed members of ``.npz`` archives
+    Takes what `read` takes, and Zarr stores (``.zarr`` folders); raises what it raises. Compressed members of ``.npz`` archives
     have no parts that could be read alone: they are read whole.
     """
     path = Path(path)
+    if path.suffix.lower() == ".zarr":
+        from caesar_freq.data import zarr_store
+
+        with zarr_store.opened(path, names) as fields:
+            yield fields
+        return
     suffix = _suffix(path)
     if suffix == ".nc" and path.is_file():
         from caesar_freq.data import netcdf

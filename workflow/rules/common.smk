@@ -17,6 +17,7 @@ try:
         load_configfile(workflow.source_path("../schemas/config.schema.yaml")),
     )
     library.check_settings(config)
+    PLANS = library.compression_plans(config)
 except ConfigError as error:
     raise WorkflowError(f"config: {error}")
 
