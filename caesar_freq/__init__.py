@@ -12,6 +12,6 @@ __all__ = ["CAESARFreq", "CfqFile", "decode", "encode", "info"]
 def __getattr__(name: str) -> Any:
     # Importing the package must stay cheap: numba and torch load only when they are used.
     if name in __all__:
-        home = "cfq_file" if name == "CfqFile" else "api"
+        home = {"CfqFile": "cfq_file", "info": "codec.contents"}.get(name, "api")
         return getattr(import_module(f"caesar_freq.{home}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

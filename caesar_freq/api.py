@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from caesar_freq.codec.census import chunk_census
 from caesar_freq.codec.choose import SPATIAL
-from caesar_freq.codec.chunks import boxes, five_dimensional
 from caesar_freq.codec.coders import Predictor
 from caesar_freq.codec.container import Container
 from caesar_freq.codec.decoder import decode_array
-from caesar_freq.codec.header import Header
 from caesar_freq.codec.model import FrequencyModel, load_frequency_model
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.region import Range, Region
@@ -41,6 +37,7 @@ def encode(
     threads: int | None = None,
     embed_model: bool | None = None,
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
+    interpo_rate: int | None = None,
 ) -> bytes:
     """Compress an array so that the error bound holds at every finite value after `decode`.
 
@@ -62,9 +59,11 @@ def encode(
         shorter stream is kept.
     generator : predictor or predictors, optional
         Teacher or student (`models.predictor.load_predictor`).
-    strategy : {"frequency", "student", "teacher", "auto"}, optional
+    strategy : str, optional
         ``auto`` (default with a generator) lets each block of frames take the mode with the
-        fewest bytes; the others force theirs. Default without a generator: ``frequency``.
+        fewest bytes; the others force theirs: ``frequency`` (default without a generator) no
+        network, ``restoration`` better frames of decoded ones, ``student`` and ``teacher``
+        keyframes with frames filled in between them, ``both`` keyframes and restoration.
     fill_value : float, optional
         Value that marks missing data.
     metadata : bytes, optional
@@ -75,6 +74,8 @@ def encode(
         Default: embed unless the packaged model makes the shorter stream.
     spatial : tuple of (kind, cell), optional
         Restricts the spatial transforms, e.g. ``(("haar", 16),)``; default: all.
+    interpo_rate : int, optional
+        Distance of keyframes; by default the best of those that the generator knows.
 
     Returns
     -------
@@ -92,7 +93,7 @@ def encode(
     encode_to(
         Source.of(np.asarray(array)), out, mode, bound, model=model, generator=generator,
         strategy=strategy, fill_value=fill_value, metadata=metadata, threads=threads,
-        embed_model=embed_model, spatial=spatial,
+        embed_model=embed_model, spatial=spatial, interpo_rate=interpo_rate,
     )  # fmt: skip
     return out.getvalue()
 
@@ -112,6 +113,7 @@ def encode_to(
     threads: int | None = None,
     embed_model: bool | None = None,
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
+    interpo_rate: int | None = None,
 ) -> int:
     """Compress what may be larger than memory; `encode` explains the parameters it shares.
 
@@ -137,11 +139,10 @@ def encode_to(
     predictors = _predictors(generator)
     if strategy is None:
         strategy = "auto" if predictors else "frequency"
-    if strategy in ("student", "teacher") and strategy not in [p.kind for p in predictors]:
-        raise ModelError(f"strategy {strategy!r} needs a {strategy} model as generator")
     options = Options(
-        mode, bound, strategy, fill_value, metadata, threads, embed_model, tuple(spatial)
-    )
+        mode, bound, strategy, fill_value, metadata, threads, embed_model, tuple(spatial),
+        interpo_rate,
+    )  # fmt: skip
     return encode_source(source, out, options, load_frequency_model(model), predictors, folder)
 
 
@@ -190,62 +191,6 @@ def decode(
     if any(axis is not None for axis in part):
         region = Region.of(stream.header.shape, *part)
     return decode_array(stream, _predictors(generator), threads, given, region)
-
-
-def info(data: bytes) -> dict:
-    """What a stream holds, without decoding it.
-
-    Returns
-    -------
-    dict
-        ``version, shape, dtype, mode, bound, fill_value, original_bytes, compressed_bytes, cr,
-        bits_per_value, n_chunks, transforms, modes_used`` (frames by mode)``, bytes_by_stream,
-        model_fingerprint, model_embedded, generator_sha256, generator_source, metadata``.
-
-    Raises
-    ------
-    CorruptStreamError
-        If the head of the stream is not ours, truncated or altered.
-    """
-    header, at = Header.unpack(data)
-    original = int(np.prod(header.shape, dtype=object)) * header.dtype.itemsize
-    return {
-        "version": data[3],
-        "shape": list(header.shape),
-        "dtype": header.dtype.name,
-        "mode": header.mode,
-        "bound": header.bound,
-        "fill_value": header.fill_value,
-        "original_bytes": original,
-        "compressed_bytes": len(data),
-        "cr": original / len(data),
-        "bits_per_value": 8 * len(data) * header.dtype.itemsize / original,
-        "n_chunks": len(header.chunks),
-        "transforms": [
-            {"kind": v.kind, "cell": v.cell, "time_block": v.time_block, "step": v.step * v.range}
-            for v in header.variables
-        ],
-        **_census(data, header, at),
-        "model_fingerprint": header.fingerprint,
-        "model_embedded": bool(header.model),
-        "generator_sha256": header.generator_sha256,
-        "generator_source": header.generator_source,
-        "metadata": header.metadata,
-    }
-
-
-def _census(data: bytes, header: Header, at: int) -> dict:
-    """Frames by mode and bytes by stream, from the heads of the chunks."""
-    streams, modes = Counter(), Counter()
-    streams["model"], streams["metadata"] = len(header.model), len(header.metadata)
-    streams["header"] = at - len(header.model) - len(header.metadata)
-    places = boxes(five_dimensional(header.shape))
-    for (length, _), box in zip(header.chunks, places, strict=True):
-        chunk_streams, chunk_modes = chunk_census(data[at : at + length], box.shape[0])
-        streams += chunk_streams
-        modes += chunk_modes
-        at += length
-    return {"modes_used": dict(modes), "bytes_by_stream": dict(streams)}
 
 
 def _predictors(generator) -> list[Predictor]:

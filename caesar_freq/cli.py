@@ -38,7 +38,7 @@ app.add_typer(cluster, name="cluster")
 
 
 Mode = StrEnum("Mode", ["abs", "rel", "nrmse", "psnr", "pw_rel", "lossless"])
-Strategy = StrEnum("Strategy", ["frequency", "auto", "student", "teacher"])
+Strategy = StrEnum("Strategy", ["frequency", "auto", "restoration", "student", "teacher", "both"])
 DeviceName = StrEnum("DeviceName", ["auto", "cpu", "cuda"])
 Model = Annotated[str, typer.Option(help="base, a .cfm or .pth file")]
 GivenModel = Annotated[str | None, typer.Option(help="the model that the file names (see info)")]
@@ -65,6 +65,9 @@ def compress(
     strategy: Annotated[
         Strategy | None, typer.Option(help="default: auto with a combined model, else frequency")
     ] = None,
+    interpo_rate: Annotated[
+        int | None, typer.Option(min=2, help="distance of keyframes; default: the best there is")
+    ] = None,
     fill_value: Annotated[float | None, typer.Option(help="value that marks missing data")] = None,
     device: Device = DeviceName.auto,
     threads: Threads = None,
@@ -86,7 +89,7 @@ def compress(
                 size = encode_to(
                     values, out, mode.value, limit, folder=target.parent, model=model,
                     fill_value=fill_value, metadata=metadata, generator=generators,
-                    strategy=strategy_name, threads=threads,
+                    strategy=strategy_name, threads=threads, interpo_rate=interpo_rate,
                 )  # fmt: skip
             except InputError as error:
                 raise InputError(f"{source}: {error}") from error
@@ -205,7 +208,7 @@ def _read(path: Path) -> bytes:
 
 
 def _info(data: bytes, source: Path) -> dict[str, Any]:
-    from caesar_freq.api import info as read_info
+    from caesar_freq.codec.contents import info as read_info
 
     return _named(source, read_info, data)
 
@@ -225,8 +228,9 @@ def _generators_of(header: Mapping[str, Any], model: str, device: str) -> list:
     """Predictors that a file with generated frames needs."""
     if not header["generator_sha256"]:
         return []
-    kinds = [kind for kind in ("student", "teacher") if header["modes_used"].get(kind)]
-    return _load(model, kinds, device)
+    from caesar_freq.codec.segments import models_in
+
+    return _load(model, sorted(models_in(header["modes_used"])), device)
 
 
 def _named(source: Path, function: Callable, *arguments, **options):

@@ -20,7 +20,7 @@ def compare(
     ----------
     original, decoded : float32 or float64, 1-D to 5-D, equal shape and dtype
     header : dict
-        `api.info` of the compressed file.
+        `codec.contents.info` of the compressed file.
     names : sequence of str, optional
         One per variable; by default their numbers.
 

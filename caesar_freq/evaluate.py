@@ -147,7 +147,7 @@ def compress(job: Job, source: Sections, target: float, path: Path) -> dict:
 
 def _inside(job: Job, data: bytes) -> dict:
     """What our file says about itself, and the bytes a decoder needs besides it."""
-    from caesar_freq.api import info
+    from caesar_freq.codec.contents import info
 
     about = info(data)
     generated = about["modes_used"].keys() - {"plain"} if about["generator_sha256"] else ()

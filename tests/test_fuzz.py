@@ -37,7 +37,7 @@ def test_the_corpus_has_every_mode_and_kind_of_chunk(cases):
     assert {about["mode"] for about in abouts} == set(MODES)
     streams = {name for about in abouts for name in about["bytes_by_stream"]}
     assert {"coefficients", "outliers", "mask", "lossless", "keyframes", "model"} <= streams
-    assert "temporal_modes" in streams
+    assert {"temporal_modes", "restoration"} <= streams
 
 
 def test_cases_are_of_many_sorts_and_come_again(cases):

@@ -21,6 +21,7 @@ class Motion:
     n_frame, interpo_rate = 16, 3
     keyframes = (0, 3, 6, 9, 12, 15)
     source = "motion.pth"
+    restores, spacings = False, ()
 
     def __init__(self, kind="student", sha256="ab" * 32, speed=3, drift=0.0):
         self.kind, self.sha256, self.speed, self.drift = kind, sha256, speed, drift

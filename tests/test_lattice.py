@@ -5,7 +5,6 @@ import pytest
 from numcodecs import Shuffle, Zstd
 
 import caesar_freq
-from caesar_freq.codec.chunk import LATTICE
 from caesar_freq.codec.header import Header
 from caesar_freq.codec.lattice import (
     LINE,
@@ -16,6 +15,7 @@ from caesar_freq.codec.lattice import (
     encode_lattice,
     exact_grid,
 )
+from caesar_freq.codec.layout import LATTICE
 from caesar_freq.codec.spacing import distinct_sample, find_spacing
 from caesar_freq.entropy.levels import MAX_LEVEL, decode_levels, encode_levels
 from caesar_freq.errors import CorruptStreamError

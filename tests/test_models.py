@@ -248,6 +248,21 @@ def test_predictor_repeats_in_a_fresh_process(kind, wiener, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["teacher", "student"])
+def test_restoring_with_missing_frames_fills_them_in(kind, wiener):
+    network = perturbed(Unet3D(**TEACHER) if kind == "teacher" else MotionStudent(**STUDENT))
+    predictor = Predictor(kind, network, wiener, LAYOUT, 4)
+    blocks, noise = waves(2), np.full((2, 7), 0.005, np.float32)
+    noise[:, list(LAYOUT.missing)] = np.inf
+    out = predictor.restore(blocks, noise, 0.03)
+    assert out.shape == blocks.shape and out.dtype == np.float32
+    frames = predictor.predict(blocks[:, list(LAYOUT.keyframes)], 0.03)
+    np.testing.assert_array_equal(out[:, list(LAYOUT.missing)], frames)
+    noise[:, 1] = 0.01
+    with pytest.raises(ModelError, match="not those asked for"):
+        predictor.restore(blocks, noise, 0.03)
+
+
+@pytest.mark.parametrize("kind", ["teacher", "student"])
 def test_prediction_of_a_block_does_not_depend_on_its_company(kind, wiener):
     network = perturbed(Unet3D(**TEACHER) if kind == "teacher" else MotionStudent(**STUDENT))
     predictor = Predictor(kind, network, wiener, LAYOUT, 4)

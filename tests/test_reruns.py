@@ -125,13 +125,14 @@ MODULES = [
      "codec entropy"),
     ({"evaluate auto", "evaluate frequency", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
      "codec.backend codec.choose codec.chunks codec.coders codec.entropy_side "
-     "codec.header codec.modes codec.native codec.portable codec.quantise codec.volume "
+     "codec.generated codec.header codec.layout codec.modes codec.native codec.portable "
+     "codec.quantise codec.restoration codec.segments codec.volume "
      "entropy.coder entropy.rans kernels transform.blocks transform.modes "
      "transform.native"),
     ({"evaluate auto", "evaluate frequency", "report", "train_freq_compressor"},
      "codec.bodies codec.census codec.chunk codec.container codec.decoder "
      "codec.encoder codec.large codec.lattice codec.lossless codec.outliers "
-     "codec.pointwise codec.region codec.relative codec.search codec.spacing "
+     "codec.plan codec.pointwise codec.region codec.relative codec.search codec.spacing "
      "codec.step_ratio codec.stream entropy.levels entropy.logistic entropy.sparse "
      "kernels.errors"),
     ({"evaluate auto", "evaluate frequency", "merge", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
@@ -152,6 +153,8 @@ MODULES = [
      "data.layout data.leakage split"),
     ({"evaluate auto", "fetch", "report", "split"},
      "data.netcdf data.parts data.template"),
+    ({"evaluate auto", "report"},
+     "codec.contents"),
     ({"evaluate auto", "evaluate frequency", "evaluate sz3", "report"},
      "evaluate measuring metrics peer_files peer_search peers printing"),
     ({"merge"},

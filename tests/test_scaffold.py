@@ -8,10 +8,13 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+import caesar_freq
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -114,3 +117,18 @@ def test_importing_the_package_loads_neither_torch_nor_numba():
     code = "import sys, caesar_freq; print(sorted({'torch', 'numba', 'scipy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("words", [["--version"], ["info", "x.cfq"], ["info", "x.cfq", "--json"]])
+def test_commands_that_do_not_decode_load_neither_torch_nor_numba_nor_scipy(tmp_path, words):
+    stream = caesar_freq.encode(np.ones((4, 8, 8), np.float32), metadata=b"")
+    (tmp_path / "x.cfq").write_bytes(stream)
+    code = (
+        "import sys\nfrom caesar_freq.cli import main\n"
+        f"try: main({words!r})\nexcept SystemExit as end: assert not end.code\n"
+        "print(sorted({'torch', 'numba', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout.splitlines()[-1] == "[]"

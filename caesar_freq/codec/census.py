@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 
-from caesar_freq.codec.chunk import CONSTANT, LATTICE, LOSSLESS, MODES, PARTS, VOLUME
-from caesar_freq.codec.coders import MODE_NAMES, PLAIN
+from caesar_freq.codec.layout import (
+    CONSTANT,
+    LATTICE,
+    LOSSLESS,
+    MODES,
+    N_CLASSES,
+    PARTS,
+    VOLUME,
+)
 from caesar_freq.codec.packing import Reader
-from caesar_freq.codec.quantise import N_CLASSES
+from caesar_freq.codec.segments import Mode, Parts, read_segments
 
 _WHOLE = {CONSTANT: "constant", LOSSLESS: "lossless", LATTICE: "lattice"}
 
@@ -43,13 +50,12 @@ def chunk_census(body: bytes, frames: int) -> tuple[Counter, Counter]:
         return streams + _volume(reader.rest()), Counter(own_modes=frames)
     modes: Counter = Counter()
     before = reader.left
-    for _ in range(reader.varint()):
-        mode, length = reader.byte(), reader.varint()
-        data = reader.take(reader.varint())
-        streams["header"] += before - reader.left - len(data)
-        streams += _volume(data) if mode == PLAIN else _generated(data)
-        modes[MODE_NAMES.get(mode, "unknown")] += length
-        before = reader.left
+    data = reader.rest()
+    for mode, length, part in read_segments(data):
+        before -= len(part)
+        streams += _segment(mode, length, part)
+        modes[mode.name] += length
+    streams["header"] += before
     return streams, modes
 
 
@@ -61,7 +67,9 @@ def _volume(data: bytes) -> Counter:
     return Counter(end_of_block=len(data) - reader.left, coefficients=reader.left)
 
 
-def _generated(data: bytes) -> Counter:
-    reader = Reader(data)
-    reader.take(reader.varint())
-    return Counter(keyframes=len(data) - reader.left, residuals=reader.left)
+def _segment(mode: Mode, frames: int, data: bytes) -> Counter:
+    parts = Parts.of(mode, frames, data)
+    if parts.keyframes is None:
+        return Counter(restoration=len(parts.table)) + _volume(parts.volume)
+    keyframes = len(data) - len(parts.table) - len(parts.volume)
+    return Counter(restoration=len(parts.table), keyframes=keyframes, residuals=len(parts.volume))

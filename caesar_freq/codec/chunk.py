@@ -14,9 +14,20 @@ from functools import cached_property
 import numpy as np
 
 from caesar_freq.codec.chunks import Box
-from caesar_freq.codec.coders import Coded, decode_in_modes, decode_plain, decode_segments
+from caesar_freq.codec.coders import Coded, decode_in_modes, decode_plain
+from caesar_freq.codec.generated import decode_segments
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.lattice import Grid, close_grid, decode_lattice, encode_lattice, exact_grid
+from caesar_freq.codec.layout import (
+    CONSTANT,
+    FLAGS,
+    LATTICE,
+    LOSSLESS,
+    MODES,
+    PARTS,
+    SEGMENTS,
+    VOLUME,
+)
 from caesar_freq.codec.lossless import decode_lossless, encode_lossless
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
@@ -42,12 +53,6 @@ from caesar_freq.data.sections import missing
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels.errors import compare
 
-#: `LATTICE`: levels of a grid; `MODES`: a volume in its own temporal modes.
-CONSTANT, LOSSLESS, VOLUME, SEGMENTS, LATTICE, MODES = 0, 1, 2, 3, 4, 5
-HAS_MASK, HAS_CORRECTIONS, HAS_SIGNS = 0x80, 0x40, 0x20
-#: Flags with the names of what they announce, in its order.
-PARTS = ((HAS_MASK, "mask"), (HAS_CORRECTIONS, "outliers"), (HAS_SIGNS, "signs"))
-_FLAGS = HAS_MASK | HAS_CORRECTIONS | HAS_SIGNS
 #: Modes whose bound limits every value.
 POINTWISE = ("abs", "rel", "pw_rel")
 #: Above this part of the raw size it is worth asking whether lossless coding is smaller.
@@ -64,11 +69,6 @@ class Written:
 
     body: bytes
     squared_error: float = 0.0
-
-
-def chunk_kind(body: bytes) -> int:
-    """`CONSTANT`, `LOSSLESS` or another kind, without flags."""
-    return body[0] & ~_FLAGS
 
 
 def pointwise_bound(header: Header, variable: Variable) -> float:
@@ -264,7 +264,7 @@ def read_chunk(
         return decode_lossless(reader.rest(), box.shape, header.dtype)
     parts = {name: reader.take(reader.varint()) for flag, name in PARTS if kind & flag}
     special, corrections = parts.get("mask", b""), parts.get("outliers")
-    data, kind = reader.rest(), kind & ~_FLAGS
+    data, kind = reader.rest(), kind & ~FLAGS
     if kind == CONSTANT:
         if len(data) != 8:
             raise CorruptStreamError("a constant chunk has no value")

@@ -13,14 +13,15 @@ import numpy as np
 
 from caesar_freq.codec.chunk import read_chunk
 from caesar_freq.codec.chunks import Box, boxes, five_dimensional
-from caesar_freq.codec.coders import STUDENT, TEACHER, Predictor
+from caesar_freq.codec.coders import Predictor
 from caesar_freq.codec.container import Container
 from caesar_freq.codec.header import Header
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.region import Region
+from caesar_freq.codec.segments import KINDS
 from caesar_freq.errors import CorruptStreamError, ModelError
 
-PREDICTOR_MODES = {"student": STUDENT, "teacher": TEACHER}
+MODELS = {kind: number for number, kind in KINDS.items()}
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
@@ -154,4 +155,4 @@ def _predictors_of(header: Header, predictors) -> dict[int, Predictor]:
             f"the file has generated frames and needs the model {header.generator_source} with "
             f"sha256 {header.generator_sha256}{given}; give that file as the model"
         )
-    return {PREDICTOR_MODES[p.kind]: p for p in found}
+    return {MODELS[p.kind]: p for p in found}

@@ -5,46 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from caesar_freq.codec.choose import SPATIAL, choose_transform, lagrangian, sample
-from caesar_freq.codec.chunk import (
-    MODES,
-    POINTWISE,
-    SEGMENTS,
-    VOLUME,
-    Chunk,
-    Written,
-    pointwise_bound,
-    span,
-)
+from caesar_freq.codec.chunk import POINTWISE, Chunk, Written, pointwise_bound, span
 from caesar_freq.codec.coders import (
     LEFT_OUT,
-    PLAIN,
-    STUDENT,
-    TEACHER,
-    GeneratedCoder,
     ModeCoder,
     PlainCoder,
     Predictor,
-    SegmentedCoder,
     TooManyModes,
 )
+from caesar_freq.codec.generated import SegmentedCoder
 from caesar_freq.codec.header import Header, Variable
+from caesar_freq.codec.layout import MODES, SEGMENTS, VOLUME
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.plan import HOPELESS, Planner
+from caesar_freq.codec.pointwise import NETWORK_DRIFT
 from caesar_freq.codec.search import RoundingModel, largest_step, step_index, step_of
-from caesar_freq.codec.step_ratio import GENERATED_RATIO, USUAL_RATIO, choose_ratio
+from caesar_freq.codec.step_ratio import (
+    GENERATED_RATIO,
+    USUAL_RATIO,
+    choose_ratio,
+    correction_bytes,
+)
 from caesar_freq.codec.volume import LevelOverflow
 from caesar_freq.transform.blocks import Transform
 
-#: Modes that the strategy of a caller allows; every other strategy than "auto" forces its mode.
-STRATEGIES = {
-    "frequency": (),
-    "student": (STUDENT,),
-    "teacher": (TEACHER,),
-    "auto": (STUDENT, TEACHER),
-}
 #: Errors of more ranges are all alike: the mean alone has at most 1.
 _LOOSEST = 16.0
 #: NRMSE to aim at is this much below the target: float rounding on another device.
@@ -66,7 +55,10 @@ class Encoder:
     model : FrequencyModel
     predictors : dict of mode number to Predictor
         Those available.
-    strategy : {"frequency", "student", "teacher", "auto"}
+    strategy : str
+        Of `plan.STRATEGIES`.
+    spacing : int or None
+        Distance of keyframes, if it is not to be chosen.
     spatial : tuple of (kind, cell)
         Spatial transforms to choose from.
     known : Variable or None
@@ -80,6 +72,7 @@ class Encoder:
     pool: ThreadPoolExecutor
     predictors: dict[int, Predictor] = field(default_factory=dict)
     strategy: str = "frequency"
+    spacing: int | None = None
     spatial: tuple[tuple[str, int], ...] = SPATIAL
     known: Variable | None = None
 
@@ -115,18 +108,17 @@ class Encoder:
                 coders = {**plain, **moded}
                 other = self._best(chunks, coders, best[0], target, dead_zone)
                 best = min(best, other, key=_size)
-        allowed = [m for m in STRATEGIES[self.strategy] if m in self.predictors]
-        if allowed:
-            start = best[0]
-            if self.pointwise:
-                fine = step_index(2 * target * GENERATED_RATIO)
-                start = replace(start, step_index=min(start.step_index, fine))
-            segmented = self._segmented(plain, volumes, start, dead_zone, allowed)
+        if self.predictors and (self.strategy != "auto" or target >= HOPELESS):
+            segmented, start = self._segmented(volumes, largest, best[0], target, dead_zone)
             if segmented:
-                other = self._best(chunks, {**plain, **segmented}, start, target, dead_zone)
+                coders = {**plain, **segmented}
+                rounding = _rounding(plain.values(), dead_zone)
+                other = self._best(
+                    chunks, coders, start, target, dead_zone, NETWORK_DRIFT, rounding
+                )
                 if self.strategy != "auto":
                     return other
-                if _size(other) < _size(best):
+                if _size(other) + self._naming < _size(best):
                     best = other
         return best[0], self._closer(chunks, *best[::-1])
 
@@ -161,6 +153,11 @@ class Encoder:
             except TooManyModes:
                 continue
         return found
+
+    @property
+    def _naming(self) -> int:
+        """Bytes that naming the file of the networks takes in the header."""
+        return max(34 + len(p.source.encode()) for p in self.predictors.values())
 
     @property
     def pointwise(self) -> bool:
@@ -208,8 +205,13 @@ class Encoder:
         mean = low + 2 * (total / sum(c.good.size for c in chunks))
         return Variable(mean, spread)
 
-    def _best(self, chunks, coders, variable, target, dead_zone) -> tuple[Variable, list[Written]]:
-        """Bodies of all chunks at the largest step that keeps the bound."""
+    def _best(
+        self, chunks, coders, variable, target, dead_zone, drift=0.0, rounding=None
+    ) -> tuple[Variable, list[Written]]:
+        """Bodies of all chunks at the largest step that keeps the bound.
+
+        Their error, a root mean square, is `drift` smaller so that another device keeps it, too.
+        """
 
         def write(index: int) -> list[Written]:
             at = replace(variable, step_index=index)
@@ -227,15 +229,11 @@ class Encoder:
                 results[old] = None
             return float(np.sqrt(squares / count)) / variable.range
 
-        planes = [coder.encoder.planes for coder, kind in coders.values() if kind != SEGMENTS]
-        start, model = variable.step_index, None
-        if planes and not start:
-            n_values = sum(
-                coder.encoder.size for coder, kind in coders.values() if kind != SEGMENTS
-            )
-            model = RoundingModel(planes, n_values, dead_zone)
-            start = model.index_for(target)
-        index = largest_step(error, target * (1 - NRMSE_MARGIN), start, model)
+        start = variable.step_index
+        if not start:
+            rounding = _rounding(coders.values(), dead_zone)
+            start = rounding.index_for(target)
+        index = largest_step(error, target * (1 - NRMSE_MARGIN) - drift, start, rounding)
         if index is None:
             return variable, self._map(Chunk.write_lossless, chunks)
         return replace(variable, step_index=index), results[index] or write(index)
@@ -272,50 +270,23 @@ class Encoder:
             return bits
         return bits + lagrangian(variable.step) * written.squared_error / variable.range**2
 
-    def _segmented(self, plain, volumes, variable, dead_zone, allowed) -> dict:
-        """Coders of the chunks in which generated blocks pay, or all of them if forced."""
-        found = {}
-        for key, x in volumes.items():
-            plan = self._plan(x, variable, dead_zone, allowed)
-            if any(mode != PLAIN for mode, _ in plan):
-                coder = SegmentedCoder(x, variable, self.model, plan, self.predictors)
-                found[key] = (coder, SEGMENTS)
-        return found
-
-    def _plan(self, x, variable, dead_zone, allowed) -> list[tuple[int, int]]:
-        """Mode of every block of frames, runs of plain ones joined."""
-        length = self.predictors[allowed[0]].n_frame
-        plan: list[tuple[int, int]] = []
-        for start in range(0, x.shape[0], length):
-            block = x[start : start + length]
-            mode = PLAIN
-            if len(block) == length:
-                costs = self._costs(block, variable, dead_zone, allowed)
-                mode = min(costs, key=costs.get)
-            if mode == PLAIN and plan and plan[-1][0] == PLAIN:
-                plan[-1] = (PLAIN, plan[-1][1] + len(block))
-            else:
-                plan.append((mode, len(block)))
-        return plan
-
-    def _costs(self, block, variable, dead_zone, allowed) -> dict[int, float]:
-        """Real bits plus weighted squared error of a block in every mode."""
-        coders: dict[int, Callable] = {
-            mode: GeneratedCoder(block, variable, self.model, self.predictors[mode])
-            for mode in allowed
-        }
-        if self.strategy == "auto":
-            coders = {PLAIN: PlainCoder(block, variable, self.model), **coders}
-        costs = {}
-        for mode, coder in coders.items():
-            try:
-                coded = coder.code(variable.step, dead_zone)
-            except LevelOverflow:
-                costs[mode] = np.inf
-                continue
-            error = float(np.sum((coded.decoded.astype(np.float64) - block) ** 2))
-            costs[mode] = 8 * len(coded.data) + lagrangian(variable.step) * error
-        return costs
+    def _segmented(self, volumes, largest: Chunk, plain: Variable, target, dead_zone):
+        """Coders of the chunks in which a network pays, or of all if forced; the step to begin with."""
+        x, corrections, fine = volumes[id(largest)], None, plain.step
+        if self.pointwise:
+            fine = min(fine, 2 * target * GENERATED_RATIO)
+            corrections = partial(correction_bytes, bound=2 * target)
+        planner = Planner(
+            self.model, plain, dead_zone, self.predictors, self.strategy, self.spacing, corrections
+        )
+        modes, step = planner.choice(x, plain.step, fine)
+        plans = self._map(lambda v: planner.plan(v, step, modes), volumes.values()) if modes else []
+        start = replace(plain, step_index=step_index(step))
+        return {
+            key: (SegmentedCoder(v, plain, self.model, plan, self.predictors), SEGMENTS)
+            for (key, v), plan in zip(volumes.items(), plans)
+            if any(mode.model for mode, _ in plan)
+        }, start
 
     def _map(self, function: Callable, chunks: Iterable) -> list:
         return list(self.pool.map(function, chunks))
@@ -323,3 +294,8 @@ class Encoder:
 
 def _size(result: tuple[Variable, list[Written]]) -> int:
     return sum(len(written.body) for written in result[1])
+
+
+def _rounding(coders, dead_zone: float) -> RoundingModel:
+    encoders = [coder.encoder for coder, _ in coders]
+    return RoundingModel([e.planes for e in encoders], sum(e.size for e in encoders), dead_zone)

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from caesar_freq.codec.bodies import Bodies
-from caesar_freq.codec.chunk import MODES, Chunk, Written, chunk_kind, pointwise_bound, span
+from caesar_freq.codec.chunk import Chunk, Written, pointwise_bound, span
 from caesar_freq.codec.chunks import Box
 from caesar_freq.codec.decoder import in_order
 from caesar_freq.codec.encoder import FINEST, NRMSE_MARGIN, RANGE_LIMITS, Encoder
 from caesar_freq.codec.header import Variable
+from caesar_freq.codec.layout import MODES, chunk_kind
 from caesar_freq.codec.search import largest_step
 
 #: Variables up to this size of coefficients are coded as one; the sample of others, too.

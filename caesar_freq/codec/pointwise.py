@@ -23,8 +23,9 @@ _GAP_GRID, _CONTEXT_GRID = (1.9, 0.4), (1.99999, 0.0)
 #: Relative distance kept from the bound, and the drift of a float32 inverse transform between
 #: devices in units of the range (measured below 3e-7); float64 leaves only its own rounding.
 _MARGIN, _DRIFT_SINGLE, _DRIFT_DOUBLE = 1e-5, 1e-6, 1e-13
-#: The same for frames that a network predicts (measured relative drift 1e-5 of their scatter).
-_DRIFT_NETWORK = 3e-5
+#: The same for frames that a network makes (measured: 1e-5 of their scatter), and its root mean
+#: square (measured: 1e-6).
+_DRIFT_NETWORK, NETWORK_DRIFT = 3e-5, 3e-6
 
 
 def working_bound(bound: float, spread: float, double: bool, generated: bool) -> float:

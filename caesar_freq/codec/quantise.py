@@ -11,7 +11,8 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-N_CLASSES = 6
+from caesar_freq.codec.layout import N_CLASSES
+
 #: Coefficients beyond this many steps are not coded; the block is stored losslessly instead.
 MAX_LEVEL = 1 << 29
 

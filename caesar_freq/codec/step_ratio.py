@@ -63,11 +63,29 @@ def choose_ratio(
             coded = coder.code(ratio * bound, dead_zone)
         except LevelOverflow:
             return math.inf
-        decoded = coded.decoded.astype(np.float64)
-        found = correct(part, decoded, np.inf, bound, ignore, len(coded.data))
-        return len(coded.data) + len(found[0]) if found else math.inf
+        return len(coded.data) + correction_bytes(
+            part, coded.decoded, len(coded.data), bound, ignore
+        )
 
     return lowest(cost, RATIOS, RATIOS.index(USUAL_RATIO))
+
+
+def correction_bytes(x, decoded, other_bytes: int, bound: float, ignore=None) -> float:
+    """Bytes of the corrections of a normalised volume; infinite if they cannot help.
+
+    Parameters
+    ----------
+    x, decoded : float [T, H, W]
+    other_bytes : int
+        What the volume itself takes.
+    bound : float
+        Normalised.
+    ignore : bool [T, H, W], optional
+        Values that need no correction.
+    """
+    ignore = np.zeros(x.shape, bool) if ignore is None else ignore
+    found = correct(x, decoded.astype(np.float64), np.inf, bound, ignore, other_bytes)
+    return len(found[0]) if found else math.inf
 
 
 def lowest(cost: Callable[[float], float], candidates: tuple[float, ...], start: int) -> float:

@@ -20,17 +20,19 @@ from caesar_freq.codec.chunk import Chunk, span
 from caesar_freq.codec.chunks import Box, boxes, five_dimensional
 from caesar_freq.codec.coders import Predictor
 from caesar_freq.codec.container import Container
-from caesar_freq.codec.decoder import PREDICTOR_MODES, decode_chunks, in_order
-from caesar_freq.codec.encoder import STRATEGIES, Encoder
+from caesar_freq.codec.decoder import decode_chunks, in_order
+from caesar_freq.codec.encoder import Encoder
 from caesar_freq.codec.header import DTYPES, MODES, Header, Variable
 from caesar_freq.codec.large import LargeVariable, fits
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.plan import STRATEGIES, models_for
 from caesar_freq.codec.relative import (
     log_bound,
     log_magnitudes,
     relative_bound_holds,
     without_logarithm,
 )
+from caesar_freq.codec.segments import models_in
 from caesar_freq.data.lazy import Source
 from caesar_freq.data.sections import missing
 from caesar_freq.errors import InputError, ModelError
@@ -57,6 +59,7 @@ class Options:
     threads: int | None = None
     embed_model: bool | None = None
     spatial: tuple[tuple[str, int], ...] = SPATIAL
+    spacing: int | None = None
 
     @property
     def workers(self) -> int:
@@ -172,8 +175,10 @@ def _stream(source, options, model, predictors, pool, folder, whole) -> tuple[by
         ):
             bodies.append(written.body)
     else:
-        available = {PREDICTOR_MODES[p.kind]: p for p in predictors}
-        encoder = Encoder(header, model, pool, available, options.strategy, options.spatial)
+        encoder = Encoder(
+            header, model, pool, models_for(options.strategy, predictors, options.spacing),
+            options.strategy, options.spacing, options.spatial,
+        )  # fmt: skip
         any_valid = whole is not None
         for v in range(five_dimensional(header.shape)[0]):
             own = [place for place in places if place.variable == v]
@@ -192,7 +197,7 @@ def _stream(source, options, model, predictors, pool, folder, whole) -> tuple[by
         if embed or (embed is None and FrequencyModel.packaged(model.fingerprint) is None):
             header.model = model.to_bytes()
     for predictor in predictors:
-        if bodies.modes[predictor.kind]:
+        if predictor.kind in models_in(bodies.modes):
             header.generator_sha256 = predictor.sha256
             header.generator_source = predictor.source
     header.chunks = bodies.table

@@ -11,9 +11,10 @@ import numpy as np
 
 from caesar_freq.codec.backend import kernels
 from caesar_freq.codec.entropy_side import decode_ints, encode_ints
+from caesar_freq.codec.layout import N_CLASSES
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
-from caesar_freq.codec.quantise import N_CLASSES, fit_alphas, frequency_classes, squared_error
+from caesar_freq.codec.quantise import fit_alphas, frequency_classes, squared_error
 from caesar_freq.entropy.context import shells
 from caesar_freq.entropy.rans import LOWER
 from caesar_freq.errors import CorruptStreamError

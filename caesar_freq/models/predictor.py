@@ -53,6 +53,7 @@ class Predictor:
         self.steps, self.noise_scale = steps, noise_scale
         self.network, self.wiener, self.layout = network.to(device).eval(), wiener, layout
         self.device = device
+        self.restores, self.spacings = False, ()
         self.n_frame, self.interpo_rate = layout.n_frame, layout.interpo_rate
         self.keyframes = layout.keyframes
 
@@ -70,6 +71,44 @@ class Predictor:
             with torch.no_grad():
                 parts.append(answer(self, given))
         return np.concatenate(parts)
+
+    def restore(self, frames: np.ndarray, noise: np.ndarray, step: float) -> np.ndarray:
+        """Best estimates of decoded and of missing frames.
+
+        Parameters
+        ----------
+        frames : float32 [N, T, H, W]
+            Decoded frames in normalised units; anything finite where a frame is missing.
+        noise : float32 [N, T]
+            Standard deviation of each frame's error in the same units: what coding left of a
+            decoded frame, ``inf`` for a missing one. Which frames are missing is the same for all
+            items.
+        step : float
+            Normalised quantisation step.
+
+        Returns
+        -------
+        float32 [N, T, H, W]
+
+        Raises
+        ------
+        ModelError
+            If the frames that are missing are not those this model fills in.
+
+        Notes
+        -----
+        With every noise finite this is restoration, with some infinite interpolation: one call and
+        one network. It repeats itself as `predict` does.
+        """
+        missing = ~np.isfinite(noise[0])
+        out = np.array(frames, np.float32)
+        if missing.any():
+            if tuple(np.flatnonzero(missing)) != self.layout.missing:
+                raise ModelError(
+                    f"this model fills in frames {self.layout.missing}, not those asked for"
+                )
+            out[:, missing] = self.predict(out[:, ~missing], step)
+        return out
 
 
 def teacher_frames(teacher: Predictor, given: Conditions) -> np.ndarray:

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from caesar_freq.codec.choose import lagrangian
-from caesar_freq.codec.coders import KEYFRAME_STEP, GeneratedCoder, PlainCoder
+from caesar_freq.codec.coders import PlainCoder
+from caesar_freq.codec.generated import BlockwiseCoder
 from caesar_freq.codec.header import Variable
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.segments import KEY_STEP
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
 from caesar_freq.data.blocks import BlockSampler
 from caesar_freq.models.conditions import Conditions, conditions
@@ -74,7 +76,7 @@ def decode_keyframes(blocks: np.ndarray, layout: Layout, step: float, model: Fre
     for i, volume in enumerate(keys):
         transform = Transform(volume.shape, len(volume), 16, "lot")
         encoder = VolumeEncoder(volume, transform, model)
-        out[i] = encoder.simulate(KEYFRAME_STEP * step, model.dead_zone_at(step / 3.5))
+        out[i] = encoder.simulate(KEY_STEP / 100 * step, model.dead_zone_at(step / 3.5))
     return out
 
 
@@ -165,7 +167,7 @@ class Validation:
     def byte_ratio(self, predictor: Predictor) -> float:
         """Geometric mean of generated cost over plain cost; below 1 the mode pays."""
         costs = [
-            self._cost(GeneratedCoder(block, _VARIABLE, self.model, predictor), block, step)
+            self._cost(BlockwiseCoder(block, _VARIABLE, self.model, predictor), block, step)
             for block, step in self._pairs()
         ]
         return float(np.exp(np.mean(np.log(np.array(costs) / np.array(self.plain)))))

@@ -1,0 +1,221 @@
+"""Coders that use a generative model: keyframes with frames filled in, restored frames, runs of both.
+
+The network is floating point, so nothing that is coded depends on what it says: its frames are only
+added to decoded ones. It is called by the same functions when encoding and decoding.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from caesar_freq.codec.coders import Coded, PlainCoder, Predictor, decode_plain
+from caesar_freq.codec.header import Variable
+from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.packing import varint
+from caesar_freq.codec.restoration import RestoredCoder, decode_restored, noise_byte, noise_of
+from caesar_freq.codec.segments import (
+    KEY_STEP,
+    Mode,
+    Parts,
+    keyframes_of,
+    pack_segments,
+    read_segments,
+)
+from caesar_freq.errors import CorruptStreamError, ModelError
+
+
+def fill_in(
+    predictor: Predictor, keyframes: np.ndarray, keys: list[int], frames: int, noise: float, step
+) -> np.ndarray:
+    """Frames between decoded keyframes ``[K, H, W]`` of a segment, in their dtype."""
+    given = np.zeros((1, frames, *keyframes.shape[1:]), np.float32)
+    given[0, keys] = keyframes
+    noises = np.full((1, frames), np.inf, np.float32)
+    noises[0, keys] = noise
+    missing = np.isinf(noises[0])
+    return np.asarray(predictor.restore(given, noises, step)[0, missing]).astype(keyframes.dtype)
+
+
+class KeyedCoder:
+    """Keyframes, frames filled in between them, and the coded residual of those.
+
+    Parameters
+    ----------
+    x : float [T, H, W]
+    variable : Variable
+    model : FrequencyModel
+    predictor : Predictor
+        With `mode.spacing` among its `spacings`.
+    mode : Mode
+    """
+
+    def __init__(self, x, variable: Variable, model: FrequencyModel, predictor, mode: Mode) -> None:
+        self.x, self.variable, self.model = x, variable, model
+        self.predictor, self.mode = predictor, mode
+        self.keys, self.missing = keyframes_of(len(x), mode.spacing)
+        self._keyframes = PlainCoder(x[self.keys], variable, model)
+
+    def code(self, step: float, dead_zone: float) -> Coded:
+        """Code at a normalised `step`; raises `volume.LevelOverflow`."""
+        keys = self._keyframes.code(self.mode.key_step / 100 * step, dead_zone)
+        noise = noise_byte(keys.decoded - self.x[self.keys], step)
+        predicted = fill_in(
+            self.predictor, keys.decoded, self.keys, len(self.x), noise_of(noise, step), step
+        )
+        residual = PlainCoder(
+            self.x[self.missing] - predicted, self.variable, self.model, self.mode.spacing - 1
+        ).code(step, dead_zone)
+        decoded = np.empty_like(self.x)
+        decoded[self.keys] = keys.decoded
+        decoded[self.missing] = predicted + residual.decoded
+        data = bytes([noise]) + varint(len(keys.data)) + keys.data + residual.data
+        return Coded(data, decoded)
+
+
+class BlockwiseCoder:
+    """Keyframes and residual in the layout of the predictor's own blocks (the first kind there was).
+
+    Takes volumes of exactly `predictor.n_frame` frames.
+    """
+
+    def __init__(self, x, variable: Variable, model: FrequencyModel, predictor: Predictor) -> None:
+        self.x, self.variable, self.model, self.predictor = x, variable, model, predictor
+        self.keys, self.missing = _own_frames(predictor)
+        self._keyframes = PlainCoder(x[self.keys], variable, model, len(self.keys))
+
+    def code(self, step: float, dead_zone: float) -> Coded:
+        """Code at a normalised `step`; raises `volume.LevelOverflow`."""
+        keys = self._keyframes.code(KEY_STEP / 100 * step, dead_zone)
+        predicted = predict(self.predictor, keys.decoded, step)
+        residual = PlainCoder(
+            self.x[self.missing] - predicted, self.variable, self.model,
+            self.predictor.interpo_rate - 1,
+        ).code(step, dead_zone)  # fmt: skip
+        decoded = np.empty_like(self.x)
+        decoded[self.keys] = keys.decoded
+        decoded[self.missing] = predicted + residual.decoded
+        return Coded(varint(len(keys.data)) + keys.data + residual.data, decoded)
+
+
+def predict(predictor: Predictor, keyframes: np.ndarray, step: float) -> np.ndarray:
+    """One block's missing frames in the dtype of `keyframes`; the network runs in float32."""
+    frames = predictor.predict(keyframes[None].astype(np.float32), step)[0]
+    return np.asarray(frames).astype(keyframes.dtype)
+
+
+def make_coder(x, variable: Variable, model: FrequencyModel, mode: Mode, predictors: dict):
+    """Coder of a segment `x` in any mode."""
+    if not mode.model:
+        return PlainCoder(x, variable, model)
+    predictor = predictors[mode.model]
+    if mode.blockwise:
+        return BlockwiseCoder(x, variable, model, predictor)
+    if mode.restored:
+        inner = make_coder(x, variable, model, mode.without_restoration, predictors)
+        return RestoredCoder(x, inner, predictor, mode)
+    return KeyedCoder(x, variable, model, predictor, mode)
+
+
+class SegmentedCoder:
+    """Runs of frames, each in its own mode.
+
+    Parameters
+    ----------
+    x : float [T, H, W]
+    plan : list of (Mode, frames)
+        In order, covering all frames.
+    predictors : dict
+        By model.
+    """
+
+    def __init__(self, x, variable: Variable, model: FrequencyModel, plan, predictors) -> None:
+        self.plan = plan
+        ends = np.cumsum([frames for _, frames in plan])
+        self._coders = [
+            make_coder(x[end - frames : end], variable, model, mode, predictors)
+            for end, (mode, frames) in zip(ends, plan)
+        ]
+
+    def code(self, step: float, dead_zone: float) -> Coded:
+        """Code at a normalised `step`; raises `volume.LevelOverflow`."""
+        coded = [coder.code(step, dead_zone) for coder in self._coders]
+        parts = [(mode, frames, part.data) for part, (mode, frames) in zip(coded, self.plan)]
+        return Coded(pack_segments(parts), np.concatenate([c.decoded for c in coded]))
+
+
+def decode_segments(data, shape, variable: Variable, step, model, dtype, predictors):
+    """Inverse of `SegmentedCoder.code`, ``[T, H, W]``.
+
+    Raises
+    ------
+    ModelError
+        If a segment needs a predictor that is not among `predictors`.
+    """
+    out, at = np.empty(shape, dtype), 0
+    for mode, frames, part in read_segments(data):
+        if frames < 1 or at + frames > shape[0]:
+            raise CorruptStreamError("the segments of a chunk do not add up to its frames")
+        if mode.model and mode.model not in predictors:
+            raise ModelError(f"the file has frames generated in the mode {mode.name}")
+        if mode.model:
+            _check(mode, predictors[mode.model])
+        out[at : at + frames] = _decode_segment(
+            mode, part, (frames, *shape[1:]), variable, step, model, dtype,
+            predictors.get(mode.model),
+        )  # fmt: skip
+        at += frames
+    if at != shape[0]:
+        raise CorruptStreamError("the segments of a chunk do not add up to its frames")
+    return out
+
+
+def _check(mode: Mode, predictor: Predictor) -> None:
+    able = (not mode.restored or predictor.restores) and (
+        not mode.spacing or mode.spacing in predictor.spacings
+    )
+    if not able:
+        raise CorruptStreamError(f"its model cannot make frames of the mode {mode.name}")
+
+
+def _decode_segment(mode: Mode, data, shape, variable, step, model, dtype, predictor):
+    parts = Parts.of(mode, shape[0], data)
+    if parts.keyframes is None:
+        out = decode_plain(parts.volume, shape, variable, step, model, dtype)
+    else:
+        out = _decode_keyed(mode, parts, shape, variable, step, model, dtype, predictor)
+    if not mode.restored:
+        return out
+    return decode_restored(predictor, out, parts.table, mode, step)
+
+
+def _decode_keyed(mode: Mode, parts: Parts, shape, variable, step, model, dtype, predictor):
+    if mode.blockwise:
+        (keys, missing), key_step = _own_frames(predictor), KEY_STEP
+        if shape[0] != predictor.n_frame:
+            raise CorruptStreamError("a generated segment has another length than its model's")
+        key_block, block = len(keys), predictor.interpo_rate - 1
+    else:
+        (keys, missing), key_step = keyframes_of(shape[0], mode.spacing), mode.key_step
+        key_block, block = None, mode.spacing - 1
+        if not missing:
+            raise CorruptStreamError("a segment with keyframes alone")
+    out = np.empty(shape, dtype)
+    out[keys] = decode_plain(
+        parts.keyframes, (len(keys), *shape[1:]), variable, key_step / 100 * step, model, dtype,
+        key_block,
+    )  # fmt: skip
+    residual = decode_plain(
+        parts.volume, (len(missing), *shape[1:]), variable, step, model, dtype, block
+    )
+    if mode.blockwise:
+        predicted = predict(predictor, out[keys], step)
+    else:
+        noise = noise_of(parts.key_noise, step)
+        predicted = fill_in(predictor, out[keys], keys, shape[0], noise, step)
+    out[missing] = predicted + residual
+    return out
+
+
+def _own_frames(predictor: Predictor) -> tuple[list[int], list[int]]:
+    keys = list(predictor.keyframes)
+    return keys, [t for t in range(predictor.n_frame) if t not in keys]

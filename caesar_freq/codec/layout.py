@@ -1,0 +1,17 @@
+"""Numbers of the stream's layout that those who only look at a stream need, too."""
+
+from __future__ import annotations
+
+#: Kinds of chunks. `LATTICE`: levels of a grid; `MODES`: a volume in its own temporal modes.
+CONSTANT, LOSSLESS, VOLUME, SEGMENTS, LATTICE, MODES = 0, 1, 2, 3, 4, 5
+HAS_MASK, HAS_CORRECTIONS, HAS_SIGNS = 0x80, 0x40, 0x20
+#: Flags with the names of what they announce, in its order.
+PARTS = ((HAS_MASK, "mask"), (HAS_CORRECTIONS, "outliers"), (HAS_SIGNS, "signs"))
+FLAGS = HAS_MASK | HAS_CORRECTIONS | HAS_SIGNS
+#: Classes of spatial frequency with a prediction factor each (`quantise`).
+N_CLASSES = 6
+
+
+def chunk_kind(body: bytes) -> int:
+    """`CONSTANT`, `LOSSLESS` or another kind, without flags."""
+    return body[0] & ~FLAGS
