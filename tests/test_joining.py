@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import caesar_freq
 from caesar_freq.cfq_file import CfqFile
-from caesar_freq.codec import large
+from caesar_freq.codec import statistics
 from caesar_freq.codec.chunk import Chunk
 from caesar_freq.codec.chunks import boxes
-from caesar_freq.codec.header import Header
+from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.joining import join
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.stream import Options, Whole, encode_source
+from caesar_freq.codec.stream import Options, Whole, bound_holds, encode_source
 from caesar_freq.data.lazy import Source
 from caesar_freq.errors import CorruptStreamError, InputError
 
@@ -38,8 +40,8 @@ def variables(field: np.ndarray):
     found = []
     for own in field:
         chunks = [Chunk(own[b.index[2:]], b, None, False) for b in boxes((1, 1, *own.shape))]
-        statistics = [large.Statistics.of(chunk) for chunk in chunks]
-        found.append(large.overall(statistics, sum(s.count for s in statistics)))
+        own_chunks = [statistics.Statistics.of(chunk) for chunk in chunks]
+        found.append(statistics.overall(own_chunks, sum(s.count for s in own_chunks)))
     return found
 
 
@@ -124,10 +126,44 @@ def test_parts_that_do_not_fit_are_refused(field, tmp_path):
      ([1] * 5, "an impossible number of parts")],
 )  # fmt: skip
 def test_damaged_runs_are_noticed(runs, sentence):
-    v = caesar_freq.codec.header.Variable(0.0, 1.0)
+    v = Variable(0.0, 1.0)
     head = Header(SHAPE, np.dtype("f4"), "rel", 1e-3, False, [v] * len(runs), runs=runs,
                   fingerprint="00" * 8, chunks=[(1, 0)] * 4)  # fmt: skip
     fine = replace(head, runs=[1, 3], variables=[v] * 2)
     assert Header.unpack(fine.pack())[0] == fine
     with pytest.raises(CorruptStreamError, match=sentence):
         Header.unpack(head.pack())
+
+
+def ensemble() -> np.ndarray:
+    """``[2, 3, 8, 12, 18]``: members that differ in size, and a hole."""
+    t, y, x = np.ogrid[0:8, 0:12, 0:18]
+    wave = np.sin(0.2 * x + 0.1 * t) * np.cos(0.15 * y)
+    values = np.stack([np.stack([wave * 2.0**s + v for s in range(3)]) for v in range(2)])
+    values[1, 2, 3, 4:9] = np.nan
+    return values.astype(np.float32)
+
+
+def test_a_joined_golden_stream_stays_decodable(tmp_path):
+    """As in test_codec; regenerate with GENERATE_EXPECTED=1."""
+    golden, values = Path(__file__).parent / "golden" / "joined.cfq", ensemble()
+    if os.environ.get("GENERATE_EXPECTED"):
+        whole = [Variable(float(np.nanmean(v)), float(np.nanmax(v) - np.nanmin(v))) for v in values]
+        paths = []
+        for v, start, stop in ((0, 0, 1), (0, 1, 3), (1, 0, 3)):
+            paths.append(tmp_path / f"{v}{start}")
+            with open(paths[-1], "w+b") as out:
+                part = Source.of(values[v : v + 1, start:stop])
+                options = Options("nrmse", 1e-3, threads=1)
+                encode_source(part, out, options, FrequencyModel.base(), whole=Whole(whole, v))
+        with open(golden, "wb") as out:
+            join(paths, values.shape, b"", out)
+        np.savez_compressed(
+            golden.with_suffix(".npz"), data=caesar_freq.decode(golden.read_bytes())
+        )
+    data = golden.read_bytes()
+    assert Header.unpack(data)[0].runs == [1, 2, 3]
+    decoded = caesar_freq.decode(data)
+    assert bound_holds(values[0], decoded[0], "nrmse", 1e-3)
+    expected = np.load(golden.with_suffix(".npz"))["data"]
+    np.testing.assert_allclose(decoded, expected, rtol=0, atol=1e-5)

@@ -14,40 +14,17 @@ from pathlib import Path
 import numpy as np
 
 from caesar_freq.codec.bodies import Bodies
-from caesar_freq.codec.chunk import Chunk, Written, pointwise_bound, span
+from caesar_freq.codec.chunk import Chunk, Written, pointwise_bound
 from caesar_freq.codec.chunks import Box
 from caesar_freq.codec.decoder import in_order
 from caesar_freq.codec.encoder import FINEST, NRMSE_MARGIN, RANGE_LIMITS, Encoder
 from caesar_freq.codec.header import Variable
 from caesar_freq.codec.layout import MODES, chunk_kind
 from caesar_freq.codec.search import largest_step
+from caesar_freq.codec.statistics import Statistics, overall
 
 #: Variables up to this size of coefficients are coded as one; the sample of others, too.
 EXACT_BYTES = 64 << 20
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Of the valid values of one chunk; `total` is the sum of ``(x - low) / 2``."""
-
-    constant: bool
-    empty: bool
-    count: int
-    low: float = np.inf
-    high: float = -np.inf
-    total: float = 0.0
-
-    @classmethod
-    def of(cls, chunk: Chunk) -> Statistics:
-        """Those of `chunk`."""
-        good = chunk.good
-        if not good.size:
-            return cls(chunk.constant, chunk.empty, 0)
-        low, high = float(good.min()), float(good.max())
-        # overflows only where the range is one that is kept losslessly
-        with np.errstate(over="ignore"):
-            total = float(np.sum(good.astype(np.float64) / 2 - low / 2))
-        return cls(chunk.constant, chunk.empty, good.size, low, high, total)
 
 
 def fits(n_values: int, double: bool) -> bool:
@@ -152,18 +129,6 @@ def _drop(kept: dict[int, Bodies]) -> None:
     for bodies in kept.values():
         bodies.close()
     kept.clear()
-
-
-def overall(found: Sequence[Statistics], count: int) -> Variable:
-    """Offset (mean) and range of all chunks, as `Encoder` has them for chunks in memory."""
-    if not count:
-        return Variable(0.0, 0.0)
-    low, high = min(s.low for s in found), max(s.high for s in found)
-    spread = span(low, high)
-    if not np.isfinite(spread):
-        return Variable(0.0, spread)
-    halves = sum(s.total + s.count * (s.low / 2 - low / 2) for s in found if s.count)
-    return Variable(low + 2 * (halves / count), spread)
 
 
 def _spread(places: Sequence[Box], most: int, double: bool) -> list[Box]:

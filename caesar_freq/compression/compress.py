@@ -13,9 +13,6 @@ from caesar_freq.compression.parts import PartOfSource
 from caesar_freq.compression.ranges import load
 from caesar_freq.errors import InputError, run_main
 
-#: Modes in which the bound of the whole follows from that of its parts.
-MODES = ("rel", "abs", "nrmse", "psnr", "lossless")
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of the rule ``compress_part``."""
@@ -25,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--ranges", required=True, type=job.Path, help="of caesar_freq.compression.ranges"
     )
-    parser.add_argument("--mode", choices=MODES, required=True)
+    parser.add_argument("--mode", choices=job.MODES, required=True)
     parser.add_argument("--bound", type=float, default=0.0, help="in the unit of the mode")
     parser.add_argument("--model", default="base", help="base or a frequency model (%(default)s)")
     parser.add_argument("--threads", type=int, default=1)

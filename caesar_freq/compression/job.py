@@ -18,6 +18,9 @@ from caesar_freq.data.lazy import Source
 from caesar_freq.data.metadata import pack_lazily
 from caesar_freq.errors import InputError
 
+#: Modes in which the bound of the whole follows from that of its parts.
+MODES = ("rel", "abs", "nrmse", "psnr", "lossless")
+
 
 def add_input(parser: argparse.ArgumentParser) -> None:
     """Flags that name the data set."""

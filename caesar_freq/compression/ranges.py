@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from caesar_freq.codec.header import Variable
-from caesar_freq.codec.large import Statistics, overall
+from caesar_freq.codec.statistics import Statistics, overall
 from caesar_freq.compression import job
 from caesar_freq.errors import InputError, run_main
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from caesar_freq.codec.chunk import Chunk
 from caesar_freq.codec.chunks import boxes
-from caesar_freq.codec.large import Statistics
+from caesar_freq.codec.statistics import Statistics
 from caesar_freq.compression import job
 from caesar_freq.compression.parts import Part, PartOfSource
 from caesar_freq.data.lazy import Source

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from caesar_freq.compression import job
-from caesar_freq.compression.compress import MODES
 from caesar_freq.errors import CaesarError, run_main
 
 
@@ -107,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--receipt", type=Path, required=True, help="of caesar_freq.compression.join"
     )
     parser.add_argument("--usage_dir", type=Path, required=True, help="a folder for each rule")
-    parser.add_argument("--mode", choices=MODES, required=True)
+    parser.add_argument("--mode", choices=job.MODES, required=True)
     parser.add_argument("--bound", type=float, default=0.0)
     parser.add_argument("--output", type=Path, required=True, help=".json; .md goes beside it")
     args = parser.parse_args(argv)

@@ -4,47 +4,8 @@
 # Surveys and verifications are short: profiles/slurm puts several into one job, one after the other.
 
 
-wildcard_constraints:
-    name="|".join(PLANS) or "(?!)",
-    part=r"p\d+",
-
-
 resource_scopes:
     in_turn="local",
-
-
-def of_plan(attribute):
-    """A parameter that is the same for all parts."""
-    return lambda wildcards: getattr(PLANS[wildcards.name], attribute)
-
-
-def of_part(attribute):
-    """A resource of a part that grows with the attempt; the largest of all without wildcards."""
-
-    def value(wildcards, attempt):
-        if "name" in wildcards.keys():
-            return getattr(PLANS[wildcards.name], attribute)[wildcards.part] * attempt
-        amounts = [
-            a for plan in PLANS.values() for a in getattr(plan, attribute).values()
-        ]
-        return max(amounts, default=1) * attempt
-
-    return value
-
-
-def part_flags(wildcards):
-    return PLANS[wildcards.name].part_flags(wildcards.part)
-
-
-def of_all_parts(pattern):
-    """Files of all parts of a data set."""
-    return lambda wildcards: expand(
-        pattern, name=wildcards.name, part=PLANS[wildcards.name].parts
-    )
-
-
-def count_parts(wildcards):
-    return len(PLANS[wildcards.name].parts)
 
 
 rule survey:
