@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-cluster test-scale lint format bench bench-speed fuzz base-model clean
+.PHONY: demo test test-cluster test-scale lint format bench bench-speed bench-device fuzz base-model clean
 
 demo: $(READY)
 	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml
@@ -41,6 +41,9 @@ bench: $(READY)
 
 bench-speed: $(READY)
 	$(BIN)/python benchmarks/speed.py
+
+bench-device: $(READY)
+	$(BIN)/python benchmarks/device.py
 
 fuzz: $(READY)
 	$(BIN)/python benchmarks/fuzz.py
