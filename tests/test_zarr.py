@@ -9,6 +9,7 @@ import pytest
 import xarray
 import zarr
 
+from caesar_freq.cli import main
 from caesar_freq.data.files import opened
 from caesar_freq.data.metadata import pack_lazily, templates
 from caesar_freq.errors import InputError
@@ -62,6 +63,22 @@ def test_only_the_chunks_that_are_asked_for_are_read(tmp_path):
         np.testing.assert_array_equal(part, np.arange(192).reshape(8, 6, 4)[2:5, 1:2])
         with pytest.raises(InputError, match="a part of it cannot be read"):
             field.values[6:8, :, :]
+
+
+def test_the_commands_take_a_store(tmp_path):
+    dataset().to_zarr(tmp_path / "wind.zarr", consolidated=False)
+    target, restored = tmp_path / "wind.cfq", tmp_path / "back.nc"
+    for arguments in (["compress", "wind.zarr", "wind.cfq"], ["verify", "wind.zarr", "wind.cfq"],
+                      ["decompress", "wind.cfq", "back.nc"]):  # fmt: skip
+        command = [arguments[0], *(str(tmp_path / name) for name in arguments[1:])]
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+        assert ended.value.code == 0
+    assert target.stat().st_size
+    with xarray.open_dataset(restored, decode_times=False) as after:
+        error = np.abs(after["wind"].values - dataset()["wind"].values)
+        assert np.nanmax(error) <= 1e-3 * 6
+        np.testing.assert_array_equal(after["lon"].values, np.linspace(0, 30, 7))
 
 
 def refusals(folder):
