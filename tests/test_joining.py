@@ -41,7 +41,7 @@ def variables(field: np.ndarray):
     for own in field:
         chunks = [Chunk(own[b.index[2:]], b, None, False) for b in boxes((1, 1, *own.shape))]
         own_chunks = [statistics.Statistics.of(chunk) for chunk in chunks]
-        found.append(statistics.overall(own_chunks, sum(s.count for s in own_chunks)))
+        found.append(statistics.variable_of(own_chunks))
     return found
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from caesar_freq.codec.header import Variable
-from caesar_freq.codec.statistics import Statistics, overall
+from caesar_freq.codec.statistics import Statistics, variable_of
 from caesar_freq.compression import job
 from caesar_freq.errors import InputError, run_main
 
@@ -33,7 +33,7 @@ def ranges(surveys: Sequence[dict], lossless: bool = False) -> list[Variable]:
             "the data holds no finite value (all NaN, infinite or fill values); check the "
             "variables, or use the mode lossless to store it as it is"
         )
-    return [overall(own, sum(s.count for s in own)) for _, own in sorted(chunks.items())]
+    return [variable_of(own) for _, own in sorted(chunks.items())]
 
 
 def load(path: Path) -> list[Variable]:
