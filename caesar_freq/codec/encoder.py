@@ -295,7 +295,7 @@ class Encoder:
             volumes, target = {id(chunk): self._normalised(chunk, variable)}, self.target(variable)
             ways = [self._in_own_modes(volumes, variable, target, part) for part in LEFT_OUT]
             others = [self._write(chunk, way, variable, dead_zone) for way in ways if way]
-            best = min(best, *others, key=lambda one: self._cost(one, variable))
+            best = min([best, *others], key=lambda one: self._cost(one, variable))
         if not self.effort.levels:
             return best
         return chunk.write_closer(best, *self._chunk_limit(variable), self.header.bound)
