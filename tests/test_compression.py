@@ -21,6 +21,7 @@ from test_workflow import CONFIG, SCHEMA
 import caesar_freq
 from caesar_freq.cfq_file import CfqFile
 from caesar_freq.codec.chunks import boxes, five_dimensional
+from caesar_freq.codec.linked import may_link
 from caesar_freq.compression import job, ranges, table, verify
 from caesar_freq.compression.parts import MB, Part, PartOfSource, cut, memory_mb
 from caesar_freq.data.lazy import Source
@@ -55,6 +56,15 @@ def test_a_part_smaller_than_a_layer_of_chunks_is_refused():
     with pytest.raises(ConfigError, match=sentence):
         cut((100, 360, 700), 4, 10)
     assert len(cut((100, 360, 700), 4, 17)) == 7
+
+
+@pytest.mark.parametrize(("part_mb", "sections"), [(1, 1), (3, 2), (7, 4), (20, 16), (25, 24)])
+def test_several_sections_in_a_part_begin_where_a_run_of_linked_ones_may(part_mb, sections):
+    parts = cut((1, 30, 10, 100, 250), 4, part_mb)
+    assert parts[0].sections.stop == sections
+    for part in parts:
+        links = range(part.sections.start + 1, part.sections.stop)
+        assert all(may_link(s) or may_link(s - part.sections.start) is False for s in links)
 
 
 def test_memory_grows_with_the_part_up_to_what_is_coded_at_once():

@@ -150,7 +150,7 @@ def test_a_joined_golden_stream_stays_decodable(tmp_path):
     if os.environ.get("GENERATE_EXPECTED"):
         whole = [Variable(float(np.nanmean(v)), float(np.nanmax(v) - np.nanmin(v))) for v in values]
         paths = []
-        for v, start, stop in ((0, 0, 1), (0, 1, 3), (1, 0, 3)):
+        for v, start, stop in ((0, 0, 2), (0, 2, 3), (1, 0, 3)):
             paths.append(tmp_path / f"{v}{start}")
             with open(paths[-1], "w+b") as out:
                 part = Source.of(values[v : v + 1, start:stop])
@@ -162,7 +162,8 @@ def test_a_joined_golden_stream_stays_decodable(tmp_path):
             golden.with_suffix(".npz"), data=caesar_freq.decode(golden.read_bytes())
         )
     data = golden.read_bytes()
-    assert Header.unpack(data)[0].runs == [1, 2, 3]
+    assert Header.unpack(data)[0].linked  # members refer to the one before, within their part
+    assert Header.unpack(data)[0].runs == [2, 1, 3]
     decoded = caesar_freq.decode(data)
     assert bound_holds(values[0], decoded[0], "nrmse", 1e-3)
     expected = np.load(golden.with_suffix(".npz"))["data"]

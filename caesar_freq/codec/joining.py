@@ -25,7 +25,8 @@ def join(paths: Sequence[Path], shape: Sequence[int], metadata: bytes, out: Bina
     ----------
     paths : sequence of Path
         Streams, each of a part of one variable, encoded under offset and range of the whole variable
-        (`stream.encode_source` with `whole`), in the order in which the whole has their chunks.
+        (`stream.encode_source` with `whole`), in the order in which the whole has their chunks. Several
+        sections in one begin where a run of linked ones may (`layout.RUN`).
     shape : 1-D to 5-D
     metadata : bytes
         See `api.encode`.
@@ -57,7 +58,7 @@ def join(paths: Sequence[Path], shape: Sequence[int], metadata: bytes, out: Bina
     runs = [len(head.chunks) for head in heads] if len(variables) > whole[0] else []
     head = replace(
         heads[0], shape=tuple(shape), metadata=metadata, chunks=chunks, variables=variables,
-        runs=runs,
+        runs=runs, linked=any(head.linked for head in heads),
     ).pack()  # fmt: skip
     out.write(head)
     for path, start in zip(paths, starts):

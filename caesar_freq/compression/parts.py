@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from caesar_freq.codec.chunks import chunk_frames, five_dimensional
+from caesar_freq.codec.layout import RUN
 from caesar_freq.codec.region import Region
 from caesar_freq.data.lazy import Source
 from caesar_freq.errors import ConfigError
@@ -88,7 +89,7 @@ def cut(shape: Sequence[int], itemsize: int, part_mb: int) -> list[Part]:
     frames = part_mb * MB // frame
     frames -= frames % layer
     if frames >= n_frames:
-        frames, sections = n_frames, max(1, part_mb * MB // (n_frames * frame))
+        frames, sections = n_frames, _whole_runs(max(1, part_mb * MB // (n_frames * frame)))
     else:
         sections = 1
     return [
@@ -97,6 +98,13 @@ def cut(shape: Sequence[int], itemsize: int, part_mb: int) -> list[Part]:
         for s in range(0, n_sections, sections)
         for t in range(0, n_frames, frames)
     ]
+
+
+def _whole_runs(sections: int) -> int:
+    """At most so many, so that links between sections of a part are links of the whole, too."""
+    if sections >= RUN:
+        return sections - sections % RUN
+    return 1 << (sections.bit_length() - 1)  # RUN is a power of 2
 
 
 def memory_mb(part: Part, shape: Sequence[int], itemsize: int, block_bytes: int) -> int:
