@@ -18,6 +18,7 @@ setup(
                     "network",
                     "coder",
                     "quantise",
+                    "refine",
                     "dct",
                     "errors",
                     "sparse",

@@ -157,7 +157,7 @@ MODULES = [
     # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves
     ({*OURS, *TRAINING},
      "codec.backend codec.choose codec.chunks codec.coders codec.effort codec.entropy_side codec.generated "
-     "codec.header codec.layout codec.modes codec.native codec.portable codec.quantise "
+     "codec.header codec.layout codec.modes codec.native codec.portable codec.quantise codec.refine "
      "codec.restoration codec.search codec.segments codec.volume entropy.coder "
      "entropy.rans kernels.errors transform.blocks transform.modes transform.native codec.torch_kernels codec.torch_contexts"),
     # the frequency model, which merge reads and writes, and the axes of the transform

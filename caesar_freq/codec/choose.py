@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -17,9 +18,13 @@ from caesar_freq.transform.blocks import Transform
 #: Spatial transforms ``(kind, cell)`` to choose from; time blocks are chosen apart.
 SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("dct", 8), ("lot", 32), ("dct", 32),
            ("haar", 16), ("cdf97", 16))  # fmt: skip
-TIME_BLOCKS = (16, 64)
+#: Short ones are for what moves too fast: storms, cells under a microscope.
+TIME_BLOCKS = (1, 4, 16, 64)
 #: Values of a sample.
 SAMPLE_VALUES = 1 << 20
+#: Time blocks are compared with these spatial transforms; those whose guessed bits are within this
+#: factor of the best one's stay in the running.
+_SCOUTS, _NEAR = (("lot", 16), ("dct", 8)), 1.04
 
 
 def lagrangian(step: float) -> float:
@@ -72,10 +77,11 @@ def estimated_bits(planes: np.ndarray, step: float) -> float:
 
 
 def _coded(
-    x: np.ndarray, transform: Transform, model: FrequencyModel, step: float, dead_zone: float
-) -> tuple[float, float]:
+    x: np.ndarray, transform: Transform, model: FrequencyModel, step: float, dead_zone: float,
+    refined: bool,
+) -> tuple[float, float]:  # fmt: skip
     """Bits and weighted error of `x`, and its error over that of plain rounding."""
-    encoder = VolumeEncoder(x, transform, model)
+    encoder = VolumeEncoder(x, transform, model, refined)
     try:
         code = encoder.encode(step, dead_zone)
     except LevelOverflow:
@@ -93,10 +99,12 @@ def choose_transform(
     model: FrequencyModel,
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
     effort: Effort = EFFORTS[USUAL],
+    refined: bool = False,
 ) -> Choice:
     """The transform that codes `x` ``[T, H, W]`` in the fewest bits at equal error.
 
-    All combinations are ranked by `estimated_bits`, the best few by really coding the sample.
+    All combinations are ranked by `estimated_bits`, the best few by really coding the sample: the
+    first of each time block, then others of the best one's.
 
     Parameters
     ----------
@@ -108,22 +116,37 @@ def choose_transform(
         The choice.
     effort : Effort
         How large a sample, and how many combinations are really coded.
+    refined : bool
+        See `VolumeEncoder`.
     """
     part = np.ascontiguousarray(sample(x, effort.sample), np.float32)
-    times = [t for t in TIME_BLOCKS if t == TIME_BLOCKS[0] or part.shape[0] > t // 2]
-    candidates = [(kind, cell, t) for kind, cell in spatial for t in times]
-
     forward = kernels(model.device).forward
 
-    def transform(candidate: tuple[str, int, int]) -> Transform:
-        kind, cell, time_block = candidate
+    def transform(kind: str, cell: int, time_block: int) -> Transform:
         return Transform(part.shape, time_block, cell, kind)
 
-    def bits(candidate: tuple[str, int, int]) -> int:
-        return estimated_bits(forward(transform(candidate), part), step)
+    @cache
+    def guess(*candidate) -> float:
+        return estimated_bits(forward(transform(*candidate), part), step)
 
-    if len(candidates) > effort.finalists:
-        candidates = sorted(candidates, key=bits)[: effort.finalists]
-    coded = {c: _coded(part, transform(c), model, step, dead_zone) for c in candidates}
-    best = min(coded, key=lambda c: coded[c][0])
-    return Choice(*best, coded[best][1])
+    @cache
+    def coded(*candidate) -> tuple[float, float]:
+        return _coded(part, transform(*candidate), model, step, dead_zone, refined)
+
+    scouts = [s for s in _SCOUTS if s in spatial] or spatial[:1]
+    times = [t for t in TIME_BLOCKS if _possible(t, part.shape[0])]
+    if len(times) > 1:
+        likely = {t: min(guess(*scout, t) for scout in scouts) for t in times}
+        times = [t for t in times if likely[t] <= _NEAR * min(likely.values())]
+    ranked = [sorted(((*s, t) for s in spatial), key=lambda c: guess(*c)) for t in times]
+    ranked = sorted(ranked, key=lambda same: guess(*same[0]))[: effort.finalists]
+    same_time = min(ranked, key=lambda same: coded(*same[0])[0])
+    best = min(same_time[: effort.finalists], key=lambda c: coded(*c)[0])
+    return Choice(*best, coded(*best)[1])
+
+
+def _possible(time_block: int, frames: int) -> bool:
+    """Whether blocks of that length differ from those of 16 frames and are not mostly empty."""
+    if time_block == 16:
+        return True
+    return frames > (time_block if time_block < 16 else time_block // 2)

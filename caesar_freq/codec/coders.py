@@ -85,10 +85,16 @@ class PlainCoder:
     model : FrequencyModel
     time_block : int, optional
         Instead of the variable's.
+    refined : bool
+        See `VolumeEncoder`.
     """
 
-    def __init__(self, x, variable: Variable, model: FrequencyModel, time_block: int | None = None):
-        self.encoder = VolumeEncoder(x, plain_transform(x.shape, variable, time_block), model)
+    def __init__(
+        self, x, variable: Variable, model: FrequencyModel, time_block: int | None = None,
+        refined: bool = False,
+    ) -> None:  # fmt: skip
+        transform = plain_transform(x.shape, variable, time_block)
+        self.encoder = VolumeEncoder(x, transform, model, refined)
 
     def code(self, step: float, dead_zone: float) -> Coded:
         """Code at a normalised `step`; raises `volume.LevelOverflow`."""
@@ -119,6 +125,8 @@ class ModeCoder:
         RMSE aimed at.
     left_out : float
         Part of its square that may go to modes left out.
+    refined : bool
+        See `VolumeEncoder`.
 
     Raises
     ------
@@ -127,8 +135,9 @@ class ModeCoder:
     """
 
     def __init__(
-        self, x, variable: Variable, model: FrequencyModel, target: float, left_out: float
-    ) -> None:
+        self, x, variable: Variable, model: FrequencyModel, target: float, left_out: float,
+        refined: bool = False,
+    ) -> None:  # fmt: skip
         found, allowed = None, left_out * target**2
         # a look at every so many cells is cheap, and enough where there are too many modes
         if temporal_modes(_thinned(x), allowed):
@@ -138,7 +147,7 @@ class ModeCoder:
         self.modes = encode_modes(*found, _MODE_ROUNDING * target**2)
         basis = decode_modes(self.modes, x.shape[0])
         transform = ModeTransform(x.shape, basis, variable.cell, variable.kind)
-        self.encoder = VolumeEncoder(x, transform, model)
+        self.encoder = VolumeEncoder(x, transform, model, refined)
 
     def code(self, step: float, dead_zone: float) -> Coded:
         """Code at a normalised `step`; raises `volume.LevelOverflow`."""

@@ -104,7 +104,7 @@ class Encoder:
         volumes = {id(c): x for c, x in zip(coded, normalised)}
         largest = max(coded, key=lambda c: c.values.size)
         variable, ratio = self.settled(volumes[id(largest)], largest.mask, variable)
-        coders = self._map(lambda c: PlainCoder(volumes[id(c)], variable, self.model), coded)
+        coders = self._map(lambda c: self._plain(volumes[id(c)], variable), coded)
         plain = {id(c): (coder, VOLUME) for c, coder in zip(coded, coders)}
         rounding = self._rounding(coders, dead_zone, ratio)
         best = self._best(chunks, plain, variable, target, dead_zone, rounding)
@@ -138,7 +138,9 @@ class Encoder:
         target = self.target(variable)
         dead_zone = self.model.dead_zone_at(target)
         step = self._likely_step(x, target, dead_zone)
-        chosen = choose_transform(x, step, dead_zone, self.model, self.spatial, self.effort)
+        chosen = choose_transform(
+            x, step, dead_zone, self.model, self.spatial, self.effort, self._refined(variable)
+        )
         variable = replace(
             variable, kind=chosen.kind, cell=chosen.cell, time_block=chosen.time_block
         )
@@ -176,10 +178,19 @@ class Encoder:
         found = {}
         for key, x in volumes.items():
             try:
-                found[key] = (ModeCoder(x, variable, self.model, target, left_out), MODES)
+                coder = ModeCoder(
+                    x, variable, self.model, target, left_out, self._refined(variable)
+                )
             except TooManyModes:
                 continue
+            found[key] = (coder, MODES)
         return found
+
+    def _plain(self, x: np.ndarray, variable: Variable) -> PlainCoder:
+        return PlainCoder(x, variable, self.model, refined=self._refined(variable))
+
+    def _refined(self, variable: Variable) -> bool:
+        return not self.pointwise and self.target(variable) >= self.effort.refine_from
 
     @property
     def _naming(self) -> int:
@@ -277,7 +288,7 @@ class Encoder:
         if chunk.constant:
             return chunk.write_constant()
         # the volume itself is given back before its coefficients are coded
-        plain = PlainCoder(self._normalised(chunk, variable), variable, self.model)
+        plain = self._plain(self._normalised(chunk, variable), variable)
         best = self._write(chunk, {id(chunk): (plain, VOLUME)}, variable, dead_zone)
         del plain
         if moded:

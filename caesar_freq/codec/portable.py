@@ -10,6 +10,7 @@ from caesar_freq.codec.quantise import (  # noqa: F401 part of this interface
     dequantise,
     quantise,
 )
+from caesar_freq.codec.refine import refine  # noqa: F401
 from caesar_freq.entropy.coder import (
     COLLECT,
     DECODE,
@@ -69,6 +70,13 @@ def inverse(transform: Transform, planes: np.ndarray) -> np.ndarray:
 def ends_of(q: np.ndarray) -> np.ndarray:
     """Shells to code of every cell, int32 ``[nt, nh, nw]``."""
     return np.stack([shells_used(block) for block in q])
+
+
+def scale_bins(
+    q: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel
+) -> np.ndarray:
+    """Bins that `encode_blocks` would code levels `q` under, without coding them."""
+    return encode_blocks(q, used, transform, model)[0]
 
 
 def encode_blocks(

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from caesar_freq.codec.backend import kernels
-from caesar_freq.codec.chunk import Chunk, target_of
+from caesar_freq.codec.chunk import POINTWISE, Chunk, target_of
 from caesar_freq.codec.chunks import Box, boxes, five_dimensional
 from caesar_freq.codec.coders import PlainCoder
 from caesar_freq.codec.header import Header, Variable
@@ -60,7 +60,8 @@ def _rows(chunk: Chunk, variable: Variable, header: Header, model: FrequencyMode
     if chunk.constant or not variable.step_index:
         return []
     x = chunk.normalised(variable, header.double)
-    encoder = PlainCoder(x, variable, model).encoder
+    refined = header.mode not in POINTWISE
+    encoder = PlainCoder(x, variable, model, refined=refined).encoder
     try:
         code = encoder.encode(variable.step, model.dead_zone_at(target_of(header, variable)))
     except LevelOverflow:

@@ -15,6 +15,7 @@ from caesar_freq.codec.layout import N_CLASSES
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.quantise import ERROR_UNIT, fit_alphas, frequency_classes
+from caesar_freq.codec.refine import prices
 from caesar_freq.entropy.context import shells
 from caesar_freq.entropy.rans import LOWER
 from caesar_freq.errors import CorruptStreamError
@@ -149,10 +150,15 @@ class VolumeEncoder:
     x : float32 or float64 [T, H, W]
     transform : Transform
     model : FrequencyModel
+    refined : bool
+        Choose levels by what they cost (`refine`), not by rounding alone: fewer bytes at equal
+        error, for another pass over the contexts.
     """
 
-    def __init__(self, x: np.ndarray, transform: Transform, model: FrequencyModel) -> None:
-        self.transform, self.model = transform, model
+    def __init__(
+        self, x: np.ndarray, transform: Transform, model: FrequencyModel, refined: bool = False
+    ) -> None:
+        self.transform, self.model, self.refined = transform, model, refined
         self.planes = kernels(model.device).forward(transform, x)
         self.classes = frequency_classes(*self.planes.shape[2:4])
         self.alphas = fit_alphas(self.planes, self.classes)
@@ -164,9 +170,12 @@ class VolumeEncoder:
 
     def levels(self, step: float, dead_zone: float) -> np.ndarray:
         """Quantised levels; raises LevelOverflow if one is too large."""
-        q, fits = kernels(self.model.device).quantise(
-            self.planes, step, dead_zone, self.alphas, self.classes
-        )
+        chosen = kernels(self.model.device)
+        q, fits = chosen.quantise(self.planes, step, dead_zone, self.alphas, self.classes)
+        if fits and self.refined:
+            bins = chosen.scale_bins(q, chosen.ends_of(q), self.transform, self.model)
+            tables = prices(self.model)
+            q, fits = chosen.refine(self.planes, step, self.alphas, self.classes, bins, *tables)
         if not fits:
             raise LevelOverflow
         return q
