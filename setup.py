@@ -21,6 +21,7 @@ setup(
                     "refine",
                     "dct",
                     "errors",
+                    "levels",
                     "sparse",
                     "values",
                 )
