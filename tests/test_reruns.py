@@ -88,6 +88,8 @@ KEYS = [
     ("distillation.student_base_channels", {"distillation.student_base_channels": 16}, PHASE_3),
     ("distillation.student_channel_mults", {"distillation.student_channel_mults": [1, 2]}, PHASE_3),
     ("distillation.student_num_res_blocks", {"distillation.student_num_res_blocks": 2}, PHASE_3),
+    ("distillation.student_patch", {"distillation.student_patch": 4}, PHASE_3),
+    ("distillation.objective", {"distillation.objective": "spectrum"}, PHASE_3),
     ("distillation.use_perceptual_loss", {"distillation.use_perceptual_loss": False}, PHASE_3),
     ("distillation.use_frequency_loss", {"distillation.use_frequency_loss": False}, PHASE_3),
     ("distillation.progressive", {"distillation.progressive": True}, PHASE_3),
@@ -135,7 +137,8 @@ MODULES = [
     (ARRAYS, "data data.arrangement data.field data.files data.lazy data.sections"),
     ({*ARRAYS, "merge"}, "atomic errors"),
     # training: phase 3 shares batches and loop with phase 2
-    (GENERATIVE, "train_diffusion training.generative training.loop training.losses"),
+    (GENERATIVE, "train_diffusion training.generative training.loop training.losses "
+                 "training.validation"),
     (TRAINING, "data.blocks training training.args training.checkpoint training.history "
                "training.memory training.ranks"),
     # generators; the teacher is trained and measured without the student
@@ -149,16 +152,16 @@ MODULES = [
     (OURS, "api"),
     # whole files: phase 1 chooses its best model by the length of real, verified ones
     ({*OURS, "train_freq_compressor"},
-     "codec.bodies codec.census codec.chunk codec.container codec.decoder codec.encoder "
-     "codec.large codec.lattice codec.lossless codec.outliers codec.plan codec.pointwise "
-     "codec.refit codec.region codec.relative codec.spacing codec.statistics codec.step_ratio "
+     "codec.bodies codec.census codec.choose codec.chunk codec.container codec.decoder codec.effort "
+     "codec.encoder codec.large codec.lattice codec.lossless codec.outliers codec.plan codec.pointwise "
+     "codec.refit codec.region codec.relative codec.search codec.spacing codec.statistics codec.step_ratio "
      "codec.stream entropy.levels entropy.logistic entropy.pmf_fit entropy.sparse kernels.values "
-     "codec.coarse"),
+     "codec.coarse codec.linked codec.linking codec.links"),
     # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves
     ({*OURS, *TRAINING},
-     "codec.backend codec.choose codec.chunks codec.coders codec.effort codec.entropy_side codec.generated "
+     "codec.backend codec.chunks codec.coders codec.entropy_side codec.generated "
      "codec.header codec.layout codec.modes codec.native codec.portable codec.quantise codec.refine "
-     "codec.restoration codec.search codec.segments codec.volume entropy.coder "
+     "codec.restoration codec.segments codec.volume entropy.coder "
      "entropy.rans kernels.errors transform.blocks transform.modes transform.native codec.torch_kernels codec.torch_contexts"),
     # the frequency model, which merge reads and writes, and the axes of the transform
     ({*OURS, *TRAINING, "merge"},

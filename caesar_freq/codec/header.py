@@ -74,7 +74,10 @@ class Variable:
 
 @dataclass
 class Header:
-    """Parsed head of a stream; see the fields' names."""
+    """Parsed head of a stream; see the fields' names.
+
+    `linked` says that some chunks refer to the section before (`codec.linked`).
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -88,6 +91,7 @@ class Header:
     generator_sha256: str = ""
     generator_source: str = ""
     metadata: bytes = b""
+    linked: bool = False
     chunks: list[tuple[int, int]] = field(default_factory=list)
 
     def pack(self) -> bytes:
@@ -99,6 +103,7 @@ class Header:
             | bool(self.generator_sha256) << 3
             | bool(self.metadata) << 4
             | bool(self.variables) << 5
+            | bool(self.linked) << 6
         )
         body = bytes([DTYPES.index(self.dtype), len(self.shape)])
         body += b"".join(varint(n) for n in self.shape)
@@ -159,6 +164,7 @@ class Header:
         if mode >= len(MODES):
             raise CorruptStreamError("the header announces an unknown error mode")
         header = cls(shape, DTYPES[dtype], MODES[mode], bound, bool(flags & 1), [])
+        header.linked = bool(flags & 64)
         if flags & 32:
             count = five_dimensional(shape)[0]
             header.variables = [Variable.unpack(reader) for _ in range(count)]

@@ -199,6 +199,7 @@ def _stream(source, options, model, predictors, pool, folder, exact) -> tuple[by
         if predictor.kind in models_in(bodies.modes):
             header.generator_sha256 = predictor.sha256
             header.generator_source = predictor.source
+    header.linked = bodies.modes["linked"] > 0
     header.chunks = bodies.table
     return header.pack(), bodies
 

@@ -1,8 +1,6 @@
 /* Predictive coding of one frame of integer levels: entropy/levels.py, logistic.py and binary.py in
  * C, with the same names and the same integers. Shifts of negative numbers round down. */
-#include <stdlib.h>
-
-#include "kernels.h"
+#include "range_coder.h"
 
 enum {
     FINE = 3,
@@ -18,10 +16,6 @@ enum {
     RATE = 10,
     LIMIT = 2943,
 };
-
-typedef struct {
-    uint64_t low, range, code, at;
-} state_t;
 
 /* Everything that coding a frame reads or changes. */
 typedef struct {
@@ -98,40 +92,10 @@ static inline int64_t median(int64_t west, int64_t north, int64_t northwest)
     return clip(west + north - northwest, smaller(west, north), larger(west, north));
 }
 
-static int code_mixed(levels_t *l, int bit, int64_t probability)
+static inline int code_mixed(levels_t *l, int bit, int64_t probability)
 {
-    state_t *s = l->state;
-    const uint64_t ones = (s->range >> 16) * (uint64_t)probability;
-    if (l->decoding)
-        bit = s->code < ones;
-    if (bit) {
-        s->range = ones;
-    } else {
-        s->range -= ones;
-        if (l->decoding)
-            s->code -= ones;
-        else
-            s->low += ones;
-    }
-    if (s->low > 0xFFFFFFFF) {
-        uint64_t at = s->at - 1;
-        while (l->data[at] == 255)
-            l->data[at--] = 0;
-        l->data[at]++;
-        s->low &= 0xFFFFFFFF;
-    }
-    while (s->range < 1 << 24) {
-        s->range <<= 8;
-        if (l->decoding) {
-            const uint64_t byte = s->at < (uint64_t)l->length ? l->data[s->at] : 0;
-            s->code = (s->code << 8 | byte) & 0xFFFFFFFF;
-        } else {
-            l->data[s->at] = (uint8_t)(s->low >> 24);
-            s->low = s->low << 8 & 0xFFFFFFFF;
-        }
-        s->at++;
-    }
-    return bit;
+    const uint64_t ones = (l->state->range >> 16) * (uint64_t)probability;
+    return code_split(l->state, l->data, l->length, (int)l->decoding, bit, ones);
 }
 
 static inline void learn(levels_t *l, uint32_t *slot, int bit)
