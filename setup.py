@@ -27,7 +27,8 @@ setup(
                 )
             ],
             depends=[
-                f"caesar_freq/kernels/{name}.h" for name in ("kernels", "dct_of", "wavelet_of", "range_coder")
+                f"caesar_freq/kernels/{name}.h"
+                for name in ("kernels", "dct_of", "wavelet_of", "range_coder")
             ],
             extra_compile_args=FLAGS,
             optional=True,
