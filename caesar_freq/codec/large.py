@@ -23,7 +23,7 @@ from caesar_freq.codec.encoder import FINEST, NRMSE_MARGIN, RANGE_LIMITS, Encode
 from caesar_freq.codec.header import Variable
 from caesar_freq.codec.layout import MODES, VOLUME, chunk_kind
 from caesar_freq.codec.linked import may_link
-from caesar_freq.codec.linking import linked_coders
+from caesar_freq.codec.linking import linked_coders, thinned
 from caesar_freq.codec.search import RoundingModel, aim, largest_step, step_of
 from caesar_freq.codec.statistics import Statistics, variable_of
 
@@ -158,11 +158,17 @@ class LargeVariable:
         if not pairs:
             return False
         chunks = [self.make(place) for place in pairs[len(pairs) // 2]]
-        coders = {}
-        for chunk in chunks:
-            x = chunk.normalised(variable, double)
-            coders[id(chunk)] = (PlainCoder(x, variable, self.encoder.model), VOLUME)
-        return bool(linked_coders(chunks, coders, step, dead_zone))
+
+        def look() -> bool:
+            coders = {}
+            for chunk in chunks:
+                x = chunk.normalised(variable, double)
+                coder = PlainCoder(x, variable, self.encoder.model)
+                coder.encoder = thinned(coder.encoder)
+                coders[id(chunk)] = (coder, VOLUME)
+            return bool(linked_coders(chunks, coders, step, dead_zone))
+
+        return self.encoder.pool.submit(look).result()
 
     def _each(self, function: Callable[[Chunk], object], places: Sequence[Box] | None = None):
         """Results of `function` for all chunks or those at some places, in order."""
