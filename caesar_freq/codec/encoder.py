@@ -69,7 +69,7 @@ class Encoder:
     spatial : tuple of (kind, cell)
         Spatial transforms to choose from.
     known : Variable or None
-        Offset and range, where the chunks given are only a sample of the variable.
+        Offset and range, where the chunks given are only some of the variable.
     exact : bool
         Measure errors on decoded values even where those of the coefficients tell them.
     effort : Effort
@@ -313,7 +313,7 @@ class Encoder:
             volumes, target = {id(chunk): self._normalised(chunk, variable)}, self.target(variable)
             ways = [self._in_own_modes(volumes, variable, target, part) for part in LEFT_OUT]
             others = [self._write(chunk, way, variable, dead_zone) for way in ways if way]
-            best = min(best, *others, key=lambda one: self._cost(one, variable))
+            best = min([best, *others], key=lambda one: self._cost(one, variable))
         if not self.effort.levels:
             return best
         return chunk.write_closer(best, *self._chunk_limit(variable), self.header.bound)
