@@ -65,10 +65,10 @@ class Repeating(Still):
 
     restores, spacings = True, (2, 3, 5)
 
-    def restore(self, frames: np.ndarray, noise: np.ndarray, step: float) -> np.ndarray:
+    def restore(self, frames: np.ndarray, noise: np.ndarray, step: float, targets=None):
         """See `codec.coders.Predictor`."""
         last = np.maximum.accumulate(np.where(np.isinf(noise[0]), 0, np.arange(len(noise[0]))))
-        return 0.9 * frames[:, last]
+        return 0.9 * frames[:, last if targets is None else last[targets]]
 
 
 def arrays() -> dict[str, np.ndarray]:

@@ -26,7 +26,7 @@ from caesar_freq.errors import CaesarError, ConfigError, InputError, run_main
 from caesar_freq.measuring import in_words, keep_slices, peak_memory_mb, slices_path, timed
 from caesar_freq.printing import finite
 
-OURS = ("frequency", "teacher", "student", "auto")
+OURS = ("frequency", "restoration", "teacher", "student", "auto")
 CRITERIA = ("nrmse", "max_rel", "lossless")
 _MODES = {"nrmse": "nrmse", "max_rel": "rel", "lossless": "lossless"}
 
@@ -87,7 +87,7 @@ def generators(codec: str, model: str) -> list:
         return []
     from caesar_freq.models.predictor import load_predictor  # torch only when needed
 
-    kinds = ("student", "teacher") if codec == "auto" else (codec,)
+    kinds = (codec,) if codec in ("student", "teacher") else ("student",)
     return [load_predictor(model, kind) for kind in kinds]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 PACKAGE = Path(__file__).parent
 #: Codecs of this project; all others are peers.
-OURS = ("frequency", "teacher", "student", "auto")
+OURS = ("frequency", "restoration", "teacher", "student", "auto")
 #: Modules that tell people how far a run is and can change no result.
 SILENT = ("caesar_freq.progress",)
 #: Modules that choose an implementation as they are called: what their functions import always counts.

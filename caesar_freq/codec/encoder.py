@@ -109,7 +109,7 @@ class Encoder:
                 other = self._best(chunks, coders, best[0], target, dead_zone)
                 best = min(best, other, key=_size)
         if self.predictors and (self.strategy != "auto" or target >= HOPELESS):
-            segmented, start = self._segmented(volumes, largest, best[0], target, dead_zone)
+            segmented, start = self._segmented(volumes, largest, best, target, dead_zone)
             if segmented:
                 coders = {**plain, **segmented}
                 rounding = _rounding(plain.values(), dead_zone)
@@ -270,8 +270,9 @@ class Encoder:
             return bits
         return bits + lagrangian(variable.step) * written.squared_error / variable.range**2
 
-    def _segmented(self, volumes, largest: Chunk, plain: Variable, target, dead_zone):
+    def _segmented(self, volumes, largest: Chunk, best, target, dead_zone):
         """Coders of the chunks in which a network pays, or of all if forced; the step to begin with."""
+        plain, least = best[0], self._naming / _size(best)
         x, corrections, fine = volumes[id(largest)], None, plain.step
         if self.pointwise:
             fine = min(fine, 2 * target * GENERATED_RATIO)
@@ -279,7 +280,7 @@ class Encoder:
         planner = Planner(
             self.model, plain, dead_zone, self.predictors, self.strategy, self.spacing, corrections
         )
-        modes, step = planner.choice(x, plain.step, fine)
+        modes, step = planner.choice(x, plain.step, fine, least)
         plans = self._map(lambda v: planner.plan(v, step, modes), volumes.values()) if modes else []
         start = replace(plain, step_index=step_index(step))
         return {

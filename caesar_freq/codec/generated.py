@@ -25,15 +25,31 @@ from caesar_freq.errors import CorruptStreamError, ModelError
 
 
 def fill_in(
-    predictor: Predictor, keyframes: np.ndarray, keys: list[int], frames: int, noise: float, step
+    predictor: Predictor, keyframes: np.ndarray, frames: int, spacing: int, noise: float, step
 ) -> np.ndarray:
-    """Frames between decoded keyframes ``[K, H, W]`` of a segment, in their dtype."""
-    given = np.zeros((1, frames, *keyframes.shape[1:]), np.float32)
-    given[0, keys] = keyframes
-    noises = np.full((1, frames), np.inf, np.float32)
-    noises[0, keys] = noise
-    missing = np.isinf(noises[0])
-    return np.asarray(predictor.restore(given, noises, step)[0, missing]).astype(keyframes.dtype)
+    """Frames between decoded keyframes ``[K, H, W]`` of a segment, in their dtype.
+
+    The network sees runs of whole gaps, at most `predictor.n_frame` frames of them at a time.
+    """
+    keys, missing = keyframes_of(frames, spacing)
+    gaps = (predictor.n_frame - 1) // spacing
+    runs: dict[tuple[int, ...], list[int]] = {}
+    for first in range(0, len(keys) - 1, gaps):
+        own = keys[first : first + gaps + 1]
+        runs.setdefault(tuple(k - own[0] for k in own), []).append(first)
+    out = np.empty((frames, *keyframes.shape[1:]), keyframes.dtype)
+    for places, firsts in runs.items():
+        count = places[-1] + 1
+        wanted = [t for t in range(count) if t not in places]
+        if not wanted:
+            continue
+        given = np.zeros((len(firsts), count, *keyframes.shape[1:]), np.float32)
+        noises = np.full((len(firsts), count), np.inf, np.float32)
+        given[:, places] = [keyframes[first : first + len(places)] for first in firsts]
+        noises[:, places] = noise
+        for first, made in zip(firsts, predictor.restore(given, noises, step, wanted)):
+            out[[keys[first] + t for t in wanted]] = made
+    return out[missing]
 
 
 class KeyedCoder:
@@ -60,7 +76,12 @@ class KeyedCoder:
         keys = self._keyframes.code(self.mode.key_step / 100 * step, dead_zone)
         noise = noise_byte(keys.decoded - self.x[self.keys], step)
         predicted = fill_in(
-            self.predictor, keys.decoded, self.keys, len(self.x), noise_of(noise, step), step
+            self.predictor,
+            keys.decoded,
+            len(self.x),
+            self.mode.spacing,
+            noise_of(noise, step),
+            step,
         )
         residual = PlainCoder(
             self.x[self.missing] - predicted, self.variable, self.model, self.mode.spacing - 1
@@ -211,7 +232,7 @@ def _decode_keyed(mode: Mode, parts: Parts, shape, variable, step, model, dtype,
         predicted = predict(predictor, out[keys], step)
     else:
         noise = noise_of(parts.key_noise, step)
-        predicted = fill_in(predictor, out[keys], keys, shape[0], noise, step)
+        predicted = fill_in(predictor, out[keys], shape[0], mode.spacing, noise, step)
     out[missing] = predicted + residual
     return out
 

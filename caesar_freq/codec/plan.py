@@ -35,12 +35,12 @@ STRATEGIES: dict[str, Callable[[Mode], bool]] = {
 }
 #: Root-mean-square errors below this part of the range leave a network nothing to say.
 HOPELESS = 1e-3
-#: Frames of the sample of a variable; least side of all samples, and their part of a frame.
-_FRAMES, _SIDE, _PART = 2 * WINDOW, 64, 16
+#: Least side of samples, and their part of a frame.
+_SIDE, _PART = 64, 16
 #: The distance of keyframes that is tried first, and other steps of theirs (hundredths).
 _FIRST_SPACING, _KEY_STEPS = 3, (48, 80)
 #: Keyframes this much dearer than the best mode so far are not looked at more closely.
-_NEAR = 1.1
+_NEAR = 1.04
 #: What a mode has to save on the sample to be worth the network's time.
 _WORTH = 0.005
 #: The second step that tells what error is worth, and the limits of how the step may change.
@@ -84,7 +84,9 @@ class Planner:
     _worth: float = field(default=0.0, init=False)
     _power: float = field(default=1.0, init=False)
 
-    def choice(self, x: np.ndarray, step: float, fine: float) -> tuple[list[Mode], float]:
+    def choice(
+        self, x: np.ndarray, step: float, fine: float, least: float = 0.0
+    ) -> tuple[list[Mode], float]:
         """Modes for the blocks to choose from, the best first, and the step to begin with.
 
         No mode at all means that plain is best. A forced strategy gives its best mode, however bad.
@@ -95,8 +97,10 @@ class Planner:
             The largest chunk of the variable.
         step, fine : float
             Steps of modes without and with keyframes.
+        least : float
+            Part of the bytes that a mode has to save at least.
         """
-        x = sample_of(x, _FRAMES)
+        x = sample_of(x, max(WINDOW, self.variable.time_block))
         blockwise = [Mode(m) for m in self.predictors if self._wanted(Mode(m)) and self._is_old(m)]
         if blockwise:
             self._calibrate(x, fine)
@@ -104,7 +108,7 @@ class Planner:
         prices = self._prices(x, step, fine)
         ranked = sorted(filter(STRATEGIES[self.strategy], prices), key=lambda m: prices[m].total)
         plain, auto = prices[Mode()], self.strategy == "auto"
-        if not ranked or (auto and prices[ranked[0]].total > (1 - _WORTH) * plain.total):
+        if not ranked or (auto and prices[ranked[0]].total > (1 - _WORTH - least) * plain.total):
             return [], step
         best = ranked[0]
         others = [m for m in ranked if m.generated != best.generated] if auto else []
@@ -141,24 +145,26 @@ class Planner:
         """Prices on a sample of the plain mode and of all that the strategy allows."""
         prices: dict[Mode, Price] = {Mode(): self._calibrate(x, step)}
 
-        def look(mode: Mode, model: int) -> float:
-            found = self._coded(x, mode, model, fine if mode.generated else step)
+        def look(mode: Mode, model: int, restore: bool) -> float:
+            found = self._coded(x, mode, model, fine if mode.generated else step, restore)
             prices.update({one: self._price(x, coded) for one, coded in found.items()})
             return min((prices[one].total for one in found), default=math.inf)
 
         for model in self.predictors:
+            restore = self._wanted(Mode(model, 2, restored=True))
             if self._wanted(Mode(model, restored=True)):
-                look(Mode(), model)
+                # what does not help decoded frames does not help those with keyframes, either
+                restore = look(Mode(), model, True) < prices[Mode()].total
             spacings = [n for n in self._spacings(model) if n < len(x)]
             if not spacings or not any(self._wanted(Mode(model, 2, 1, r)) for r in (False, True)):
                 continue
-            costs = {spacings[0]: look(Mode(model, spacings[0]), model)}
+            costs = {spacings[0]: look(Mode(model, spacings[0]), model, restore)}
             if self.strategy == "auto":
                 if costs[spacings[0]] > _NEAR * min(price.total for price in prices.values()):
                     continue
-            costs |= {n: look(Mode(model, n), model) for n in spacings[1:]}
+            costs |= {n: look(Mode(model, n), model, restore) for n in spacings[1:]}
             for key_step in _KEY_STEPS:
-                look(Mode(model, min(costs, key=costs.get), key_step), model)
+                look(Mode(model, min(costs, key=costs.get), key_step), model, restore)
         return prices
 
     def _wanted(self, mode: Mode) -> bool:
@@ -175,7 +181,7 @@ class Planner:
             return [self.spacing] if self.spacing in known else []
         return sorted(known, key=lambda n: (n != _FIRST_SPACING, n))
 
-    def _coded(self, x: np.ndarray, mode: Mode, model: int, step: float) -> dict[Mode, Coded]:
+    def _coded(self, x, mode: Mode, model: int, step: float, restore: bool) -> dict[Mode, Coded]:
         """A sample in a mode without restoration, and with that of a model if it is wanted."""
         coder = make_coder(x, self.variable, self.model, mode, self.predictors)
         try:
@@ -183,7 +189,7 @@ class Planner:
         except LevelOverflow:
             return {}
         both = replace(mode, model=model, restored=True)
-        if self._wanted(both):
+        if restore:
             restorer = RestoredCoder(x, coder, self.predictors[model], both)
             coded[both] = restorer.restored(coded[mode], step)
         return coded
