@@ -4,7 +4,8 @@ import sys
 
 from setuptools import Extension, setup
 
-FLAGS = [] if sys.platform == "win32" else ["-O3", "-std=gnu11", "-Wall"]
+#: Fused multiply-adds would round otherwise than numba, numpy and torch do.
+FLAGS = [] if sys.platform == "win32" else ["-O3", "-std=gnu11", "-Wall", "-ffp-contract=off"]
 
 setup(
     ext_modules=[
@@ -14,7 +15,9 @@ setup(
                 f"caesar_freq/kernels/{name}.c"
                 for name in ("module", "network", "coder", "quantise", "dct", "errors", "sparse")
             ],
-            depends=["caesar_freq/kernels/kernels.h", "caesar_freq/kernels/dct_of.h"],
+            depends=[
+                f"caesar_freq/kernels/{name}.h" for name in ("kernels", "dct_of", "wavelet_of")
+            ],
             extra_compile_args=FLAGS,
             optional=True,
         )

@@ -15,7 +15,7 @@ OURS = ("frequency", "restoration", "teacher", "student", "auto")
 #: Modules that tell people how far a run is and can change no result.
 SILENT = ("caesar_freq.progress",)
 #: Modules that choose an implementation as they are called: what their functions import always counts.
-CHOOSERS = ("caesar_freq.codec.backend",)
+CHOOSERS = ("caesar_freq.codec.backend", "caesar_freq.kernels.ordered")
 #: Sources beside the modules of a package that are no Python: templates and C kernels.
 _OTHER_SOURCES = (".j2", ".c", ".h")
 

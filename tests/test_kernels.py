@@ -70,8 +70,7 @@ def test_same_bytes_and_bins_as_numba(use, name, shape, time_block, cell, kind, 
     assert code.data == expected.data
     assert np.array_equal(code.bins, expected.bins)
     decoded = decode_volume(expected.data, 0.01, transform, model, np.float32)
-    # levels and bins are the same; the inverse transform rounds in its own order
-    assert np.abs(decoded - values).max() <= 2e-6 * np.abs(values).max()
+    assert np.array_equal(decoded, values)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -105,27 +104,6 @@ def test_a_level_that_does_not_fit_is_noticed(use, name):
 def test_an_unknown_choice_is_refused(use):
     with pytest.raises(ConfigError, match="numba, portable, avx2, native"):
         use("cuda")
-
-
-@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 3e-6), (np.float64, 1e-13)])
-@pytest.mark.parametrize("kind", ["dct", "lot"])
-@pytest.mark.parametrize(
-    "shape, time_block, cell",
-    [((33, 40, 52), 16, 16), ((1, 1, 1), 16, 8), ((5, 7, 300), 16, 8), ((64, 97, 33), 64, 32),
-     ((3, 1, 130), 2, 16), ((17, 31, 2), 6, 16)],
-)  # fmt: skip
-def test_native_transform_agrees_with_numpy(use, dtype, tolerance, kind, shape, time_block, cell):
-    x = np.random.default_rng(3).standard_normal(shape).astype(dtype)
-    transform = Transform(shape, time_block, cell, kind)
-    use("numba")
-    planes = transform.forward(x)
-    use("native")
-    found = transform.forward(x)
-    assert found.shape == planes.shape and found.dtype == dtype
-    assert np.abs(found - planes).max() < tolerance * 5
-    assert np.array_equal(found[~np.broadcast_to(transform.mask, found.shape)],
-                          np.zeros((~np.broadcast_to(transform.mask, found.shape)).sum()))  # fmt: skip
-    assert np.abs(transform.inverse(found) - x).max() < tolerance * 5
 
 
 @pytest.mark.parametrize("spread", [0.3, 1, 5, 1e4, 1e9])

@@ -127,17 +127,16 @@ MODULES = [
      "codec.backend codec.choose codec.chunks codec.coders codec.entropy_side "
      "codec.generated codec.header codec.layout codec.modes codec.native codec.portable "
      "codec.quantise codec.restoration codec.segments codec.volume "
-     "entropy.coder entropy.rans kernels transform.blocks transform.modes "
+     "entropy.coder entropy.rans kernels.errors transform.blocks transform.modes "
      "transform.native"),
     ({"evaluate auto", "evaluate frequency", "report", "train_freq_compressor"},
      "codec.bodies codec.census codec.chunk codec.container codec.decoder "
      "codec.encoder codec.large codec.lattice codec.lossless codec.outliers "
      "codec.plan codec.pointwise codec.region codec.relative codec.search codec.spacing "
-     "codec.step_ratio codec.stream entropy.levels entropy.logistic entropy.sparse "
-     "kernels.errors"),
+     "codec.step_ratio codec.stream entropy.levels entropy.logistic entropy.sparse"),
     ({"evaluate auto", "evaluate frequency", "merge", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
-     "codec.model entropy.context entropy.network entropy.tables transform "
-     "transform.axis"),
+     "codec.model entropy.context entropy.network entropy.tables kernels kernels.ordered kernels.product "
+     "transform transform.axis transform.matrices transform.wavelets"),
     ({"evaluate auto", "evaluate frequency", "evaluate sz3", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
      "codec.packing data.filling"),
     ({"evaluate auto", "evaluate frequency", "evaluate sz3", "report", "train_freq_compressor"},

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import pywt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caesar_freq.transform.axis import KINDS, near_equal_sizes
 from caesar_freq.transform.blocks import Transform
 from caesar_freq.transform.latent import from_cells, latents, to_cells
+from caesar_freq.transform.wavelets import WAVELETS
 
 SHAPES = st.tuples(st.integers(1, 20), st.integers(1, 40), st.integers(1, 40))
 
@@ -57,6 +59,17 @@ def test_slots_rise_in_frequency(kind):
         strongest.append(int(np.argmax(energy)))
     assert strongest == sorted(strongest)
     assert strongest[0] <= 2 and strongest[-1] >= 12
+
+
+@pytest.mark.parametrize("kind, name", [("haar", "haar"), ("cdf97", "bior4.4")])
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 6, 16, 41])
+def test_wavelets_are_those_of_pywavelets(kind, name, length):
+    x = np.random.default_rng(4).standard_normal((2, length, 3))
+    low, high = WAVELETS[kind].split(x)
+    expected = pywt.dwt(x, name, mode="periodization", axis=1)
+    np.testing.assert_allclose((low, high), expected, atol=1e-14)
+    joined = pywt.idwt(low, high, name, mode="periodization", axis=1)
+    np.testing.assert_allclose(WAVELETS[kind].join(low, high), joined, atol=1e-14)
 
 
 def test_near_equal_sizes_cover_the_axis():

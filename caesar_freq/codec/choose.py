@@ -6,6 +6,7 @@ import numpy as np
 
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
+from caesar_freq.kernels.errors import log2_bits
 from caesar_freq.transform.blocks import Transform
 
 #: Spatial transforms ``(kind, cell)`` to choose from; time blocks are chosen apart.
@@ -45,8 +46,7 @@ def sample(x: np.ndarray, n_values: int = SAMPLE_VALUES) -> np.ndarray:
 
 def estimated_bits(planes: np.ndarray, step: float) -> float:
     """Cheap guess of the code length: Gaussian coefficients without any context."""
-    scaled = planes * np.float32(1 / step)
-    return float(np.log2(1 + scaled * scaled).sum() / 2)
+    return log2_bits(planes, 1 / step) / 2
 
 
 def _cost(

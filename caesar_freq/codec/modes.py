@@ -12,7 +12,8 @@ import numpy as np
 from caesar_freq.codec.entropy_side import decode_ints, encode_ints
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.errors import CorruptStreamError
-from caesar_freq.transform.axis import dct_matrix
+from caesar_freq.kernels.ordered import product
+from caesar_freq.transform.matrices import dct_matrix
 from caesar_freq.transform.modes import MAX_FRAMES, MAX_MODES, orthonormal
 
 #: Finest step of a mode, 2**-30: its entries are at most 1.
@@ -33,7 +34,7 @@ def encode_modes(modes: np.ndarray, energies: np.ndarray, noise: float) -> bytes
         In the units of `energies`.
     """
     frames, count = modes.shape
-    coefficients = (dct_matrix(frames) @ modes).T
+    coefficients = product(dct_matrix(frames), modes).T
     # rounding by a step d turns a mode by an angle of d * sqrt(T / 12), and as much leaks out
     steps = np.sqrt(12 * noise / (count * np.maximum(energies, 1e-300) * frames))
     # but a mode whose entries all vanish would have no direction
@@ -65,7 +66,7 @@ def decode_modes(data: bytes, frames: int) -> np.ndarray:
     if exponents.max() > _MAX_EXPONENT or lengths.min() < 0 or lengths.max() > _MAX_BITS:
         raise CorruptStreamError("the temporal modes are damaged: a number is out of range")
     values = _unpack(reader.rest(), lengths.ravel()).reshape(count, frames)
-    return orthonormal(dct_matrix(frames).T @ (values / 2.0 ** exponents[:, None]).T)
+    return orthonormal(product(dct_matrix(frames).T, (values / 2.0 ** exponents[:, None]).T))
 
 
 def _pack(values: np.ndarray, lengths: np.ndarray) -> bytes:

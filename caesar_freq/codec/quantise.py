@@ -12,6 +12,7 @@ import numba as nb
 import numpy as np
 
 from caesar_freq.codec.layout import N_CLASSES
+from caesar_freq.kernels.ordered import Array, as_double, total
 
 #: Coefficients beyond this many steps are not coded; the block is stored losslessly instead.
 MAX_LEVEL = 1 << 29
@@ -23,23 +24,24 @@ def frequency_classes(bh: int, bw: int) -> np.ndarray:
     return np.digitize(radius, [1, 2, 4, 8, 16]).astype(np.int64)
 
 
-def fit_alphas(planes: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def fit_alphas(planes: Array, classes: np.ndarray) -> np.ndarray:
     """Least-squares prediction factors in 1/64, int64 ``[6]``, 0 where they hardly help.
 
     Parameters
     ----------
     planes : float [nt, bt, bh, bw, nh, nw]
+        Of numpy or torch; sums are the same bits.
     """
     alphas = np.zeros(N_CLASSES, np.int64)
     if planes.shape[0] < 2:
         return alphas
     before, after = planes[:-1, 0], planes[1:, 0]
     for c in range(N_CLASSES):
-        x = before[:, classes == c].astype(np.float64).ravel()
-        y = after[:, classes == c].astype(np.float64).ravel()
-        energy = float(x @ x)
+        here = classes == c
+        x, y = as_double(before[:, here]), as_double(after[:, here])
+        energy = total(x * x)
         if energy > 0:
-            alphas[c] = int(np.clip(np.rint(64 * float(x @ y) / energy), 0, 64))
+            alphas[c] = int(np.clip(np.rint(64 * total(x * y) / energy), 0, 64))
     alphas[alphas < 6] = 0
     return alphas
 
@@ -94,14 +96,3 @@ def dequantise(q, bins, step, alphas, classes, centroid, planes):
                             planes[t, i, j, k, y, x] = value * step
                             if i == 0:
                                 previous[j, k, y, x] = level + mu
-
-
-@nb.njit(nogil=True, cache=True)
-def squared_error(planes, decoded):
-    """Sum of squared differences in float64."""
-    a, b = planes.ravel(), decoded.ravel()
-    total = 0.0
-    for i in range(a.size):
-        d = np.float64(a[i]) - np.float64(b[i])
-        total += d * d
-    return total

@@ -79,7 +79,8 @@ def _refined(gaps: np.ndarray, spacing: float, shortest: int) -> float | None:
     while True:
         near = gaps[: np.searchsorted(gaps, reach * spacing)]
         counts = np.rint(near / spacing)
-        spacing = float(counts @ near) / float(counts @ counts)
+        # not as a dot product, whose order of summation depends on the number of threads
+        spacing = float(np.sum(counts * near)) / float(np.sum(counts * counts))
         off = np.abs(near / spacing - np.rint(near / spacing))
         if np.median(off) > _CLOSE or np.mean(off > 3 * _CLOSE) > _STRAYS:
             return None

@@ -14,10 +14,11 @@ from caesar_freq.codec.entropy_side import decode_ints, encode_ints
 from caesar_freq.codec.layout import N_CLASSES
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
-from caesar_freq.codec.quantise import fit_alphas, frequency_classes, squared_error
+from caesar_freq.codec.quantise import fit_alphas, frequency_classes
 from caesar_freq.entropy.context import shells
 from caesar_freq.entropy.rans import LOWER
 from caesar_freq.errors import CorruptStreamError
+from caesar_freq.kernels.errors import compare
 from caesar_freq.transform.blocks import Transform
 
 
@@ -172,7 +173,7 @@ class VolumeEncoder:
         kernels().dequantise(
             code.levels, code.bins, step, self.alphas, self.classes, self.model.centroid, planes
         )
-        return squared_error(self.planes, planes)
+        return compare(self.planes, planes)[1]
 
     def simulate(self, step: float, dead_zone: float) -> np.ndarray:
         """What a decoder would return, ``[T, H, W]``, without entropy coding."""

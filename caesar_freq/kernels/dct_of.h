@@ -1,4 +1,5 @@
-/* Body of dct.c for one floating-point type: REAL, LANES to a vector of 32 bytes, NAME(...). */
+/* Body of dct.c for one floating-point type: REAL, LANES to a vector of 32 bytes, NAME(...). The order
+ * of all sums is that of transform/axis.py, and part of the format. */
 
 typedef REAL NAME(vector) __attribute__((vector_size(32), aligned(8)));
 
@@ -86,8 +87,9 @@ static void NAME(rotate_all)(const axis_t *axis, REAL *x, int inverse, REAL *wor
     }
 }
 
-/* One strip of samples [length, STRIP] to coefficients [count * slots, STRIP]; x is destroyed. */
-static void NAME(strip_forward)(const axis_t *axis, REAL *x, REAL *y, REAL *work)
+/* One strip of samples [size of all blocks, STRIP] to coefficients [count * slots, STRIP]; x is
+ * destroyed. */
+static void NAME(blocks_forward)(const axis_t *axis, REAL *x, REAL *y, REAL *work)
 {
     const int64_t slots = axis->slots;
     REAL *differences = work + (slots + 1) / 2 * STRIP;
@@ -105,7 +107,7 @@ static void NAME(strip_forward)(const axis_t *axis, REAL *x, REAL *y, REAL *work
     }
 }
 
-static void NAME(strip_inverse)(const axis_t *axis, const REAL *y, REAL *x, REAL *work)
+static void NAME(blocks_inverse)(const axis_t *axis, const REAL *y, REAL *x, REAL *work)
 {
     const int64_t slots = axis->slots, half = (slots + 1) / 2;
     REAL *even = work, *odd = work + half * STRIP, *sums = work + 2 * half * STRIP,
@@ -125,11 +127,50 @@ static void NAME(strip_inverse)(const axis_t *axis, const REAL *y, REAL *x, REAL
         NAME(rotate_all)(axis, x, 1, work);
 }
 
+/* The same with a wavelet split before it. Slots of the high half run downwards. */
+static void NAME(strip_forward)(const axis_t *axis, REAL *x, REAL *y, REAL *work)
+{
+    if (!axis->wavelet) {
+        NAME(blocks_forward)(axis, x, y, work);
+        return;
+    }
+    const int64_t m = (axis->length + 1) / 2, slots = axis->slots, rows = axis->count * slots;
+    REAL *half[2] = {work, work + m * STRIP}, *c = work + 2 * m * STRIP, *rest = c + rows * STRIP;
+    NAME(split)((int)axis->wavelet, x, axis->length, half[0], half[1], rest);
+    for (int high = 0; high < 2; high++) {
+        NAME(blocks_forward)(axis, half[high], c, rest);
+        for (int64_t r = 0; r < rows; r++) {
+            const int64_t block = r / slots, k = r % slots;
+            const int64_t to = 2 * slots * block + (high ? 2 * slots - 1 - k : k);
+            memcpy(y + to * STRIP, c + r * STRIP, STRIP * sizeof(REAL));
+        }
+    }
+}
+
+static void NAME(strip_inverse)(const axis_t *axis, const REAL *y, REAL *x, REAL *work)
+{
+    if (!axis->wavelet) {
+        NAME(blocks_inverse)(axis, y, x, work);
+        return;
+    }
+    const int64_t m = (axis->length + 1) / 2, slots = axis->slots, rows = axis->count * slots;
+    REAL *half[2] = {work, work + m * STRIP}, *c = work + 2 * m * STRIP, *rest = c + rows * STRIP;
+    for (int high = 0; high < 2; high++) {
+        for (int64_t r = 0; r < rows; r++) {
+            const int64_t block = r / slots, k = r % slots;
+            const int64_t from = 2 * slots * block + (high ? 2 * slots - 1 - k : k);
+            memcpy(c + r * STRIP, y + from * STRIP, STRIP * sizeof(REAL));
+        }
+        NAME(blocks_inverse)(axis, c, half[high], rest);
+    }
+    NAME(join)((int)axis->wavelet, half[0], half[1], axis->length, x);
+}
+
 /* Along the first axis of x [rows, wide] and back; both arrays have their own row length. */
 static void NAME(along)(const axis_t *axis, const REAL *from, int64_t from_wide, REAL *to,
                         int64_t to_wide, int64_t wide, int inverse, REAL *room)
 {
-    const int64_t samples = axis->length, slots = axis->count * axis->slots;
+    const int64_t samples = axis->length, slots = axis->count * slots_of(axis);
     const int64_t rows_in = inverse ? slots : samples, rows_out = inverse ? samples : slots;
     REAL *in = room, *out = in + rows_in * STRIP, *work = out + rows_out * STRIP;
     for (int64_t x = 0; x < wide; x += STRIP) {
@@ -149,7 +190,10 @@ static void NAME(along)(const axis_t *axis, const REAL *from, int64_t from_wide,
 
 static int64_t NAME(room)(const axis_t *axis)
 {
-    return (axis->length + axis->count * axis->slots + 2 * axis->slots + 4) * STRIP;
+    const int64_t slots = slots_of(axis), dct = axis->length + axis->count * slots + 2 * slots + 4;
+    /* halves, their coefficients, and even and odd samples */
+    const int64_t split = 2 * (axis->length + 1) + axis->count * axis->slots;
+    return (dct + (axis->wavelet ? split : 0)) * STRIP;
 }
 
 /* Samples x [T, H, W] to planes y [nt, bt, bh, bw, nh, nw]; -1 without memory. */
@@ -157,7 +201,8 @@ EXPORT int NAME(cf_forward)(const axis_t *time, const axis_t *rows, const axis_t
                             const REAL *x, REAL *y)
 {
     const int64_t high = rows->length, wide = columns->length;
-    const int64_t lines = rows->count * rows->slots, slots = columns->count * columns->slots;
+    const int64_t bh = slots_of(rows), bw = slots_of(columns);
+    const int64_t lines = rows->count * bh, slots = columns->count * bw;
     const int64_t planes = time->count * time->slots, tall = lines + GAP;
     int64_t need = NAME(room)(time);
     need = NAME(room)(rows) > need ? NAME(room)(rows) : need;
@@ -174,11 +219,11 @@ EXPORT int NAME(cf_forward)(const axis_t *time, const axis_t *rows, const axis_t
             for (int64_t a = 0; a < wide; a++)
                 turned[a * tall + r] = z[r * wide + a];
         NAME(along)(columns, turned, tall, c, tall, lines, 0, room);
-        for (int64_t j = 0; j < rows->slots; j++)
-            for (int64_t k = 0; k < columns->slots; k++)
+        for (int64_t j = 0; j < bh; j++)
+            for (int64_t k = 0; k < bw; k++)
                 for (int64_t v = 0; v < rows->count; v++)
                     for (int64_t u = 0; u < columns->count; u++)
-                        *y++ = c[(u * columns->slots + k) * tall + v * rows->slots + j];
+                        *y++ = c[(u * bw + k) * tall + v * bh + j];
     }
     free(frames), free(room), free(z), free(turned), free(c);
     return -failed;
@@ -189,7 +234,8 @@ EXPORT int NAME(cf_inverse)(const axis_t *time, const axis_t *rows, const axis_t
                             const REAL *y, REAL *x)
 {
     const int64_t high = rows->length, wide = columns->length;
-    const int64_t lines = rows->count * rows->slots, slots = columns->count * columns->slots;
+    const int64_t bh = slots_of(rows), bw = slots_of(columns);
+    const int64_t lines = rows->count * bh, slots = columns->count * bw;
     const int64_t planes = time->count * time->slots, tall = lines + GAP;
     int64_t need = NAME(room)(time);
     need = NAME(room)(rows) > need ? NAME(room)(rows) : need;
@@ -199,11 +245,11 @@ EXPORT int NAME(cf_inverse)(const axis_t *time, const axis_t *rows, const axis_t
     REAL *turned = malloc(wide * tall * sizeof(REAL)), *c = malloc(slots * tall * sizeof(REAL));
     const int failed = !frames || !room || !z || !turned || !c;
     for (int64_t f = 0; f < planes && !failed; f++) {
-        for (int64_t j = 0; j < rows->slots; j++)
-            for (int64_t k = 0; k < columns->slots; k++)
+        for (int64_t j = 0; j < bh; j++)
+            for (int64_t k = 0; k < bw; k++)
                 for (int64_t v = 0; v < rows->count; v++)
                     for (int64_t u = 0; u < columns->count; u++)
-                        c[(u * columns->slots + k) * tall + v * rows->slots + j] = *y++;
+                        c[(u * bw + k) * tall + v * bh + j] = *y++;
         NAME(along)(columns, c, tall, turned, tall, lines, 1, room);
         for (int64_t r = 0; r < lines; r++)
             for (int64_t a = 0; a < wide; a++)

@@ -1,24 +1,51 @@
-/* Sums over values and coefficients that the encoder needs again and again. */
+/* Sums over values and coefficients that the encoder needs again and again. Their order is that of
+ * kernels/ordered.total: groups of LANES * LANES values, in each every LANES-th value in turn, then
+ * the lanes by halves, then group by group. */
 #include <math.h>
+#include <string.h>
 
 #include "kernels.h"
 
+enum { LANES = 64 };
+
+static inline double folded(double *lanes)
+{
+    for (int width = LANES / 2; width; width /= 2)
+        for (int i = 0; i < width; i++)
+            lanes[i] += lanes[i + width];
+    return lanes[0];
+}
+
+/* Adds up to `total` what the statements given add to sum[a] for value i. */
+#define IN_GROUPS(...)                                                                              \
+    for (int64_t group = 0; group < n; group += LANES * LANES) {                                   \
+        double sum[LANES] = {0};                                                                   \
+        const int64_t end = n - group < LANES * LANES ? n : group + LANES * LANES;                 \
+        int64_t at = group;                                                                        \
+        for (; at + LANES <= end; at += LANES)                                                     \
+            for (int64_t a = 0, i = at; a < LANES; a++, i++) {                                     \
+                __VA_ARGS__;                                                                       \
+            }                                                                                      \
+        for (int64_t a = 0, i = at; i < end; a++, i++) {                                           \
+            __VA_ARGS__;                                                                           \
+        }                                                                                          \
+        total += folded(sum);                                                                      \
+    }
+
 #define DEFINE_COMPARE(name, real)                                                                 \
     /* Largest |a - b| and the sum of ((a - b) / scale)^2 where `mask` is 0; a NaN shows. */       \
-    EXPORT void name(const real *a, const real *b, const uint8_t *mask, int64_t n, double scale,   \
-                     double *largest, double *squares)                                             \
+    CLONES EXPORT void name(const real *x, const real *y, const uint8_t *mask, int64_t n,          \
+                            double scale, double *largest, double *squares)                        \
     {                                                                                              \
-        double top = 0, sum = 0;                                                                   \
-        for (int64_t i = 0; i < n; i++) {                                                          \
-            const double d = fabs((double)a[i] - (double)b[i]), part = d / scale;                  \
-            if (mask[i])                                                                           \
-                continue;                                                                          \
-            if (!(d <= top))                                                                       \
-                top = d;                                                                           \
-            sum += part * part;                                                                    \
-        }                                                                                          \
-        *largest = top;                                                                            \
-        *squares = sum;                                                                            \
+        double top[LANES] = {0}, total = 0;                                                        \
+        IN_GROUPS(const double d = mask[i] ? 0.0 : fabs((double)x[i] - (double)y[i]),              \
+                  part = d / scale;                                                                \
+                  top[a] = !(d <= top[a]) && top[a] == top[a] ? d : top[a];                        \
+                  sum[a] += part * part)                                                           \
+        for (int a = 1; a < LANES; a++)                                                            \
+            top[0] = !(top[a] <= top[0]) && top[0] == top[0] ? top[a] : top[0];                    \
+        *largest = top[0];                                                                         \
+        *squares = total;                                                                          \
     }
 
 DEFINE_COMPARE(cf_compare_f32, float)
@@ -28,15 +55,25 @@ DEFINE_COMPARE(cf_compare_f64, double)
     /* Squared error of rounding to multiples of `step`, magnitudes below the dead zone to 0. */   \
     CLONES EXPORT double name(const real *y, int64_t n, double step, double dead_zone)             \
     {                                                                                              \
-        double sum[8] = {0}, total = 0;                                                            \
-        for (int64_t i = 0; i < n; i++) {                                                          \
-            const double x = fabs((double)y[i]) / step, e = x >= dead_zone ? x - rint(x) : x;      \
-            sum[i & 7] += e * e;                                                                   \
-        }                                                                                          \
-        for (int i = 0; i < 8; i++)                                                                \
-            total += sum[i];                                                                       \
+        double total = 0;                                                                          \
+        IN_GROUPS(const double x = fabs((double)y[i]) / step;                                      \
+                  const double e = x >= dead_zone ? x - rint(x) : x; sum[a] += e * e)       \
         return total * step * step;                                                                \
     }
 
 DEFINE_ROUNDING(cf_rounding_error_f32, float)
 DEFINE_ROUNDING(cf_rounding_error_f64, double)
+
+/* Sum of log2(1 + (y * scale)^2) in 2^-15, each rounded down (ordered.log2_bits). */
+CLONES EXPORT int64_t cf_log2_bits(const float *y, int64_t n, float scale)
+{
+    int64_t total = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const float x = y[i] * scale, u = 1.0f + x * x;
+        int32_t bits;
+        memcpy(&bits, &u, sizeof bits);
+        const int32_t part = (bits - 0x3F800000) >> 8, f = part & 0x7FFF;
+        total += part + (((f * (0x8000 - f)) >> 15) * 11 >> 5);
+    }
+    return total;
+}

@@ -1,16 +1,20 @@
-"""Error sums in C where the kernels are built, else in numpy."""
+"""Error sums in C where the kernels are built, else in numpy; in torch for its tensors.
+
+All three add in the same order (`ordered.total`), so decisions that hang on them are the same.
+"""
 
 from __future__ import annotations
 
-from ctypes import byref, c_double, c_int64
+from ctypes import byref, c_double, c_float, c_int64
 
 import numpy as np
 
 from caesar_freq.kernels import SUFFIX, library, pointer
+from caesar_freq.kernels.ordered import Array, as_double, as_integers, like, namespace, total
 
 
 def compare(
-    before: np.ndarray, after: np.ndarray, mask: np.ndarray, scale: float = 1.0
+    before: Array, after: Array, mask: Array | None = None, scale: float = 1.0
 ) -> tuple[float, float]:
     """Largest ``|before - after|`` and sum of ``((before - after) / scale)**2`` off the mask.
 
@@ -18,26 +22,30 @@ def compare(
     ----------
     before, after : float32 or float64 arrays of one shape and dtype
         Subtracted in float64. A difference that is no number makes the first result NaN.
-    mask : bool array of the same shape
+    mask : bool array of the same shape, optional
         Values to leave out.
     scale : float
     """
+    if not _in_c(before):
+        with np.errstate(invalid="ignore", over="ignore"):
+            difference = abs(as_double(before) - as_double(after))
+        if mask is not None:
+            difference = namespace(before).where(mask, like(0.0, difference), difference)
+        parts = difference / like(scale, difference)
+        top = float(difference.max()) if parts.shape and 0 not in parts.shape else 0.0
+        return top, total(parts * parts)
+    if mask is None:
+        mask = np.zeros(before.shape, bool)
     before, after, mask = (np.ascontiguousarray(a) for a in (before, after, mask))
-    kernels = library()
-    if kernels is None:
-        kept = ~mask
-        difference = np.abs(before[kept].astype(np.float64) - after[kept].astype(np.float64))
-        top = float(difference.max()) if difference.size else 0.0
-        return top, float(np.sum((difference / scale) ** 2))
     largest, squares = c_double(), c_double()
-    getattr(kernels, f"cf_compare_{SUFFIX[before.dtype]}")(
+    getattr(library(), f"cf_compare_{SUFFIX[before.dtype]}")(
         pointer(before), pointer(after), pointer(mask), c_int64(before.size), c_double(scale),
         byref(largest), byref(squares),
     )  # fmt: skip
     return largest.value, squares.value
 
 
-def rounding_error(values: np.ndarray, step: float, dead_zone: float) -> float:
+def rounding_error(values: Array, step: float, dead_zone: float) -> float:
     """Sum of squared errors of rounding `values` to multiples of `step` with a dead zone.
 
     Parameters
@@ -47,12 +55,40 @@ def rounding_error(values: np.ndarray, step: float, dead_zone: float) -> float:
     dead_zone : float
         In steps; smaller magnitudes become 0.
     """
-    kernels = library()
-    if kernels is None:
-        x = np.abs(values.astype(np.float64)) / step
-        error = np.where(x >= dead_zone, x - np.rint(x), x)
-        return float(error @ error) * step * step
-    function = getattr(kernels, f"cf_rounding_error_{SUFFIX[values.dtype]}")
+    if not _in_c(values):
+        x = abs(as_double(values))
+        x = x / like(step, x)
+        error = namespace(x).where(x >= dead_zone, x - x.round(), x)
+        return total(error * error) * step * step
+    function = getattr(library(), f"cf_rounding_error_{SUFFIX[values.dtype]}")
     function.restype = c_double
     values = np.ascontiguousarray(values)
     return function(pointer(values), c_int64(values.size), c_double(step), c_double(dead_zone))
+
+
+def log2_bits(values: Array, scale: float) -> int:
+    """Sum of ``log2(1 + (values * scale)**2)`` in 2**-15, each to about 0.01, in integers.
+
+    The exponent and mantissa of a float32 read as one integer are its logarithm but for a bow
+    (Mitchell 1962), which a parabola takes out: ``log2(1 + f) = f + 0.344 f (1 - f)``.
+
+    Parameters
+    ----------
+    values : float32 array
+    scale : float
+        Rounded to float32.
+    """
+    if not _in_c(values):
+        x = values * like(scale, values)
+        parts = (as_integers(1 + x * x) - 0x3F800000) >> 8
+        fraction = parts & 0x7FFF
+        bow = ((fraction * (0x8000 - fraction)) >> 15) * 11 >> 5
+        return int((parts + bow).sum())
+    function = library().cf_log2_bits
+    function.restype = c_int64
+    values = np.ascontiguousarray(values)
+    return function(pointer(values), c_int64(values.size), c_float(scale))
+
+
+def _in_c(values: Array) -> bool:
+    return isinstance(values, np.ndarray) and library() is not None

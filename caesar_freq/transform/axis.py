@@ -1,16 +1,18 @@
-"""One axis of a separable transform: near-equal blocks, DCT, optional lapping or wavelet split."""
+"""One axis of a separable transform: near-equal blocks, DCT, optional lapping or wavelet split.
+
+The order of all additions is part of the format: `kernels/dct_of.h` has the same (see `ordered`).
+"""
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
-import pywt
+
+from caesar_freq.kernels.ordered import Array, like, namespace, product, zeros
+from caesar_freq.transform.matrices import dct_matrix, lapped_core
+from caesar_freq.transform.wavelets import WAVELETS
 
 #: Transform kinds by name; the number is what a stream stores.
 KINDS = {"dct": 0, "lot": 1, "haar": 2, "cdf97": 3}
-#: PyWavelets names of the one-level wavelet splits (CDF 9/7 is ``bior4.4`` there).
-WAVELETS = {"haar": "haar", "cdf97": "bior4.4"}
 
 
 def near_equal_sizes(length: int, block: int) -> list[int]:
@@ -23,38 +25,18 @@ def near_equal_sizes(length: int, block: int) -> list[int]:
     return [base + (i < longer) for i in range(count)]
 
 
-@lru_cache(maxsize=256)
-def dct_matrix(size: int, kind: int = 2) -> np.ndarray:
-    """Orthonormal DCT-II or DCT-IV matrix, float64 ``[frequency, sample]``."""
-    k = np.arange(size)[:, None]
-    n = np.arange(size)[None, :]
-    if kind == 4:
-        return np.sqrt(2 / size) * np.cos(np.pi / size * (n + 0.5) * (k + 0.5))
-    matrix = np.sqrt(2 / size) * np.cos(np.pi / size * (n + 0.5) * k)
-    matrix[0] /= np.sqrt(2)
-    return matrix
+def half_matrices(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """DCT-II of a block from the sums and differences of its samples, mirrored about its middle.
 
-
-@lru_cache(maxsize=64)
-def lapped_core(half: int) -> np.ndarray:
-    """The rotation ``V = J C2^T C4 J`` of the differences across a border, ``[half, half]``."""
-    flip = np.eye(half)[::-1]
-    return flip @ dct_matrix(half).T @ dct_matrix(half, 4) @ flip
-
-
-@lru_cache(maxsize=64)
-def lapped_rotation(half: int) -> np.ndarray:
-    """Orthonormal pre-filter across a block border, float64 ``[2*half, 2*half]``.
-
-    Time-domain lapped transform (Tran, Liang & Tu 2003): butterflies around a rotation
-    ``V`` (`lapped_core`) that turns the block DCT behind it into a lapped orthogonal transform.
+    Returns
+    -------
+    even : float64 [ceil(size / 2), ceil(size / 2)]
+        Even frequencies from sums; the middle sample of an odd size counts once.
+    odd : float64 [floor(size / 2), floor(size / 2)]
+        Odd frequencies from differences.
     """
-    flip = np.eye(half)[::-1]
-    identity = np.eye(half)
-    butterfly = np.block([[identity, flip], [flip, -identity]]) / np.sqrt(2)
-    none = np.zeros((half, half))
-    middle = np.block([[identity, none], [none, lapped_core(half)]])
-    return butterfly @ middle @ butterfly
+    matrix = dct_matrix(size)
+    return matrix[0::2, : (size + 1) // 2], matrix[1::2, : size // 2]
 
 
 class BlockDCT:
@@ -87,42 +69,61 @@ class BlockDCT:
             block, sample = block + number, sample + number * size
         return runs
 
-    def _lap_borders(self) -> dict[int, np.ndarray]:
-        """Sample indices ``[borders, 2*half]`` of the inner borders, by half-width."""
+    def _lap_borders(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Samples left and right of the inner borders, outwards: ``[borders, half]`` by half."""
         ends = np.cumsum(self.sizes)
-        borders: dict[int, list[np.ndarray]] = {}
+        borders: dict[int, list[int]] = {}
         for left, right, end in zip(self.sizes, self.sizes[1:], ends):
             half = min(left, right) // 2
             if half:
-                borders.setdefault(half, []).append(np.arange(end - half, end + half))
-        return {half: np.array(indices) for half, indices in borders.items()}
+                borders.setdefault(half, []).append(end)
+        return {
+            half: (np.array(at)[:, None] - 1 - np.arange(half), np.array(at)[:, None] + np.arange(half))
+            for half, at in borders.items()
+        }  # fmt: skip
 
-    def _rotate(self, x: np.ndarray, inverse: bool) -> np.ndarray:
+    def _rotate(self, x: Array, inverse: bool) -> Array:
+        """Butterflies across every border, around a rotation of the differences."""
         if not self._borders:
             return x
-        x = x.copy()
-        for half, indices in self._borders.items():
-            rotation = lapped_rotation(half).astype(x.dtype)
-            x[:, indices] = np.matmul(rotation.T if inverse else rotation, x[:, indices])
+        x, root = namespace(x).asarray(x, copy=True), like(np.sqrt(0.5), x)
+        for half, (left, right) in self._borders.items():
+            rotation = lapped_core(half).T if inverse else lapped_core(half)
+            a, b = x[:, left], x[:, right]
+            top, bottom = (a + b) * root, product(rotation, (a - b) * root)
+            x[:, left], x[:, right] = (top + bottom) * root, (top - bottom) * root
         return x
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
+    def forward(self, x: Array) -> Array:
         """``[outer, length, inner]`` samples to ``[outer, blocks, slots, inner]`` coefficients."""
         x = self._rotate(x, inverse=False)
         outer, _, inner = x.shape
-        y = np.zeros((outer, self.count, self.slots, inner), x.dtype)
+        y = zeros((outer, self.count, self.slots, inner), x)
         for block, number, sample, size in self._runs:
             part = x[:, sample : sample + number * size].reshape(outer, number, size, inner)
-            y[:, block : block + number, :size] = _apply(dct_matrix(size), part)
+            mirrored = namespace(x).flip(part, (2,))
+            sums, differences = part + mirrored, part - mirrored
+            if size % 2:
+                sums[:, :, size // 2] = part[:, :, size // 2]
+            even, odd = half_matrices(size)
+            here = y[:, block : block + number]
+            here[:, :, 0:size:2] = product(even, sums[:, :, : (size + 1) // 2])
+            here[:, :, 1:size:2] = product(odd, differences[:, :, : size // 2])
         return y
 
-    def inverse(self, y: np.ndarray) -> np.ndarray:
+    def inverse(self, y: Array) -> Array:
         """Inverse of `forward`; slots beyond a block's size are ignored."""
         outer, _, _, inner = y.shape
-        x = np.empty((outer, self.length, inner), y.dtype)
+        x = zeros((outer, self.length, inner), y)
         for block, number, sample, size in self._runs:
-            part = _apply(dct_matrix(size).T, y[:, block : block + number, :size])
-            x[:, sample : sample + number * size] = part.reshape(outer, number * size, inner)
+            here = y[:, block : block + number]
+            even, odd = half_matrices(size)
+            sums = product(even.T, here[:, :, 0:size:2])
+            differences = zeros(sums.shape, y)
+            differences[:, :, : size // 2] = product(odd.T, here[:, :, 1:size:2])
+            part = x[:, sample : sample + number * size].reshape(outer, number, size, inner)
+            part[:, :, : (size + 1) // 2] = sums + differences
+            part[:, :, size // 2 :] = namespace(y).flip(sums - differences, (2,))
         return self._rotate(x, inverse=True)
 
 
@@ -134,26 +135,25 @@ class WaveletDCT:
     """
 
     def __init__(self, length: int, block: int, wavelet: str) -> None:
-        self.length = length
-        self.wavelet = WAVELETS[wavelet]
-        self._half = BlockDCT(-(-length // 2), block // 2)
-        self.count, self.slots = self._half.count, 2 * self._half.slots
-        self.mask = np.concatenate([self._half.mask, self._half.mask[:, ::-1]], axis=1)
+        self.length, self.wavelet = length, wavelet
+        self.half = BlockDCT(-(-length // 2), block // 2)
+        self.count, self.slots = self.half.count, 2 * self.half.slots
+        self.mask = np.concatenate([self.half.mask, self.half.mask[:, ::-1]], axis=1)
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
+    def forward(self, x: Array) -> Array:
         """``[outer, length, inner]`` samples to ``[outer, blocks, slots, inner]`` coefficients."""
-        low, high = pywt.dwt(x, self.wavelet, mode="periodization", axis=1)
-        return np.concatenate(
-            [self._half.forward(low), self._half.forward(high)[:, :, ::-1]], axis=2
+        xp = namespace(x)
+        low, high = WAVELETS[self.wavelet].split(x)
+        return xp.concatenate(
+            [self.half.forward(low), xp.flip(self.half.forward(high), (2,))], axis=2
         )
 
-    def inverse(self, y: np.ndarray) -> np.ndarray:
+    def inverse(self, y: Array) -> Array:
         """Inverse of `forward`."""
-        half = self._half.slots
-        low = self._half.inverse(y[:, :, :half])
-        high = self._half.inverse(y[:, :, half:][:, :, ::-1])
-        x = pywt.idwt(low, high, self.wavelet, mode="periodization", axis=1)
-        return x[:, : self.length]
+        half = self.half.slots
+        low = self.half.inverse(y[:, :, :half])
+        high = self.half.inverse(namespace(y).flip(y[:, :, half:], (2,)))
+        return WAVELETS[self.wavelet].join(low, high)[:, : self.length]
 
 
 def make_axis(length: int, block: int, kind: str) -> BlockDCT | WaveletDCT:
@@ -161,11 +161,3 @@ def make_axis(length: int, block: int, kind: str) -> BlockDCT | WaveletDCT:
     if kind in WAVELETS:
         return WaveletDCT(length, block, kind)
     return BlockDCT(length, block, lapped=kind == "lot")
-
-
-def _apply(matrix: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """``matrix @ x`` over axis -2; the contiguous case is one large product."""
-    matrix = matrix.astype(x.dtype)
-    if x.shape[-1] == 1:
-        return (x[..., 0] @ matrix.T)[..., None]
-    return np.matmul(matrix, x)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from caesar_freq.kernels import library
+from caesar_freq.kernels.ordered import Array, contiguous, permuted
 from caesar_freq.transform.axis import KINDS, BlockDCT, make_axis
 from caesar_freq.transform.native import NativeAxes
 
@@ -67,39 +68,40 @@ class Transform:
         """Number of slots in use."""
         return int(self.time.mask.sum() * self.rows.mask.sum() * self.columns.mask.sum())
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        """Transform `x` ``[T, H, W]`` to planes, same floating dtype."""
-        native = self._native(x.dtype)
-        if native:
+    def forward(self, x: Array) -> Array:
+        """Transform `x` ``[T, H, W]`` to planes, same floating dtype, library and device.
+
+        C, numpy and torch give the same bits.
+        """
+        if self._native_fits(x):
             planes = np.empty(self.planes_shape, x.dtype)
-            native.forward(np.ascontiguousarray(x), planes)
+            self._axes(x.dtype).forward(np.ascontiguousarray(x), planes)
             return planes
         frames, height, width = self.shape
         nt, bt, bh, bw, nh, nw = self.planes_shape
-        y = self.time.forward(np.ascontiguousarray(x).reshape(1, frames, height * width))
+        y = self.time.forward(x.reshape(1, frames, height * width))
         y = self.rows.forward(y.reshape(nt * bt, height, width))
-        y = self.columns.forward(y.reshape(nt * bt * nh * bh, width, 1))
-        y = y.reshape(nt, bt, nh, bh, nw, bw)
-        return np.ascontiguousarray(y.transpose(0, 1, 3, 5, 2, 4))
+        # columns in front, so that all that is worked on at once lies together
+        y = y.reshape(1, nt * bt * nh * bh, width).swapaxes(1, 2)
+        y = self.columns.forward(y).reshape(nw, bw, nt, bt, nh, bh)
+        return contiguous(permuted(y, (2, 3, 5, 1, 4, 0)))
 
-    def inverse(self, y: np.ndarray) -> np.ndarray:
+    def inverse(self, y: Array) -> Array:
         """Inverse of `forward`."""
-        native = self._native(y.dtype)
-        if native:
+        if self._native_fits(y):
             x = np.empty(self.shape, y.dtype)
-            native.inverse(np.ascontiguousarray(y), x)
+            self._axes(y.dtype).inverse(np.ascontiguousarray(y), x)
             return x
         frames, height, width = self.shape
         nt, bt, bh, bw, nh, nw = self.planes_shape
-        x = np.ascontiguousarray(y.transpose(0, 1, 4, 2, 5, 3))
-        x = self.columns.inverse(x.reshape(nt * bt * nh * bh, nw, bw, 1))
+        x = permuted(y, (5, 3, 0, 1, 4, 2)).reshape(1, nw, bw, nt * bt * nh * bh)
+        x = self.columns.inverse(x).swapaxes(1, 2)
         x = self.rows.inverse(x.reshape(nt * bt, nh, bh, width))
         x = self.time.inverse(x.reshape(1, nt, bt, height * width))
         return x.reshape(self.shape)
 
-    def _native(self, dtype: np.dtype) -> NativeAxes | None:
-        """The axes for the native kernels; None where numpy has to do (wavelets, no kernels)."""
-        axes = (self.time, self.rows, self.columns)
-        if library() is None or not all(isinstance(axis, BlockDCT) for axis in axes):
-            return None
-        return NativeAxes(axes, dtype)
+    def _native_fits(self, x: Array) -> bool:
+        return isinstance(x, np.ndarray) and library() is not None
+
+    def _axes(self, dtype: np.dtype) -> NativeAxes:
+        return NativeAxes((self.time, self.rows, self.columns), dtype)

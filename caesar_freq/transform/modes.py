@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from caesar_freq.kernels.ordered import product
 from caesar_freq.transform.blocks import Transform
 
 #: Most frames and modes: the eigenvectors of so many frames take a fraction of a second.
@@ -38,14 +39,28 @@ def temporal_modes(x: np.ndarray, residual: float) -> tuple[np.ndarray, np.ndarr
     frames = x.shape[0]
     if not 8 < frames <= MAX_FRAMES:
         return None
-    flat = x.reshape(frames, -1).astype(np.float64)
-    values, vectors = np.linalg.eigh(flat @ flat.T / x.size)
+    values, vectors = np.linalg.eigh(_inner_products(x.reshape(frames, -1)) / x.size)
     energies, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
     left = np.append(np.cumsum(energies[::-1])[::-1], 0)
     count = max(1, int(np.argmax(left <= residual)))
     if left[count] > residual or count > min(MAX_MODES, frames // 3):
         return None
     return vectors[:, :count], energies[:count]
+
+
+def _inner_products(flat: np.ndarray) -> np.ndarray:
+    """``flat @ flat.T``, float64, the same bits for any order of summation.
+
+    Values are split into two integers of so few bits that all sums of products are whole numbers
+    below 2**53.
+    """
+    bits = (52 - flat.shape[1].bit_length()) // 2
+    scale = 2.0 ** (bits - np.frexp(float(np.abs(flat).max()))[1])
+    scaled = flat.astype(np.float64) * scale
+    high = np.rint(scaled)
+    low = np.rint((scaled - high) * 2.0**bits)
+    mixed = high @ low.T
+    return (high @ high.T + (mixed + mixed.T) * 2.0**-bits) / scale**2
 
 
 def orthonormal(columns: np.ndarray) -> np.ndarray:
@@ -96,11 +111,10 @@ class ModeTransform:
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Transform `x` ``[T, H, W]`` to planes, same floating dtype."""
-        flat = np.ascontiguousarray(x).reshape(len(x), -1)
-        modes = self.basis.T.astype(x.dtype) @ flat
+        modes = product(self.basis.T, x.reshape(len(x), -1))
         return self._space.forward(modes.reshape(-1, *x.shape[1:])).reshape(self.planes_shape)
 
     def inverse(self, y: np.ndarray) -> np.ndarray:
         """The volume that planes `y` stand for."""
         modes = self._space.inverse(y.reshape(self._space.planes_shape))
-        return (self.basis.astype(y.dtype) @ modes.reshape(len(modes), -1)).reshape(self.shape)
+        return product(self.basis, modes.reshape(len(modes), -1)).reshape(self.shape)

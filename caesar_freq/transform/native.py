@@ -1,4 +1,4 @@
-"""The block DCT of a volume in C (`kernels/dct.c`), called through ctypes."""
+"""The transform of a volume in C (`kernels/dct.c`), called through ctypes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from ctypes import Structure, byref, c_int64, c_void_p
 import numpy as np
 
 from caesar_freq.kernels import SUFFIX, library, pointer
-from caesar_freq.transform.axis import BlockDCT, dct_matrix, lapped_core
+from caesar_freq.transform.axis import BlockDCT, WaveletDCT, half_matrices
+from caesar_freq.transform.matrices import lapped_core
 
 _MATRICES = ("even", "odd", "even_t", "odd_t", "lap", "lap_t")
+_WAVELETS = {"haar": 1, "cdf97": 2}
 
 
 class _Axis(Structure):
     _fields_ = [
-        *((name, c_int64) for name in ("length", "count", "slots", "n_large", "lapped")),
+        *((name, c_int64) for name in
+          ("length", "count", "slots", "n_large", "lapped", "wavelet")),
         *((name, c_void_p * 2) for name in _MATRICES),
-    ]
+    ]  # fmt: skip
 
 
 class NativeAxes:
@@ -24,11 +27,11 @@ class NativeAxes:
 
     Parameters
     ----------
-    axes : three BlockDCT
+    axes : three BlockDCT or WaveletDCT
     dtype : float32 or float64
     """
 
-    def __init__(self, axes: tuple[BlockDCT, BlockDCT, BlockDCT], dtype: np.dtype) -> None:
+    def __init__(self, axes: tuple[BlockDCT | WaveletDCT, ...], dtype: np.dtype) -> None:
         self._keep: list[np.ndarray] = []
         self._dtype = np.dtype(dtype)
         self._structs = [self._struct(axis) for axis in axes]
@@ -37,11 +40,12 @@ class NativeAxes:
         self._forward = getattr(kernels, f"cf_forward_{suffix}")
         self._inverse = getattr(kernels, f"cf_inverse_{suffix}")
 
-    def _struct(self, axis: BlockDCT) -> _Axis:
-        struct = _Axis(axis.length, axis.count, axis.slots, axis.sizes.count(axis.slots),
-                       axis.lapped)  # fmt: skip
+    def _struct(self, axis: BlockDCT | WaveletDCT) -> _Axis:
+        blocks = axis.half if isinstance(axis, WaveletDCT) else axis
+        struct = _Axis(axis.length, blocks.count, blocks.slots, blocks.sizes.count(blocks.slots),
+                       blocks.lapped, _WAVELETS.get(getattr(axis, "wavelet", ""), 0))  # fmt: skip
         for small in (0, 1):
-            for name, matrix in _matrices(max(1, axis.slots - small)).items():
+            for name, matrix in _matrices(max(1, blocks.slots - small)).items():
                 matrix = np.ascontiguousarray(matrix, self._dtype)
                 self._keep.append(matrix)
                 getattr(struct, name)[small] = matrix.ctypes.data
@@ -63,7 +67,6 @@ class NativeAxes:
 
 def _matrices(size: int) -> dict[str, np.ndarray]:
     """Matrices of a block of `size`: even and odd outputs from folded samples, and the lapping."""
-    dct = dct_matrix(size)
-    even, odd = dct[0::2, : (size + 1) // 2], dct[1::2, : size // 2]
+    even, odd = half_matrices(size)
     lap = lapped_core(size // 2) if size > 1 else np.zeros((1, 1))
     return {"even": even, "odd": odd, "even_t": even.T, "odd_t": odd.T, "lap": lap, "lap_t": lap.T}

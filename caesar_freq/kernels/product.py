@@ -1,0 +1,35 @@
+"""The ordered matrix product of numpy arrays, in numba."""
+
+from __future__ import annotations
+
+import numba as nb
+
+#: Columns that are worked on together, so that they stay in the cache.
+_COLUMNS = 1024
+
+
+@nb.njit(nogil=True, cache=True)
+def add_product(matrix, x, out):
+    """Add ``matrix [r, k] @ x [n, k, m]`` to `out` ``[n, r, m]``, term by term in order."""
+    rows, terms = matrix.shape
+    inner = x.shape[2]
+    fours = terms - terms % 4
+    for b in range(x.shape[0]):
+        for start in range(0, inner, _COLUMNS):
+            here = slice(start, min(start + _COLUMNS, inner))
+            for r in range(rows):
+                w, y = matrix[r], out[b, r, here]
+                for i in range(0, fours, 4):
+                    x0, x1, x2, x3 = (
+                        x[b, i, here],
+                        x[b, i + 1, here],
+                        x[b, i + 2, here],
+                        x[b, i + 3, here],
+                    )
+                    w0, w1, w2, w3 = w[i], w[i + 1], w[i + 2], w[i + 3]
+                    for a in range(len(y)):
+                        y[a] = (((y[a] + w0 * x0[a]) + w1 * x1[a]) + w2 * x2[a]) + w3 * x3[a]
+                for i in range(fours, terms):
+                    xi, wi = x[b, i, here], w[i]
+                    for a in range(len(y)):
+                        y[a] += wi * xi[a]

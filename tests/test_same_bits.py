@@ -1,0 +1,180 @@
+"""One order of IEEE operations everywhere: kernels, libraries and thread counts give the same bits."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from test_kernels import use  # noqa: F401 a fixture
+
+import caesar_freq
+from caesar_freq import kernels
+from caesar_freq.codec.quantise import fit_alphas, frequency_classes
+from caesar_freq.kernels.errors import compare, log2_bits, rounding_error
+from caesar_freq.transform.axis import KINDS
+from caesar_freq.transform.blocks import Transform
+from caesar_freq.transform.matrices import dct_matrix, lapped_core
+from caesar_freq.transform.modes import _inner_products
+
+NAMES = ("portable", "avx2", "native", "numba")
+
+
+def field(shape, seed=0, dtype=np.float32):
+    """A rough random walk along all axes."""
+    x = np.random.default_rng(seed).standard_normal(shape)
+    for axis in range(len(shape)):
+        x = x.cumsum(axis)
+    return (x / np.abs(x).max()).astype(dtype)
+
+
+def files():
+    """Array, mode, bound and options: every transform, dtype, mode and kind of chunk."""
+    t, y, x = np.ogrid[0:48, 0:20, 0:30]
+    waves = np.sin(0.37 * t - 0.21 * x + y / 4).astype(np.float32)
+    holes = field((20, 37, 41))
+    holes[3:9, 5:11, 7:20] = np.nan
+    forced = {
+        f"{kind} {np.dtype(dtype).name}": (field((17, 35, 50), 1, dtype), "nrmse", 1e-3,
+                                           {"spatial": ((kind, 16),)})
+        for kind in KINDS for dtype in (np.float32, np.float64)
+    }  # fmt: skip
+    return forced | {
+        "chosen": (field((64, 40, 44), 2), "nrmse", 1e-2, {}),
+        "variables": (field((3, 2, 18, 24, 25), 3), "rel", 1e-3, {}),
+        "holes": (holes, "abs", 1e-3, {}),
+        "tight": (field((16, 24, 31), 4, np.float64), "rel", 1e-9, {}),
+        "signs": (field((9, 20, 33), 5) - 0.1, "pw_rel", 1e-3, {}),
+        "modes": (waves, "nrmse", 1e-4, {}),
+        "levels": (np.rint(field((20, 30, 31), 6) * 40), "psnr", 60.0, {}),
+        "line": (field((1, 1, 7), 7), "rel", 1e-4, {}),
+    }
+
+
+FILES = files()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_are_the_same_whatever_the_kernels(use, name):  # noqa: F811
+    array, mode, bound, options = FILES[name]
+    streams, arrays = set(), set()
+    for number, kernel in enumerate(NAMES):
+        use(kernel)
+        streams.add(caesar_freq.encode(array, mode, bound, threads=1 + 2 * (number % 2), **options))
+        arrays.add(caesar_freq.decode(min(streams)).tobytes())
+    assert len(streams) == 1 and len(arrays) == 1
+
+
+SCRIPT = """
+import hashlib, sys
+sys.path.insert(0, sys.argv[1])
+import caesar_freq
+from test_same_bits import FILES
+for name in ("modes", "holes", "levels", "chosen"):
+    array, mode, bound, options = FILES[name]
+    print(hashlib.sha256(caesar_freq.encode(array, mode, bound, **options)).hexdigest())
+"""
+
+
+def test_files_do_not_depend_on_the_threads_of_other_libraries():
+    outputs = []
+    for threads in ("1", "4"):
+        limits = {f"{name}_NUM_THREADS": threads for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, os.path.dirname(__file__)], env=os.environ | limits,
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        outputs.append(done.stdout)
+    assert outputs[0].count("\n") == 4 and outputs[0] == outputs[1]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "shape, time_block, cell",
+    [((33, 40, 52), 16, 16), ((1, 1, 1), 16, 8), ((5, 7, 300), 16, 8), ((64, 97, 33), 64, 32),
+     ((3, 1, 130), 2, 16), ((17, 31, 2), 6, 16)],
+)  # fmt: skip
+def test_transforms_have_the_same_bits(use, dtype, kind, shape, time_block, cell):  # noqa: F811
+    x = np.random.default_rng(3).standard_normal(shape).astype(dtype)
+    transform = Transform(shape, time_block, cell, kind)
+    use("numba")
+    planes = transform.forward(x)
+    values = transform.inverse(planes)
+    found = [(transform.forward(torch.from_numpy(x)), transform.inverse(torch.from_numpy(planes)))]
+    for name in ("portable", "native"):
+        use(name)
+        found.append((transform.forward(x), transform.inverse(planes)))
+    for forward, inverse in found:
+        assert bytes(np.asarray(forward)) == planes.tobytes()
+        assert bytes(np.asarray(inverse)) == values.tobytes()
+    assert np.abs(values - x).max() < 30 * np.finfo(dtype).eps + 2e-11 * (kind == "cdf97")
+
+
+def test_matrices_are_rounded_once():
+    """What any machine has to compute; their entries were checked with 50 digits."""
+    parts = [dct_matrix(size) for size in range(1, 65)] + [lapped_core(n) for n in range(1, 33)]
+    digest = hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
+    assert digest == "e3efe7a8ce421bcbbb340c6d4a5701b58e6ca94756f5e7091eed76b0900fdb89"
+    n = np.arange(16)
+    expected = np.cos(np.pi / 16 * (n + 0.5) * n[:, None]) / np.sqrt(8)
+    expected[0] /= np.sqrt(2)
+    np.testing.assert_allclose(dct_matrix(16), expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [0, 1, 63, 65, 4096, 100_003])
+def test_error_sums_have_the_same_bits(use, dtype, n):  # noqa: F811
+    rng = np.random.default_rng(n)
+    a = rng.standard_normal(n).astype(dtype)
+    b = (a + 0.01 * rng.standard_normal(n)).astype(dtype)
+    mask = rng.random(n) < 0.1
+    results = set()
+    for name in ("native", "portable", "numba", "torch"):
+        use("native" if name == "torch" else name)
+        x, y, m = (torch.from_numpy(v) if name == "torch" else v for v in (a, b, mask))
+        bits = log2_bits(x, 1e3) if dtype == np.float32 else 0
+        results.add((*compare(x, y, m, 0.37), rounding_error(x, 0.013, 0.6), bits))
+    assert len(results) == 1
+    largest, squares, _, bits = results.pop()
+    error = (a - b.astype(np.float64))[~mask]
+    assert largest == (np.abs(error).max() if error.size else 0)
+    assert np.isclose(squares, np.sum((error / 0.37) ** 2), rtol=1e-12)
+    if dtype == np.float32:
+        exact = np.log2(1 + (a.astype(np.float64) * 1e3) ** 2).sum()
+        assert abs(bits / 2**15 - exact) <= 0.012 * n
+
+
+@pytest.mark.parametrize("name", ["native", "numba"])
+def test_an_error_that_is_no_number_shows(use, name):  # noqa: F811
+    use(name)
+    a = np.zeros(1000, np.float32)
+    b = a.copy()
+    b[10], b[500] = np.nan, 1
+    assert np.isnan(compare(a, b)[0])
+
+
+def test_prediction_factors_have_the_same_bits_in_torch():
+    planes = Transform((64, 40, 50)).forward(field((64, 40, 50), 8))
+    classes = frequency_classes(*planes.shape[2:4])
+    alphas = fit_alphas(planes, classes)
+    assert alphas.any()
+    assert np.array_equal(fit_alphas(torch.from_numpy(planes), classes), alphas)
+
+
+def test_inner_products_are_exact_in_any_order():
+    x = field((30, 70_000), 9)
+    shuffled = np.random.default_rng(0).permutation(70_000)
+    found = _inner_products(x)
+    assert _inner_products(np.ascontiguousarray(x[:, shuffled])).tobytes() == found.tobytes()
+    exact = x.astype(np.float64) @ x.T.astype(np.float64)
+    assert np.abs(found - exact).max() < 1e-9 * np.abs(exact).max()
+
+
+def test_kernels_are_native_here(use):  # noqa: F811
+    """Else the tests above compare numba with itself."""
+    use("native")
+    if kernels.library() is None:
+        pytest.skip("the package was installed without native kernels")
