@@ -88,6 +88,8 @@ KEYS = [
     ("distillation.student_base_channels", {"distillation.student_base_channels": 16}, PHASE_3),
     ("distillation.student_channel_mults", {"distillation.student_channel_mults": [1, 2]}, PHASE_3),
     ("distillation.student_num_res_blocks", {"distillation.student_num_res_blocks": 2}, PHASE_3),
+    ("distillation.student_patch", {"distillation.student_patch": 4}, PHASE_3),
+    ("distillation.objective", {"distillation.objective": "spectrum"}, PHASE_3),
     ("distillation.use_perceptual_loss", {"distillation.use_perceptual_loss": False}, PHASE_3),
     ("distillation.use_frequency_loss", {"distillation.use_frequency_loss": False}, PHASE_3),
     ("distillation.progressive", {"distillation.progressive": True}, PHASE_3),
@@ -124,13 +126,13 @@ MODULES = [
     ({"evaluate auto", "evaluate frequency", "evaluate sz3", "merge", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
      "codec entropy"),
     ({"evaluate auto", "evaluate frequency", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
-     "codec.backend codec.choose codec.chunks codec.coders codec.entropy_side "
+     "codec.backend codec.chunks codec.coders codec.entropy_side "
      "codec.generated codec.header codec.layout codec.modes codec.native codec.portable "
      "codec.quantise codec.restoration codec.segments codec.volume "
      "entropy.coder entropy.rans kernels.errors transform.blocks transform.modes "
      "transform.native"),
     ({"evaluate auto", "evaluate frequency", "report", "train_freq_compressor"},
-     "codec.bodies codec.census codec.chunk codec.container codec.decoder "
+     "codec.bodies codec.census codec.choose codec.chunk codec.container codec.decoder "
      "codec.encoder codec.large codec.lattice codec.lossless codec.outliers "
      "codec.plan codec.pointwise codec.region codec.relative codec.search codec.spacing "
      "codec.step_ratio codec.stream entropy.levels entropy.logistic entropy.sparse"),
@@ -167,7 +169,7 @@ MODULES = [
      "report reporting reporting.page reporting.plots reporting.records "
      "reporting.tables"),
     ({"train_diffusion", "train_distillation"},
-     "train_diffusion training.generative training.loop training.losses"),
+     "train_diffusion training.generative training.loop training.losses training.validation"),
     ({"train_distillation"},
      "train_distillation training.distiller"),
     ({"train_freq_compressor"},

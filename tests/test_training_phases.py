@@ -18,14 +18,15 @@ import torch
 from caesar_freq import merge, train_diffusion, train_distillation, train_freq_compressor
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.errors import ConfigError, ModelError, run_main
-from caesar_freq.models.conditions import conditions
+from caesar_freq.models.conditions import filled
 from caesar_freq.models.layout import Layout
 from caesar_freq.models.predictor import load_predictor
-from caesar_freq.models.wiener import STEPS, WienerFit
+from caesar_freq.models.wiener import WienerFit
 from caesar_freq.training.distiller import Distiller, halvings
-from caesar_freq.training.generative import Batch, draw_blocks
-from caesar_freq.training.loop import learning_rate, prepared
-from caesar_freq.training.losses import multi_scale_error, spectrum_error
+from caesar_freq.training.generative import Batch, decoded_frames, draw_blocks, make_batch
+from caesar_freq.training.loop import Progress, Task, learning_rate, prepared
+from caesar_freq.training.loop import _evaluate as evaluate_task
+from caesar_freq.training.losses import bits, multi_scale_error, spectrum_error
 from caesar_freq.training.memory import micro_batch
 
 SMALL = ("--training_size", "32", "--low_freq_size", "2", "--latent_channels", "8",
@@ -110,9 +111,49 @@ def test_teacher_is_no_worse_than_linear_interpolation(run):
     assert min(row["val_rmse_ratio"] for row in history(folder / "teacher.csv")) < 1.02
 
 
+def restored(predictor, block, n=3):
+    """RMSE of held-out blocks as decoded and as restored, at a coarse step."""
+    model, errors = FrequencyModel.base(), []
+    for seed in range(20, 20 + n):
+        truth = block(seed)
+        decoded = decoded_frames(truth, 0.08, model.dead_zone_at(0.02), model)
+        noise = np.full((1, len(truth)), np.sqrt(np.mean((decoded - truth) ** 2)), np.float32)
+        answer = predictor.restore(decoded[None], noise, 0.08)[0]
+        errors.append([np.sqrt(np.mean((z - truth) ** 2)) for z in (decoded, answer)])
+    return np.array(errors).mean(0)
+
+
+def held_out(seed):
+    x = drifting(seed, 7).astype(np.float32)
+    return (x - x.mean()) / np.ptp(x)
+
+
+def test_training_restores_fields_that_it_has_not_seen(run):
+    folder, *_ = run
+    decoded, cleaned = restored(load_predictor(folder / "student_best.pth", "student"), held_out)
+    assert cleaned < 0.97 * decoded
+
+
+def test_trained_student_acts_on_the_noise_level(run):
+    folder, *_ = run
+    student = load_predictor(folder / "student_best.pth", "student")
+    block = held_out(31)[None]
+    change = [
+        np.abs(student.restore(block, np.full((1, 7), z, np.float32), 0.08) - block).mean()
+        for z in (1e-4, 2e-2)
+    ]
+    assert change[0] < 0.1 * change[1]
+
+
 def test_student_has_learnt_motion(run):
     folder, *_ = run
-    assert history(folder / "student.csv")[-1]["val_rmse_ratio"] < 0.95
+    student = load_predictor(folder / "student_best.pth", "student")
+    truth = np.stack([held_out(s) for s in (40, 41, 42)])
+    noise = np.full(truth.shape[:2], 1e-3, np.float32)
+    noise[:, [1, 2, 4, 5]] = np.inf
+    linear = filled(student.layout, student.wiener, truth, noise)
+    errors = [((z - truth) ** 2).mean() for z in (linear, student.restore(truth, noise, 0.005))]
+    assert errors[1] < 0.9 * errors[0]
 
 
 def test_results_load_safely_and_leave_no_resume_folder(run):
@@ -240,25 +281,78 @@ def test_teacher_steps_must_halve(run, tmp_path):
         train_distillation.main([*run[2], "--teacher_steps", "6", "--output_dir", str(tmp_path)])
 
 
+def wiener_of(layout, block):
+    fit = WienerFit(layout)
+    fit.add(block)
+    return fit.solve()
+
+
 def test_only_a_teacher_who_knows_better_is_listened_to():
     layout = Layout(n_frame=7, channels=8)
-    truth = torch.from_numpy(drifting(5, 7)[None].astype(np.float32))
-    frames = truth[:, list(layout.missing)]
-    fit = WienerFit(layout)
-    for index in range(len(STEPS)):
-        fit.add(index, truth[0, ::3].numpy(), frames[0].numpy())
-    given = conditions(layout, fit.solve(), truth[:, ::3].numpy(), 0.05)
-    right = given.correction_of(layout.latents(frames))
-    batch = Batch(given, frames, right, torch.ones(1))
+    truth = drifting(5, 7)[None].astype(np.float32)
+    noise = np.full((1, 7), np.inf, np.float32)
+    noise[:, ::3] = 0.01
+    targets = np.array([[1, 4]])
+    batch = Batch(layout, wiener_of(layout, truth[0]), torch.device("cpu"), truth, truth.copy(),
+                  noise, np.array([0.05]), targets)  # fmt: skip
+    right = batch.correction
+    frames = batch.at_targets(truth)
     answer = (frames + 0.1).requires_grad_()
 
     def term(taught):
         student = SimpleNamespace(layout=layout)
-        return Distiller._distillation(student, answer, batch, taught, torch.ones(1, 1, 1, 1))
+        return Distiller._distillation(
+            student, answer, frames, batch, taught, torch.ones(1, 1, 1, 1)
+        )
 
     assert term(right) > 0 and term(right + 1e6) == 0
     term(right).backward()
     assert answer.grad.mean() > 0  # down towards the teacher, who is right
+
+
+def test_batches_are_what_the_codec_decodes_and_say_how_noisy_it_is():
+    layout, model = Layout(n_frame=16, channels=8), FrequencyModel.base()
+    blocks = np.stack([drifting(s, 16) for s in range(12)]).astype(np.float32)
+    wiener = wiener_of(layout, blocks[0])
+
+    def batch():
+        return make_batch(blocks, (1, 2), layout, wiener, model, torch.device("cpu"))
+
+    made, again = batch(), batch()
+    for name in ("decoded", "noise", "steps", "targets"):
+        np.testing.assert_array_equal(getattr(made, name), getattr(again, name))
+    known = np.isfinite(made.noise)
+    patterns = {tuple(np.flatnonzero(row)) for row in known}
+    assert tuple(range(16)) in patterns and layout.keyframes in patterns and len(patterns) > 2
+    error = made.decoded - made.truth
+    for item in range(12):
+        ratio = made.noise[item, known[item]] / np.sqrt((error[item, known[item]] ** 2).mean())
+        assert 0.6 < ratio.min() <= ratio.max() < 1.6
+        assert len(set(made.targets[item])) == made.targets.shape[1]
+    assert len(set(made.steps)) == 12
+
+
+def test_selection_keeps_the_weights_of_the_fewest_bytes():
+    network = torch.nn.Linear(1, 1)
+    found = iter([{"val_byte_ratio": 0.9, "val_rmse_ratio": 0.5},
+                  {"val_byte_ratio": 0.8, "val_rmse_ratio": 0.9},
+                  {"val_byte_ratio": 0.85, "val_rmse_ratio": 0.1}])  # fmt: skip
+    task, progress = Task(network, None, None, lambda weights: next(found)), Progress()
+    for step in (1, 2, 3):
+        progress.step = step
+        average = SimpleNamespace(weights={"weight": torch.tensor([float(step)])})
+        evaluate_task(task, average, progress, 1, 0.0)
+    assert progress.best["weight"].item() == 2 and progress.best_value == 0.8
+    assert [row["best"] for row in progress.history] == [1, 1, 0]
+
+
+def test_rate_loss_is_half_the_logarithm_of_the_error():
+    truth, noise = torch.zeros(1, 2, 8, 8), torch.randn(1, 2, 8, 8)
+    none = torch.zeros(1, 2)
+    assert bits(noise / 4, truth, noise, none) == pytest.approx(-np.log(4), rel=1e-5)
+    # far below the floor nothing is gained
+    floor = torch.full((1, 2), 100.0)
+    assert bits(noise / 4, truth, noise, floor).abs() < 0.01
 
 
 def test_batches_made_ahead_come_in_order():
