@@ -99,7 +99,8 @@ class Predictor:
         targets = range(frames.shape[1]) if targets is None else targets
         answer = self._teacher if self.kind == "teacher" else self._student
         parts = []
-        with torch.no_grad():
+        # TF32, which convolutions on GPUs use by default, drifts a thousand times more than float32
+        with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
             for i in range(0, len(frames), _BATCH):
                 part = slice(i, i + _BATCH)
                 parts.append(answer(frames[part], noise[part], step, list(targets)))
