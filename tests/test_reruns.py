@@ -132,8 +132,8 @@ MODULES = [
      "entropy.coder entropy.rans kernels.errors transform.blocks transform.modes "
      "transform.native"),
     ({"evaluate auto", "evaluate frequency", "report", "train_freq_compressor"},
-     "codec.bodies codec.census codec.choose codec.chunk codec.container codec.decoder "
-     "codec.encoder codec.large codec.lattice codec.lossless codec.outliers "
+     "codec.bodies codec.census codec.choose codec.chunk codec.coarse codec.container "
+     "codec.decoder codec.encoder codec.large codec.lattice codec.lossless codec.outliers "
      "codec.plan codec.pointwise codec.region codec.relative codec.search codec.spacing "
      "codec.step_ratio codec.stream entropy.levels entropy.logistic entropy.sparse"),
     ({"evaluate auto", "evaluate frequency", "merge", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},

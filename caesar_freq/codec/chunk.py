@@ -14,10 +14,11 @@ from functools import cached_property
 import numpy as np
 
 from caesar_freq.codec.chunks import Box
+from caesar_freq.codec.coarse import close_grid, likely_bits, rough_grid
 from caesar_freq.codec.coders import Coded, decode_in_modes, decode_plain
 from caesar_freq.codec.generated import decode_segments
 from caesar_freq.codec.header import Header, Variable
-from caesar_freq.codec.lattice import Grid, close_grid, decode_lattice, encode_lattice, exact_grid
+from caesar_freq.codec.lattice import Grid, decode_lattice, encode_lattice, exact_grid
 from caesar_freq.codec.layout import (
     CONSTANT,
     FLAGS,
@@ -58,9 +59,9 @@ POINTWISE = ("abs", "rel", "pw_rel")
 #: Above this part of the raw size it is worth asking whether lossless coding is smaller.
 _ASK_LOSSLESS = 0.2
 #: Above so many bits per value it is worth asking whether coding levels is smaller.
-_ASK_LATTICE = 0.5
-#: The same for values that lie on no grid: below, the transform is smaller almost everywhere.
-_ASK_QUANTISER = 3.0
+_ASK_LATTICE = 0.1
+#: Levels that are guessed to take more than so many times the bits are not coded (`likely_bits`).
+_HOPELESS = 1.35
 
 
 @dataclass
@@ -177,16 +178,26 @@ class Chunk:
         if len(written.body) > _ASK_LOSSLESS * self.values.nbytes:
             written = min(self.write_lossless(), written, key=lambda w: len(w.body))
         written = self._smaller(written, self._exact_grid)
-        worth = self._exact_grid or 8 * len(written.body) > _ASK_QUANTISER * self.good.size
-        if not limit or not worth:
+        if not limit:
             return written
+        rough = rough_grid(self.good, limit, rms)
+        if self._hopeless(written, rough[0]):
+            return written
+        grid = close_grid(rough, self.good, limit, rms)
         if self.signs is not None:
-            return self._smaller_logarithms(written, limit, bound)
-        return self._smaller(written, close_grid(self.values[~self.mask], limit, rms))
+            return self._smaller_logarithms(written, grid, bound)
+        return self._smaller(written, grid)
+
+    def _hopeless(self, written: Written, grid: Grid) -> bool:
+        """Whether levels of `grid` are sure to take more bytes than `written`."""
+        if not grid.step:
+            return False
+        bits = 8 * len(written.body) / self.good.size
+        return likely_bits(self.coded, self.mask, grid.step) > _HOPELESS * bits
 
     def _smaller(self, written: Written, grid: Grid | None) -> Written:
         """`written`, or levels on `grid` if those take fewer bytes."""
-        if grid is None:
+        if grid is None or self._hopeless(written, grid):
             return written
         coded = encode_lattice(self.values, self.mask, grid, len(written.body))
         body = None if coded is None else self._body(LATTICE, coded)
@@ -194,9 +205,8 @@ class Chunk:
             return written
         return Written(body, float(np.sum(grid.error(self.values[~self.mask]) ** 2)))
 
-    def _smaller_logarithms(self, written: Written, limit: float, bound: float) -> Written:
-        """`written`, or logarithms on a grid and signs if those take fewer bytes."""
-        grid = close_grid(self.good, limit, False)
+    def _smaller_logarithms(self, written: Written, grid: Grid | None, bound: float) -> Written:
+        """`written`, or logarithms on `grid` and signs if those take fewer bytes."""
         if grid is None:
             return written
         logs = np.zeros(self.coded.shape)

@@ -27,12 +27,6 @@ _MOST_IRREGULAR = 4096
 #: Grids with corrections may have so many levels, corrections of so many last places, and so many
 #: values that are further off and written out (near zero the last place is very small).
 _MOST_CORRECTED, _LARGEST_CORRECTION, _MOST_PATCHES = 1 << 18, 4096, 1024
-#: Step of the plain quantiser over twice the bound: room for the rounding of its own arithmetic.
-_MARGIN = 1 - 1e-6
-#: A part of at least this size tells whether coding all levels is worth its time.
-_TRIAL_VALUES, _TRIAL_PART, _TRIAL_FRAMES = 1 << 15, 32, 8
-#: Coding a part costs more per value, for less is known: what it may cost at most.
-_TRIAL_EXCESS = 1.15
 _FARTHEST, _UNLIMITED = 1 << 53, 1 << 60
 
 
@@ -64,6 +58,11 @@ class Grid:
     table: np.ndarray | None = None
     corrections: np.ndarray | None = None
     patches: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def step(self) -> float:
+        """Distance of two grid points, 0 for those of a table."""
+        return {LINE: self.a, QUOTIENT: 1 / self.a, TABLE: 0.0}[self.form]
 
     def numbers(self, values: np.ndarray) -> np.ndarray:
         """Numbers `n` of the closest grid points, as float64."""
@@ -105,7 +104,7 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
     return a.tobytes() == b.tobytes()
 
 
-def _fitted(grid: Grid, values: np.ndarray) -> Grid | None:
+def fitted(grid: Grid, values: np.ndarray) -> Grid | None:
     """`grid` with the range of levels of `values`, if that is small enough."""
     with np.errstate(all="ignore"):
         numbers = grid.numbers(values)
@@ -160,14 +159,14 @@ def exact_grid(values: np.ndarray) -> Grid | None:
     if spacing and (distinct[-1] - distinct[0]) / spacing <= MAX_LEVEL:
         few = distinct.astype(values.dtype)
         for grid in _simple(spacing):
-            trial = _fitted(grid, few)
+            trial = fitted(grid, few)
             if trial and _exact(trial, few):
-                grid = _fitted(grid, values)
+                grid = fitted(grid, values)
                 if grid and _exact(grid, values):
                     return grid
         every = np.unique(values).astype(np.float64)
         counts = np.rint((every - every[0]) / spacing)
-        grid = _fitted(Grid(LINE, *best_line(counts, every, values.dtype)), values)
+        grid = fitted(Grid(LINE, *best_line(counts, every, values.dtype)), values)
         if grid and _exact(grid, values):
             return grid
         if grid and (grid := _corrected(grid, values)):
@@ -179,44 +178,13 @@ def exact_grid(values: np.ndarray) -> Grid | None:
     return None
 
 
-def close_grid(values: np.ndarray, limit: float, rms: bool) -> Grid | None:
-    """The coarsest grid found that errs by at most `limit`, or in the root mean square.
-
-    If the values lie on a grid of their own, its step is an odd multiple of their spacing: with
-    2 m + 1 spacings the error is at most m spacings and its mean square ``m (m + 1) / 3``.
-    """
-    distinct = distinct_sample(values)
-    spacing = find_spacing(distinct, values.dtype)
-    step = limit * (12**0.5 if rms else 2) * _MARGIN
-    if spacing:
-        m = limit / spacing * _MARGIN
-        m = int(np.sqrt(3 * m * m + 0.25) - 0.5 if rms else m)
-        step = (2 * m + 1) * spacing
-    for _ in range(4):
-        grid = _fitted(Grid(LINE, step, float(distinct[0])), values)
-        if grid is None:
-            return None
-        error = grid.error(values)
-        size = np.sqrt(np.mean(error**2)) if rms else np.max(np.abs(error))
-        if size <= limit:
-            return grid
-        step = step * 0.999 if not spacing or step <= 2 * spacing else step - 2 * spacing
-    return None
-
-
 def encode_lattice(values: np.ndarray, mask: np.ndarray, grid: Grid, limit: int) -> bytes | None:
     """Code `values` ``[T, H, W]`` on a proved `grid` where not `mask`.
 
-    Returns None if a part of them, or all, cannot be coded in about `limit` bytes.
+    Returns None if they cannot be coded in about `limit` bytes.
     """
     levels = np.zeros(values.shape, np.int64)
     levels[~mask] = grid.levels(values[~mask])
-    part = _part(values.shape)
-    if part is not None:
-        share = levels[part].size / levels.size
-        trial = encode_levels(levels[part], mask[part], grid.top, limit)
-        if trial is None or len(trial) > _TRIAL_EXCESS * share * limit:
-            return None
     coded = encode_levels(levels, mask, grid.top, limit)
     if coded is None:
         return None
@@ -271,20 +239,6 @@ def _unpack(reader: Reader, dtype: np.dtype) -> tuple[Grid, bytes]:
     if side and top >= _MOST_CORRECTED:
         raise CorruptStreamError("a grid of levels has too many corrections")
     return Grid(form, a, b, first, top), side
-
-
-def _part(shape: tuple[int, int, int]) -> tuple[slice, ...] | None:
-    """A block in the middle of a chunk, None if the chunk is small."""
-    size = int(np.prod(shape))
-    wanted = max(_TRIAL_VALUES, size // _TRIAL_PART)
-    if size < 8 * wanted:
-        return None
-    sizes = [min(shape[0], _TRIAL_FRAMES)]
-    sizes.append(min(shape[1], max(1, round((wanted / sizes[0]) ** 0.5))))
-    sizes.append(min(shape[2], max(1, wanted // (sizes[0] * sizes[1]))))
-    sizes[0] = min(shape[0], max(1, wanted // (sizes[1] * sizes[2])))
-    starts = [(length - n) // 2 for length, n in zip(shape, sizes)]
-    return tuple(slice(start, start + n) for start, n in zip(starts, sizes))
 
 
 def decode_lattice(data: bytes, mask: np.ndarray, dtype: np.dtype) -> np.ndarray:
