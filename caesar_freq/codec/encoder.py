@@ -101,7 +101,7 @@ class Encoder:
             )
             variable = replace(variable, step_index=step_index(2 * target * ratio))
         plain = {id(c): (PlainCoder(volumes[id(c)], variable, self.model), VOLUME) for c in coded}
-        best = self._best(chunks, plain, variable, target, dead_zone)
+        first = best = self._best(chunks, plain, variable, target, dead_zone)
         for left_out in LEFT_OUT:
             moded = self._in_own_modes(volumes, variable, target, left_out)
             if moded:
@@ -109,7 +109,9 @@ class Encoder:
                 other = self._best(chunks, coders, best[0], target, dead_zone)
                 best = min(best, other, key=_size)
         if self.predictors and (self.strategy != "auto" or target >= HOPELESS):
-            segmented, start = self._segmented(volumes, largest, best, target, dead_zone)
+            least = 1 - (_size(best) - self._naming) / _size(first)
+            x = volumes[id(largest)]
+            segmented, start = self._segmented(volumes, x, first[0], target, dead_zone, least)
             if segmented:
                 coders = {**plain, **segmented}
                 rounding = _rounding(plain.values(), dead_zone)
@@ -270,10 +272,12 @@ class Encoder:
             return bits
         return bits + lagrangian(variable.step) * written.squared_error / variable.range**2
 
-    def _segmented(self, volumes, largest: Chunk, best, target, dead_zone):
-        """Coders of the chunks in which a network pays, or of all if forced; the step to begin with."""
-        plain, least = best[0], self._naming / _size(best)
-        x, corrections, fine = volumes[id(largest)], None, plain.step
+    def _segmented(self, volumes, x, plain: Variable, target, dead_zone, least: float):
+        """Coders of the chunks in which a network pays, or of all if forced; the step to begin with.
+
+        It pays where it saves `least` of the bytes at least, seen on a sample of the volume `x`.
+        """
+        corrections, fine = None, plain.step
         if self.pointwise:
             fine = min(fine, 2 * target * GENERATED_RATIO)
             corrections = partial(correction_bytes, bound=2 * target)

@@ -93,31 +93,6 @@ class KeyedCoder:
         return Coded(data, decoded)
 
 
-class BlockwiseCoder:
-    """Keyframes and residual in the layout of the predictor's own blocks (the first kind there was).
-
-    Takes volumes of exactly `predictor.n_frame` frames.
-    """
-
-    def __init__(self, x, variable: Variable, model: FrequencyModel, predictor: Predictor) -> None:
-        self.x, self.variable, self.model, self.predictor = x, variable, model, predictor
-        self.keys, self.missing = _own_frames(predictor)
-        self._keyframes = PlainCoder(x[self.keys], variable, model, len(self.keys))
-
-    def code(self, step: float, dead_zone: float) -> Coded:
-        """Code at a normalised `step`; raises `volume.LevelOverflow`."""
-        keys = self._keyframes.code(KEY_STEP / 100 * step, dead_zone)
-        predicted = predict(self.predictor, keys.decoded, step)
-        residual = PlainCoder(
-            self.x[self.missing] - predicted, self.variable, self.model,
-            self.predictor.interpo_rate - 1,
-        ).code(step, dead_zone)  # fmt: skip
-        decoded = np.empty_like(self.x)
-        decoded[self.keys] = keys.decoded
-        decoded[self.missing] = predicted + residual.decoded
-        return Coded(varint(len(keys.data)) + keys.data + residual.data, decoded)
-
-
 def predict(predictor: Predictor, keyframes: np.ndarray, step: float) -> np.ndarray:
     """One block's missing frames in the dtype of `keyframes`; the network runs in float32."""
     frames = predictor.predict(keyframes[None].astype(np.float32), step)[0]
@@ -129,8 +104,6 @@ def make_coder(x, variable: Variable, model: FrequencyModel, mode: Mode, predict
     if not mode.model:
         return PlainCoder(x, variable, model)
     predictor = predictors[mode.model]
-    if mode.blockwise:
-        return BlockwiseCoder(x, variable, model, predictor)
     if mode.restored:
         inner = make_coder(x, variable, model, mode.without_restoration, predictors)
         return RestoredCoder(x, inner, predictor, mode)

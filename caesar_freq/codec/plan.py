@@ -101,10 +101,6 @@ class Planner:
             Part of the bytes that a mode has to save at least.
         """
         x = sample_of(x, max(WINDOW, self.variable.time_block))
-        blockwise = [Mode(m) for m in self.predictors if self._wanted(Mode(m)) and self._is_old(m)]
-        if blockwise:
-            self._calibrate(x, fine)
-            return [Mode(), *blockwise] if self.strategy == "auto" else blockwise, fine
         prices = self._prices(x, step, fine)
         ranked = sorted(filter(STRATEGIES[self.strategy], prices), key=lambda m: prices[m].total)
         plain, auto = prices[Mode()], self.strategy == "auto"
@@ -122,20 +118,17 @@ class Planner:
 
     def plan(self, x: np.ndarray, step: float, modes: list[Mode]) -> list[tuple[Mode, int]]:
         """Mode of every block of frames of a chunk `x`, blocks of one mode joined."""
-        own = max((self.predictors[m.model].n_frame for m in modes if m.blockwise), default=0)
-        if len(modes) == 1 and not own and modes[0].spacing < len(x):
-            return [(modes[0], len(x))]
-        length = own or max(WINDOW, self.variable.time_block)
+        length = max(WINDOW, self.variable.time_block) if len(modes) > 1 else len(x)
         plan: list[tuple[Mode, int]] = []
         for start in range(0, len(x), length):
             block = x[start : start + length]
             count = len(block)
-            able = [m for m in modes if m.spacing < count and (not m.blockwise or count == own)]
+            able = [m for m in modes if m.spacing < count]
             mode = able[0] if able else Mode()
             if len(able) > 1:
-                part = block if own else sample_of(block, length)
+                part = sample_of(block, length)
                 mode = min(able, key=lambda m: self._price_of(part, m, step))
-            if plan and plan[-1][0] == mode and not mode.blockwise:
+            if plan and plan[-1][0] == mode:
                 mode, before = plan.pop()
                 count += before
             plan.append((mode, count))
@@ -170,10 +163,6 @@ class Planner:
     def _wanted(self, mode: Mode) -> bool:
         able = not mode.restored or self.predictors[mode.model].restores
         return able and STRATEGIES[self.strategy](mode)
-
-    def _is_old(self, model: int) -> bool:
-        """Whether a model does nothing but fill in blocks of its own layout."""
-        return not self.predictors[model].restores and not self.predictors[model].spacings
 
     def _spacings(self, model: int) -> list[int]:
         known = self.predictors[model].spacings
@@ -246,16 +235,13 @@ def models_for(
             raise ModelError(f"no model given fills in frames between keyframes {spacing} apart")
     can = [Mode(n, restored=True) for n, p in known.items() if p.restores]
     for n, p in known.items():
-        if p.spacings or not p.restores:
+        if p.spacings:
             can += [Mode(n, 2), Mode(n, 2, restored=p.restores)]
     able = {mode.model: known[mode.model] for mode in can if STRATEGIES[strategy](mode)}
     if not able and strategy not in ("frequency", "auto"):
         what = strategy if strategy in KINDS.values() else "restoring"
         raise ModelError(f"strategy {strategy!r} needs a {what} model as generator")
-    student = able.get(STUDENT)
-    if strategy == "auto" and student and (student.restores or student.spacings):
-        return {STUDENT: student}
-    return able if strategy in (*KINDS.values(), "auto") else dict(list(able.items())[:1])
+    return dict(list(able.items())[:1])
 
 
 def sample_of(x: np.ndarray, frames: int) -> np.ndarray:
