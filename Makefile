@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-cluster lint format bench bench-generative bench-speed fuzz base-model clean
+.PHONY: demo test test-cluster lint format bench bench-generative bench-speed bench-device fuzz base-model clean
 
 demo: $(READY)
 	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml
@@ -43,6 +43,9 @@ bench-generative: $(READY)
 
 bench-speed: $(READY)
 	$(BIN)/python benchmarks/speed.py
+
+bench-device: $(READY)
+	$(BIN)/python benchmarks/device.py
 
 fuzz: $(READY)
 	$(BIN)/python benchmarks/fuzz.py

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from caesar_freq.codec.backend import codec_device
 from caesar_freq.codec.choose import SPATIAL
 from caesar_freq.codec.coders import Predictor
 from caesar_freq.codec.container import Container
@@ -35,6 +36,7 @@ def encode(
     fill_value: float | None = None,
     metadata: bytes = b"",
     threads: int | None = None,
+    device: str | None = None,
     embed_model: bool | None = None,
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
     interpo_rate: int | None = None,
@@ -70,6 +72,9 @@ def encode(
         Kept as it is, for instance names and coordinates.
     threads : int, optional
         Default: all cores. Does not change the result.
+    device : {"cpu", "auto", "cuda"} or "cuda:N", optional
+        Where transform, quantiser and contexts run. Does not change the result either; "auto" is the
+        processor, and whatever the device, what it wrote is checked there.
     embed_model : bool, optional
         Default: embed unless the packaged model makes the shorter stream.
     spatial : tuple of (kind, cell), optional
@@ -93,7 +98,7 @@ def encode(
     encode_to(
         Source.of(np.asarray(array)), out, mode, bound, model=model, generator=generator,
         strategy=strategy, fill_value=fill_value, metadata=metadata, threads=threads,
-        embed_model=embed_model, spatial=spatial, interpo_rate=interpo_rate,
+        device=device, embed_model=embed_model, spatial=spatial, interpo_rate=interpo_rate,
     )  # fmt: skip
     return out.getvalue()
 
@@ -111,6 +116,7 @@ def encode_to(
     fill_value: float | None = None,
     metadata: bytes = b"",
     threads: int | None = None,
+    device: str | None = None,
     embed_model: bool | None = None,
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
     interpo_rate: int | None = None,
@@ -143,7 +149,10 @@ def encode_to(
         mode, bound, strategy, fill_value, metadata, threads, embed_model, tuple(spatial),
         interpo_rate,
     )  # fmt: skip
-    return encode_source(source, out, options, load_frequency_model(model), predictors, folder)
+    frequency = load_frequency_model(model)
+    if device is not None:
+        frequency = frequency.on(codec_device(device))
+    return encode_source(source, out, options, frequency, predictors, folder)
 
 
 def decode(
@@ -157,6 +166,7 @@ def decode(
     generator: Predictor | Iterable[Predictor] | None = None,
     model: str | Path | FrequencyModel | None = None,
     threads: int | None = None,
+    device: str | None = None,
 ) -> np.ndarray:
     """Inverse of `encode`: the array in its shape and dtype (native byte order), or a part of it.
 
@@ -174,6 +184,8 @@ def decode(
     model : "base", path or FrequencyModel, optional
         Needed only for streams written with ``embed_model=False``.
     threads : int, optional
+    device : optional
+        See `encode`.
 
     Raises
     ------
@@ -190,7 +202,9 @@ def decode(
     region = None
     if any(axis is not None for axis in part):
         region = Region.of(stream.header.shape, *part)
-    return decode_array(stream, _predictors(generator), threads, given, region)
+    return decode_array(
+        stream, _predictors(generator), threads, given, region, codec_device(device)
+    )
 
 
 def _predictors(generator) -> list[Predictor]:

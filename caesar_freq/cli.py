@@ -43,7 +43,12 @@ DeviceName = StrEnum("DeviceName", ["auto", "cpu", "cuda"])
 Model = Annotated[str, typer.Option(help="base, a .cfm or .pth file")]
 GivenModel = Annotated[str | None, typer.Option(help="the model that the file names (see info)")]
 Var = Annotated[list[str] | None, typer.Option("--var", help="variable (nc) or key (npz); repeat")]
-Device = Annotated[DeviceName, typer.Option(help="for generated frames")]
+Device = Annotated[
+    DeviceName,
+    typer.Option(
+        help="cuda: for the codec and generated frames; auto: a GPU for generated frames only"
+    ),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="default: all cores")]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable output")]
 Part = Annotated[
@@ -89,7 +94,7 @@ def compress(
                 size = encode_to(
                     values, out, mode.value, limit, folder=target.parent, model=model,
                     fill_value=fill_value, metadata=metadata, generator=generators,
-                    strategy=strategy_name, threads=threads, interpo_rate=interpo_rate,
+                    strategy=strategy_name, threads=threads, device=device.value, interpo_rate=interpo_rate,
                 )  # fmt: skip
             except InputError as error:
                 raise InputError(f"{source}: {error}") from error
@@ -114,6 +119,7 @@ def decompress(
 
     With --frames, --rows, --columns or --var only that part is read and decoded.
     """
+    from caesar_freq.codec.backend import codec_device
     from caesar_freq.codec.container import Container
     from caesar_freq.codec.model import load_frequency_model
     from caesar_freq.data.files import SUFFIXES
@@ -136,6 +142,7 @@ def decompress(
         _named(
             source, decompress_file, stream, target, selection,
             predictors=generators, model=frequency, threads=threads,
+            device=codec_device(device.value),
         )  # fmt: skip
     for field in selection.fields:
         print(f"{target}: {field.name}, {stream.header.dtype} {field.shape}")
@@ -220,7 +227,9 @@ def _decode(source: Path, model: str | None, device: str, threads: int | None):
     header = _info(data, source)
     generators = _generators_of(header, model, device) if model else []
     frequency = model if model and not generators else None
-    array = _named(source, decode, data, generator=generators, model=frequency, threads=threads)
+    array = _named(
+        source, decode, data, generator=generators, model=frequency, threads=threads, device=device
+    )
     return array, header
 
 

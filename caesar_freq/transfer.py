@@ -64,6 +64,7 @@ def decompress_file(
     predictors=(),
     model: FrequencyModel | None = None,
     threads: int | None = None,
+    device: str | None = None,
 ) -> None:
     """Write a selection to ``.npy``, ``.npz`` or ``.nc``, chunk by chunk.
 
@@ -76,7 +77,8 @@ def decompress_file(
     """
 
     def parts():
-        for box, values in decode_chunks(stream, predictors, threads, model, selection.region):
+        chunks = decode_chunks(stream, predictors, threads, model, selection.region, device)
+        for box, values in chunks:
             yield box.index, values
 
     write_parts(target, selection.fields, stream.header.dtype, parts)

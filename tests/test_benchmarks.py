@@ -16,6 +16,7 @@ from caesar_freq.reporting.records import _MEASURED
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import device as device_bench
 import peers as peers_bench
 import peers_report
 import simulated
@@ -156,3 +157,18 @@ def test_every_codec_that_is_timed_keeps_the_target():
     for one in times.values():
         assert len(one["encode"]) == len(one["decode"]) == 2
         assert one["nrmse"] <= speed.TARGET and one["cr"] > 1
+
+
+def test_devices_are_compared_byte_by_byte(tmp_path, capsys):
+    assert device_bench.main(["--rounds", "1", "--frames", "4", "--size", "16",
+                              "--output_dir", str(tmp_path)]) == 0  # fmt: skip
+    content = json.loads((tmp_path / "device.json").read_text())
+    assert {"transform", "contexts, network, rANS", "encode", "decode"} <= set(content["seconds"])
+    for times in content["seconds"].values():
+        assert list(times) == list(content["devices"]) and all(len(t) == 1 for t in times.values())
+    text = (tmp_path / "device.md").read_text()
+    assert text in capsys.readouterr().out
+    assert ("nothing was measured on a GPU" in text) == (len(content["devices"]) == 2)
+    calls = {"a": {"x": lambda: np.zeros(3)}, "b": {"x": lambda: np.ones(3)}}
+    with pytest.raises(RuntimeError, match="b: x gives other bytes than C"):
+        device_bench.measure(calls, 1)

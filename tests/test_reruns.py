@@ -128,7 +128,8 @@ MODULES = [
     ({"evaluate auto", "evaluate frequency", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
      "codec.backend codec.chunks codec.coders codec.entropy_side "
      "codec.generated codec.header codec.layout codec.modes codec.native codec.portable "
-     "codec.quantise codec.restoration codec.segments codec.volume "
+     "codec.quantise codec.restoration codec.segments codec.torch_contexts codec.torch_kernels "
+     "codec.volume "
      "entropy.coder entropy.rans kernels.errors transform.blocks transform.modes "
      "transform.native"),
     ({"evaluate auto", "evaluate frequency", "report", "train_freq_compressor"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from caesar_freq.codec.backend import kernels
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
 from caesar_freq.kernels.errors import log2_bits
@@ -87,11 +88,13 @@ def choose_transform(
     if len(candidates) == 1:
         return candidates[0]
 
+    forward = kernels(model.device).forward
+
     def transform(candidate: tuple[str, int, int]) -> Transform:
         kind, cell, time_block = candidate
         return Transform(part.shape, time_block, cell, kind)
 
-    ranked = sorted(candidates, key=lambda c: estimated_bits(transform(c).forward(part), step))[
+    ranked = sorted(candidates, key=lambda c: estimated_bits(forward(transform(c), part), step))[
         :_FINALISTS
     ]
     return min(ranked, key=lambda c: _cost(part, transform(c), model, step, dead_zone))

@@ -51,6 +51,7 @@ def decode_array(
     threads: int | None = None,
     model: FrequencyModel | None = None,
     region: Region | None = None,
+    device: str | None = None,
 ) -> np.ndarray:
     """Inverse of `encode_array`, or the part of it that `region` names.
 
@@ -62,6 +63,8 @@ def decode_array(
         Needed for streams that neither hold their model nor use the packaged one.
     region
         Only the chunks that it touches are read and decoded; damage elsewhere does no harm.
+    device
+        See `backend.kernels`.
 
     Raises
     ------
@@ -71,7 +74,7 @@ def decode_array(
         If it needs a model that was not given.
     """
     shape = stream.header.shape
-    parts = decode_chunks(stream, predictors, threads, model, region)
+    parts = decode_chunks(stream, predictors, threads, model, region, device)
     out = np.empty(five_dimensional(shape) if region is None else region.shape, stream.header.dtype)
     for place, values in parts:
         out[place.index] = values
@@ -84,6 +87,7 @@ def decode_chunks(
     threads: int | None = None,
     model: FrequencyModel | None = None,
     region: Region | None = None,
+    device: str | None = None,
 ) -> Iterator[tuple[Box, np.ndarray]]:
     """The chunks of `decode_array` one by one, for arrays larger than memory.
 
@@ -100,7 +104,7 @@ def decode_chunks(
         if not stream.complete:
             raise CorruptStreamError("the file is truncated, or something was appended to it")
         region = Region.of(header.shape)
-    network = _model_of(header, model) if header.variables else None
+    network = _model_of(header, model).on(device) if header.variables else None
     available = _predictors_of(header, predictors)
     todo = [
         (number, box, *overlap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import zlib
 from dataclasses import dataclass, fields
@@ -64,6 +65,15 @@ class FrequencyModel:
     pmf: np.ndarray
     centroid: np.ndarray
     dead_zone: np.ndarray
+
+    # no annotation: where to compute is no part of the model
+    device = None
+
+    def on(self, device: str | None) -> FrequencyModel:
+        """This model, at work on a torch device; None: on the processor, without torch."""
+        other = copy.copy(self)
+        object.__setattr__(other, "device", device)
+        return other
 
     def __post_init__(self) -> None:
         for name, (dtype, shape) in _LAYOUT.items():

@@ -113,6 +113,16 @@ class _Blocks:
         self._now, self._before = self._before, self._now
 
 
+def forward(transform: Transform, x: np.ndarray) -> np.ndarray:
+    """Planes of a volume `x` ``[T, H, W]``."""
+    return transform.forward(x)
+
+
+def inverse(transform: Transform, planes: np.ndarray) -> np.ndarray:
+    """The volume of `planes`."""
+    return transform.inverse(planes)
+
+
 def ends_of(q: np.ndarray) -> np.ndarray:
     """Shells to code of every cell, int32 ``[nt, nh, nw]``."""
     used = np.empty((q.shape[0], *q.shape[4:]), np.int32)

@@ -10,12 +10,11 @@ from caesar_freq.entropy.coder import (
     COLLECT,
     DECODE,
     ENCODE,
-    MAX_OPERATIONS,
     run_block,
     shells_used,
 )
 from caesar_freq.entropy.context import LOG_TABLE, N_FEATURES, plane_features, shells
-from caesar_freq.entropy.rans import LOWER, write
+from caesar_freq.entropy.rans import LOWER, MAX_OPERATIONS, write
 from caesar_freq.transform.blocks import Transform
 
 _NO_OPERATIONS = np.zeros(1, np.uint16)
@@ -51,6 +50,16 @@ class _Blocks:
         )  # fmt: skip
         self.current, self.previous = self.previous, self.current
         return result
+
+
+def forward(transform: Transform, x: np.ndarray) -> np.ndarray:
+    """Planes of a volume `x` ``[T, H, W]``."""
+    return transform.forward(x)
+
+
+def inverse(transform: Transform, planes: np.ndarray) -> np.ndarray:
+    """The volume of `planes`."""
+    return transform.inverse(planes)
 
 
 def ends_of(q: np.ndarray) -> np.ndarray:

@@ -124,7 +124,7 @@ def encode_source(
         head, bodies = _stream(source, options, model, predictors, pool, folder)
         if options.embed_model is None and len(head) + bodies.size < _SMALL_STREAM:
             # here the model's own bytes count: the packaged one, which costs none, may be better
-            base = FrequencyModel.base()
+            base = FrequencyModel.base().on(model.device)
             if model.fingerprint != base.fingerprint:
                 other = _stream(source, options, base, predictors, pool, folder)
                 head, bodies = min((head, bodies), other, key=lambda s: len(s[0]) + s[1].size)

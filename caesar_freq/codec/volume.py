@@ -89,8 +89,8 @@ def encode_levels(
     q: np.ndarray, alphas: np.ndarray, transform: Transform, model: FrequencyModel
 ) -> VolumeCode:
     """Code quantised levels `q` (int32, `Transform.planes_shape`)."""
-    used = kernels().ends_of(q)
-    bins, state, words = kernels().encode_blocks(q, used, transform, model)
+    used = kernels(model.device).ends_of(q)
+    bins, state, words = kernels(model.device).encode_blocks(q, used, transform, model)
     limit = _n_shells(transform)
     end_of_block = encode_ints(_end_residuals(used), -limit, limit)
     head = bytes([1, *alphas.tolist()]) if alphas.any() else b"\0"
@@ -125,7 +125,7 @@ def decode_volume(
         raise CorruptStreamError("the coefficient stream is truncated")
     state = int.from_bytes(stream[:8], "little") if stream else int(LOWER)
     words = np.frombuffer(stream[8:], "<u4").astype(np.uint32)
-    q, bins, state, word = kernels().decode_blocks(used, state, words, transform, model)
+    q, bins, state, word = kernels(model.device).decode_blocks(used, state, words, transform, model)
     if state != int(LOWER) or word != 0:
         raise CorruptStreamError("the coefficient stream does not end where its symbols do")
     return reconstruct(q, bins, step, alphas, transform, model, dtype)[0]
@@ -135,8 +135,8 @@ def reconstruct(q, bins, step, alphas, transform, model, dtype):
     """Dequantise and transform back; returns the volume and its coefficient planes."""
     planes = np.empty(q.shape, dtype)
     classes = frequency_classes(*q.shape[2:4])
-    kernels().dequantise(q, bins, step, alphas, classes, model.centroid, planes)
-    return transform.inverse(planes), planes
+    kernels(model.device).dequantise(q, bins, step, alphas, classes, model.centroid, planes)
+    return kernels(model.device).inverse(transform, planes), planes
 
 
 class VolumeEncoder:
@@ -151,14 +151,16 @@ class VolumeEncoder:
 
     def __init__(self, x: np.ndarray, transform: Transform, model: FrequencyModel) -> None:
         self.transform, self.model = transform, model
-        self.planes = transform.forward(x)
+        self.planes = kernels(model.device).forward(transform, x)
         self.classes = frequency_classes(*self.planes.shape[2:4])
         self.alphas = fit_alphas(self.planes, self.classes)
         self.size = x.size
 
     def levels(self, step: float, dead_zone: float) -> np.ndarray:
         """Quantised levels; raises LevelOverflow if one is too large."""
-        q, fits = kernels().quantise(self.planes, step, dead_zone, self.alphas, self.classes)
+        q, fits = kernels(self.model.device).quantise(
+            self.planes, step, dead_zone, self.alphas, self.classes
+        )
         if not fits:
             raise LevelOverflow
         return q
@@ -170,7 +172,7 @@ class VolumeEncoder:
     def coefficient_error(self, code: VolumeCode, step: float) -> float:
         """Sum of squared coefficient errors of `code`: by Parseval that of the values."""
         planes = np.empty_like(self.planes)
-        kernels().dequantise(
+        kernels(self.model.device).dequantise(
             code.levels, code.bins, step, self.alphas, self.classes, self.model.centroid, planes
         )
         return compare(self.planes, planes)[1]

@@ -15,8 +15,6 @@ from caesar_freq.entropy.rans import pull_magnitude, push_magnitude
 
 #: What `run_block` does with the coefficients.
 ENCODE, DECODE, COLLECT = 0, 1, 2
-#: Operations that one coefficient can need at most.
-MAX_OPERATIONS = 5
 
 
 @nb.njit(nogil=True, cache=True)

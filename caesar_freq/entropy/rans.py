@@ -10,11 +10,13 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from caesar_freq.entropy.tables import CLASS_BITS, CLASS_LOW, DIRECT, PRECISION
+from caesar_freq.entropy.tables import CLASS_BITS, CLASS_LOW, DIRECT, PRECISION, Tables
 
 LOWER = np.uint64(1 << 31)
 _MASK = np.uint64((1 << PRECISION) - 1)
 _BITS = np.uint64(PRECISION)
+#: Operations that one coefficient can need at most.
+MAX_OPERATIONS = 5
 _WORD = np.uint64(32)
 _LOW_WORD = np.uint64(0xFFFFFFFF)
 
@@ -132,3 +134,40 @@ def pull_magnitude(b, cumulative, escape, coarse, state, words, position):
     else:
         return np.int64(0), state, position
     return (-m if negative else m), state, position
+
+
+def write_values(values: np.ndarray, bins: np.ndarray, tables: Tables) -> tuple[int, np.ndarray]:
+    """rANS state and words of int32 `values` under their uint8 `bins`, in coding order."""
+    starts, counts = (np.empty(MAX_OPERATIONS * len(values), np.uint16) for _ in range(2))
+    n = _push_all(values, bins, tables.cumulative, tables.escape, starts, counts)
+    words = np.empty(n // 2 + 2, np.uint32)
+    state, used = write(starts, counts, n, words)
+    return int(state), words[:used]
+
+
+def pull_values(
+    bins: np.ndarray, tables: Tables, state: int, words: np.ndarray, word: int
+) -> tuple[np.ndarray, int, int]:
+    """Values int32 under `bins`, and the state and number of words that are left."""
+    values = np.empty(len(bins), np.int32)
+    state, word = _pull_all(
+        values, bins, tables.cumulative, tables.escape, tables.coarse, np.uint64(state), words, word
+    )
+    return values, int(state), word
+
+
+@nb.njit(nogil=True, cache=True)
+def _push_all(values, bins, cumulative, escape, starts, counts):
+    n = 0
+    for a in range(len(values)):
+        n = push_magnitude(np.int64(values[a]), bins[a], cumulative, escape, starts, counts, n)
+    return n
+
+
+@nb.njit(nogil=True, cache=True)
+def _pull_all(values, bins, cumulative, escape, coarse, state, words, word):
+    for a in range(len(bins)):
+        values[a], state, word = pull_magnitude(
+            bins[a], cumulative, escape, coarse, state, words, word
+        )
+    return state, word
