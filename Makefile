@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-cluster lint format bench bench-generative bench-speed bench-device fuzz base-model clean
+.PHONY: demo test test-cluster test-cluster-accounting lint format bench bench-generative bench-speed bench-device fuzz base-model clean
 
 demo: $(READY)
 	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml
@@ -19,9 +19,15 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
-# a real SLURM on this machine, with faults: as root, on Debian; prints and writes results/cluster/
+# a real SLURM on this machine, with faults: as root, on Debian; prints and writes results/cluster/;
+# FAULTS=once: each fault on one phase instead of all three
+FAULTS ?= all
 test-cluster: $(READY)
-	CAESAR_TEST_CLUSTER=1 $(BIN)/python -m pytest -q -s tests/cluster
+	CAESAR_TEST_CLUSTER=$(FAULTS) $(BIN)/python -m pytest -q -s tests/cluster
+
+# the same with slurmdbd and MariaDB: accounts, sacct, sweeps as job arrays, two nodes
+test-cluster-accounting: $(READY)
+	CAESAR_TEST_CLUSTER=accounting $(BIN)/python -m pytest -q -s tests/cluster
 
 lint: $(READY)
 	$(BIN)/ruff check .

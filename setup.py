@@ -13,7 +13,17 @@ setup(
             "caesar_freq.kernels._native",
             sources=[
                 f"caesar_freq/kernels/{name}.c"
-                for name in ("module", "network", "coder", "quantise", "dct", "errors", "sparse")
+                for name in (
+                    "module",
+                    "network",
+                    "coder",
+                    "quantise",
+                    "refine",
+                    "dct",
+                    "errors",
+                    "sparse",
+                    "values",
+                )
             ],
             depends=[
                 f"caesar_freq/kernels/{name}.h" for name in ("kernels", "dct_of", "wavelet_of")

@@ -23,11 +23,17 @@ from caesar_freq import __version__, metrics, peer_files, peer_search, peers
 from caesar_freq.atomic import write_bytes
 from caesar_freq.data.sections import Sections, load_sections
 from caesar_freq.errors import CaesarError, ConfigError, InputError, run_main
-from caesar_freq.measuring import in_words, keep_slices, peak_memory_mb, slices_path, timed
+from caesar_freq.measuring import (
+    CRITERIA,
+    OURS,
+    in_words,
+    keep_slices,
+    peak_memory_mb,
+    slices_path,
+    timed,
+)
 from caesar_freq.printing import finite
 
-OURS = ("frequency", "restoration", "teacher", "student", "auto")
-CRITERIA = ("nrmse", "max_rel", "lossless")
 _MODES = {"nrmse": "nrmse", "max_rel": "rel", "lossless": "lossless"}
 
 

@@ -12,6 +12,13 @@ from typing import Any
 PACKAGE = Path(__file__).parent
 #: Codecs of this project; all others are peers.
 OURS = ("frequency", "restoration", "teacher", "student", "auto")
+#: What our codecs with a generator run besides.
+_GENERATORS = {
+    "restoration": ("caesar_freq.models.predictor", "caesar_freq.models.student"),
+    "teacher": ("caesar_freq.models.predictor",),
+    "student": ("caesar_freq.models.predictor", "caesar_freq.models.student"),
+    "auto": ("caesar_freq.models.predictor", "caesar_freq.models.student"),
+}
 #: Modules that tell people how far a run is and can change no result.
 SILENT = ("caesar_freq.progress",)
 #: Modules that choose an implementation as they are called: what their functions import always counts.
@@ -40,15 +47,13 @@ def fingerprint(*modules: str, lazy: bool = True) -> str:
 
 def evaluation_code(codec: str) -> str:
     """Fingerprint of what measuring a codec runs: an edit of the student leaves peers alone."""
-    modules, lazy = evaluation_modules(codec)
-    return fingerprint(*modules, lazy=lazy)
+    return fingerprint(*evaluation_modules(codec), lazy=False)
 
 
-def evaluation_modules(codec: str) -> tuple[tuple[str, ...], bool]:
-    """Modules that measuring a codec starts from, and whether imports in functions count."""
-    if codec == "frequency":
-        return ("caesar_freq.evaluate", "caesar_freq.api"), False
-    return ("caesar_freq.evaluate",), codec in OURS
+def evaluation_modules(codec: str) -> tuple[str, ...]:
+    """Modules that measuring a codec starts from; what their functions import does not count."""
+    ours = ("caesar_freq.api",) if codec in OURS else ()
+    return "caesar_freq.evaluate", *ours, *_GENERATORS.get(codec, ())
 
 
 def sources(*modules: str, lazy: bool = True) -> dict[str, Path]:

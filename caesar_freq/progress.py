@@ -53,7 +53,8 @@ class ProgressFile:
             "epoch": start / steps_per_epoch, "epochs": n_steps / steps_per_epoch, "loss": None,
             "metrics": before.get("metrics", {}) if again else {},
             "attempt": before.get("attempt", 0) + 1 if again else 1,
-            "job": os.environ.get("SLURM_JOB_ID"), "node": platform.node(), "pid": os.getpid(),
+            "job": os.environ.get("SLURM_JOB_ID"), "pid": os.getpid(),
+            "node": os.environ.get("SLURMD_NODENAME") or platform.node(), "host": platform.node(),
             "started": self._began, "updated": self._began, "gap": _INTERVAL, "eta": None,
         }  # fmt: skip
 

@@ -49,7 +49,8 @@ def state(record: dict[str, Any], now: float) -> str:
     """
     if record["state"] != "running":
         return record["state"]
-    if record["node"] == platform.node() and not _alive(record["pid"]):
+    # SLURM's name of a node need not be the machine's own; earlier versions wrote that one alone
+    if record.get("host", record["node"]) == platform.node() and not _alive(record["pid"]):
         return "gone"
     silent = now - record["updated"]
     return "stale" if silent > max(_PATIENCE, _SILENCES * record["gap"]) else "running"
@@ -74,7 +75,7 @@ def jobs(folder: Path) -> list[dict[str, Any]]:
     logs = folder / "logs"
     for log in sorted(logs.rglob("*.log")):
         name = log.relative_to(logs).with_suffix("")
-        if name.parts[0] == "slurm":
+        if name.parts[0] in ("slurm", "runs"):  # other names of the same texts
             continue
         benchmark = folder / "results" / "benchmarks" / f"{name}.tsv"
         row = table.setdefault(

@@ -8,10 +8,12 @@ import pytest
 from caesar_freq import kernels
 from caesar_freq.codec import backend, portable
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.quantise import fit_alphas, frequency_classes
+from caesar_freq.codec.quantise import ERROR_UNIT, fit_alphas, frequency_classes
 from caesar_freq.codec.volume import decode_volume, encode_levels
 from caesar_freq.entropy.sparse import decode_sparse, encode_sparse
 from caesar_freq.errors import ConfigError, CorruptStreamError
+from caesar_freq.kernels.errors import size_histogram
+from caesar_freq.kernels.values import normalised, restored
 from caesar_freq.transform.blocks import Transform
 
 
@@ -137,3 +139,40 @@ def test_kernels_of_other_sources_are_refused(use, monkeypatch):
     monkeypatch.setattr(kernels, "VERSION", kernels.VERSION + 1)
     with pytest.raises(ConfigError, match="built from other sources"):
         use("native")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_same_error_of_coefficients_in_any_order(use, dtype):
+    transform = Transform((40, 30, 50), 16, 16, "lot")
+    planes, q, alphas, classes = levels((40, 30, 50), transform, 200)
+    planes, model = planes.astype(dtype), FrequencyModel.base()
+    bins = np.random.default_rng(1).integers(0, 80, q.shape).astype(np.uint8)
+    totals = set()
+    for name in ("numba", "portable", "native"):
+        chosen = use(name)
+        found, _ = chosen.quantise(planes, 0.03, 0.6, alphas, classes)
+        arguments = (0.03, alphas, classes, model.centroid)
+        totals.add(chosen.coefficient_error(found, bins, *arguments, planes))
+        decoded = np.empty_like(planes)
+        chosen.dequantise(found, bins, *arguments, decoded)
+    assert len(totals) == 1
+    squares = float(np.sum((decoded.astype(np.float64) - planes) ** 2))
+    assert totals.pop() * 0.03**2 / ERROR_UNIT == pytest.approx(squares, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_same_histogram_and_values(use, dtype):
+    x = np.random.default_rng(0).standard_normal((5, 7, 9)).astype(dtype) * 1e3
+    mask = np.random.default_rng(1).random(x.shape) < 0.2
+    results = []
+    for name in ("numba", "native"):
+        use(name)
+        other = np.float64 if dtype == np.float32 else np.float32
+        both = [normalised(x, mask, 17.3, 2.7e3, d) for d in (dtype, other)]
+        back = [restored(v.copy(), 17.3, 2.7e3, d) for v in both for d in (dtype, other)]
+        results.append([size_histogram(x), *both, *back])
+    for a, b in zip(*results):
+        assert a.dtype == b.dtype and np.array_equal(a, b)
+    assert results[0][0].sum() == x.size and not results[0][1][mask].any()
+    limit = np.finfo(np.float32).max
+    assert restored(np.array([2.0, -2.0]), 0, 3e38, np.float32).tolist() == [limit, -limit]

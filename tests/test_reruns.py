@@ -110,72 +110,67 @@ KEYS = [
 
 TRAINING = {"train_freq_compressor", "train_diffusion", "train_distillation"}
 GENERATIVE = {"train_diffusion", "train_distillation"}
-OURS = {"evaluate frequency", "evaluate auto"}
-MEASURED = {*OURS, "evaluate sz3", "report"}
+GENERATED = {"evaluate teacher", "evaluate auto"}
+OURS = {"evaluate frequency", *GENERATED}
+MEASURED = {*OURS, "evaluate sz3"}
+ARRAYS = {"fetch", "split", "report", *MEASURED, *TRAINING}
 #: Rules whose own code a module is (what follows from their outputs reruns as well), and modules.
 MODULES = [
-    ({"evaluate auto", "evaluate frequency", "report"},
-     "api"),
-    ({"evaluate auto", "evaluate frequency", "evaluate sz3", "fetch", "merge", "report", "split", "train_diffusion", "train_distillation", "train_freq_compressor"},
-     "atomic errors"),
+    # command line and Python API beside the workflow; what a job is told, not what it does
     (set(),
-     "caesar_freq cfq_file cli cluster cluster.command cluster.fit cluster.offer "
+     "caesar_freq cfq_file cli codec.contents cluster cluster.command cluster.fit cluster.offer "
      "cluster.plan cluster.recover cluster.requests comparison data.metadata "
      "data.simulated data.training_sets fingerprints settings status sweep sweeps "
      "sweeps.launch sweeps.results sweeps.space transfer workflow"),
-    ({"evaluate auto", "evaluate frequency", "evaluate sz3", "merge", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
-     "codec entropy"),
-    ({"evaluate auto", "evaluate frequency", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
-     "codec.backend codec.chunks codec.coders codec.entropy_side "
-     "codec.generated codec.header codec.layout codec.modes codec.native codec.portable "
-     "codec.quantise codec.restoration codec.segments codec.torch_contexts codec.torch_kernels "
-     "codec.volume "
-     "entropy.coder entropy.rans kernels.errors transform.blocks transform.modes "
-     "transform.native"),
-    ({"evaluate auto", "evaluate frequency", "report", "train_freq_compressor"},
-     "codec.bodies codec.census codec.choose codec.chunk codec.coarse codec.container "
-     "codec.decoder codec.encoder codec.large codec.lattice codec.lossless codec.outliers "
-     "codec.plan codec.pointwise codec.region codec.relative codec.search codec.spacing "
-     "codec.step_ratio codec.stream entropy.levels entropy.logistic entropy.sparse"),
-    ({"evaluate auto", "evaluate frequency", "merge", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
-     "codec.model entropy.context entropy.network entropy.tables kernels kernels.ordered kernels.product "
-     "transform transform.axis transform.matrices transform.wavelets"),
-    ({"evaluate auto", "evaluate frequency", "evaluate sz3", "report", "train_diffusion", "train_distillation", "train_freq_compressor"},
-     "codec.packing data.filling"),
-    ({"evaluate auto", "evaluate frequency", "evaluate sz3", "report", "train_freq_compressor"},
-     "codec.special entropy.binary entropy.mask"),
-    ({"evaluate auto", "evaluate frequency", "evaluate sz3", "fetch", "report", "split", "train_diffusion", "train_distillation", "train_freq_compressor"},
-     "data data.arrangement data.field data.files data.lazy data.sections"),
-    ({"train_diffusion", "train_distillation", "train_freq_compressor"},
-     "data.blocks training training.args training.checkpoint training.history "
-     "training.memory training.ranks"),
-    ({"fetch"},
-     "data.fetch data.packages data.turbulence"),
-    ({"split"},
-     "data.layout data.leakage split"),
-    ({"evaluate auto", "fetch", "report", "split"},
-     "data.netcdf data.parts data.template"),
-    ({"evaluate auto", "report"},
-     "codec.contents"),
-    ({"evaluate auto", "evaluate frequency", "evaluate sz3", "report"},
-     "evaluate measuring metrics peer_files peer_search peers printing"),
-    ({"merge"},
-     "merge"),
-    ({"evaluate auto", "merge", "report", "train_diffusion", "train_distillation"},
-     "models models.conditions models.diffusion models.layout models.predictor "
-     "models.unet3d models.wiener transform.latent"),
-    ({"evaluate auto", "merge", "report", "train_distillation"},
-     "models.student"),
-    ({"report"},
-     "report reporting reporting.page reporting.plots reporting.records "
-     "reporting.tables"),
-    ({"train_diffusion", "train_distillation"},
-     "train_diffusion training.generative training.loop training.losses training.validation"),
-    ({"train_distillation"},
-     "train_distillation training.distiller"),
-    ({"train_freq_compressor"},
-     "train_freq_compressor training.frequency training.pmf_fit training.qat "
-     "training.quantiser_fit training.rows"),
+    # one rule each
+    ({"fetch"}, "data.fetch data.packages data.turbulence"),
+    ({"split"}, "data.layout data.leakage split"),
+    ({"merge"}, "merge"),
+    ({"report"}, "report reporting reporting.page reporting.plots reporting.records "
+                 "reporting.tables"),
+    ({"train_freq_compressor"}, "train_freq_compressor training.frequency "
+                                "training.qat training.quantiser_fit training.rows"),
+    ({"train_distillation"}, "train_distillation training.distiller"),
+    # files that are not .npz are read by split alone
+    ({"split"}, "data.netcdf data.parts data.template"),
+    # arrays in memory and on disk; every .npz is written or read through them
+    (ARRAYS, "data data.arrangement data.field data.files data.lazy data.sections"),
+    ({*ARRAYS, "merge"}, "atomic errors"),
+    # training: phase 3 shares batches and loop with phase 2
+    (GENERATIVE, "train_diffusion training.generative training.loop training.losses "
+                 "training.validation"),
+    (TRAINING, "data.blocks training training.args training.checkpoint training.history "
+               "training.memory training.ranks"),
+    # generators; the teacher is trained and measured without the student
+    ({*GENERATED, "merge", *GENERATIVE},
+     "models models.conditions models.diffusion models.layout models.predictor models.unet3d "
+     "models.wiener transform.latent"),
+    ({"evaluate auto", "merge", "train_distillation"}, "models.student"),
+    # measuring; the report says what was measured, and for which peers
+    (MEASURED, "evaluate peer_files peer_search printing"),
+    ({*MEASURED, "report"}, "measuring metrics peers"),
+    (OURS, "api"),
+    # whole files: phase 1 chooses its best model by the length of real, verified ones
+    ({*OURS, "train_freq_compressor"},
+     "codec.bodies codec.census codec.choose codec.chunk codec.container codec.decoder codec.effort "
+     "codec.encoder codec.large codec.lattice codec.lossless codec.outliers codec.plan codec.pointwise "
+     "codec.refit codec.region codec.relative codec.search codec.spacing codec.statistics codec.step_ratio "
+     "codec.stream entropy.levels entropy.logistic entropy.pmf_fit entropy.sparse kernels.values "
+     "codec.coarse"),
+    # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves
+    ({*OURS, *TRAINING},
+     "codec.backend codec.chunks codec.coders codec.entropy_side codec.generated "
+     "codec.header codec.layout codec.modes codec.native codec.portable codec.quantise codec.refine "
+     "codec.restoration codec.segments codec.volume entropy.coder "
+     "entropy.rans kernels.errors transform.blocks transform.modes transform.native codec.torch_kernels codec.torch_contexts"),
+    # the frequency model, which merge reads and writes, and the axes of the transform
+    ({*OURS, *TRAINING, "merge"},
+     "codec.model entropy.context entropy.network entropy.tables kernels kernels.ordered "
+     "kernels.product transform transform.axis transform.matrices transform.wavelets"),
+    # holes in data: files of peers tell them in our way
+    ({*MEASURED, "train_freq_compressor"}, "codec.special entropy.binary entropy.mask"),
+    ({*MEASURED, *TRAINING}, "codec.packing data.filling"),
+    ({*MEASURED, *TRAINING, "merge"}, "codec entropy"),
 ]  # fmt: skip
 
 
@@ -264,9 +259,8 @@ def code_of_rules() -> dict[str, set[str]]:
         for text in re.split(r"(?=^rule )", path.read_text(), flags=re.M):
             for rule, module, top in re.findall(pattern, text, re.S | re.M):
                 found[rule] = set(sources(module, lazy=not top))
-    for codec in ("frequency", "auto", "sz3"):
-        modules, lazy = evaluation_modules(codec)
-        found[f"evaluate {codec}"] = set(sources(*modules, lazy=lazy))
+    for codec in ("frequency", "teacher", "auto", "sz3"):
+        found[f"evaluate {codec}"] = set(sources(*evaluation_modules(codec), lazy=False))
     return found
 
 
@@ -290,6 +284,19 @@ def test_an_edited_module_reruns_the_rules_of_its_row_and_no_others():
     }
     assert set(found) == {*table, *silent}, "every module needs a row in MODULES"
     assert {n: r for n, r in found.items() if r != table.get(n, set())} == {}
+
+
+def test_what_phases_2_and_3_are_made_of_retrains_no_earlier_phase():
+    for key, _, expected in KEYS:
+        section = key.split(".")[0]
+        assert not (section == "diffusion" and expected & (PHASE_1 - PHASE_2)), key
+        assert not (section == "distillation" and expected & (PHASE_1 - PHASE_3)), key
+    code = code_of_rules()
+    later = {"caesar_freq.models.student", "caesar_freq.training.distiller"}
+    assert not later & (code["train_freq_compressor"] | code["train_diffusion"])
+    assert not any(
+        "models." in name or "diffusion" in name for name in code["train_freq_compressor"]
+    )
 
 
 def test_code_is_what_it_does_not_how_it_is_written(tmp_path, monkeypatch):
@@ -326,10 +333,9 @@ def test_a_touched_file_reruns_nothing_and_a_changed_one_what_reads_it(finished,
     copy = Finished.__new__(Finished)
     copy.folder = tmp_path / "copy"
     shutil.copytree(finished.folder, copy.folder)
-    for name in ("waves.npz", "tiny.yaml", "checkpoints/freq_compressor/best_model.pth",
-                 "data/processed/waves/test.npz", "caesar_freq/training/qat.py",
-                 "caesar_freq/assets/base.cfm"):  # fmt: skip
-        (copy.folder / name).touch()
+    for path in copy.folder.rglob("*"):
+        if path.is_file() and ".snakemake" not in path.parts:
+            path.touch()
     assert copy.reruns([BASE]) == [set()]
     base = copy.folder / "caesar_freq" / "assets" / "base.cfm"
     base.write_bytes(base.read_bytes() + b"other")

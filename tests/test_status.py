@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -34,6 +37,7 @@ def shown(folder) -> dict:
 
 def test_a_run_tells_where_it_is_and_how_it_ended(tmp_path, checkpoints, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("SLURMD_NODENAME", "gpu5")
     with begin(checkpoints) as file:
         file.update(10, 0.5, val_byte_ratio=0.9)
         run = shown(tmp_path)
@@ -42,7 +46,15 @@ def test_a_run_tells_where_it_is_and_how_it_ended(tmp_path, checkpoints, monkeyp
         file.update(11, 0.4)  # sooner than the interval: kept in memory
         assert shown(tmp_path)["step"] == 10
         text = status.text_of(tmp_path)
-        for part in ("diffusion", "10/40", "0.5/2.0", "0.9000 bytes/plain", "77", "running"):
+        for part in (
+            "diffusion",
+            "10/40",
+            "0.5/2.0",
+            "0.9000 bytes/plain",
+            "77",
+            "gpu5",
+            "running",
+        ):
             assert part in text
     run = shown(tmp_path)
     assert (run["state"], run["step"], run["attempt"]) == ("finished", 11, 1)
@@ -70,7 +82,7 @@ def test_a_silent_run_is_stale_and_a_dead_one_gone(tmp_path, checkpoints):
     record = begin(checkpoints).record
     now = time.time()
     assert status.state(record, now) == "running"
-    elsewhere = record | {"node": "another", "updated": now - 200}
+    elsewhere = record | {"host": "another", "pid": 2**30, "updated": now - 200}
     assert status.state(elsewhere, now) == "running"
     assert status.state(elsewhere | {"updated": now - 400}, now) == "stale"
     slow = elsewhere | {"updated": now - 400, "gap": 60.0}  # its evaluations take a minute
@@ -151,16 +163,43 @@ def test_jobs_end_when_their_benchmark_is_written(tmp_path):
     assert "1 of 2" in status.text_of(tmp_path)
 
 
-def test_a_log_keeps_every_attempt(tmp_path):
-    """The function that all rules print through, as bash gets it."""
+def logging_shell() -> str:
+    """What all rules start with, as bash gets it."""
     text = (ROOT / "workflow" / "Snakefile").read_text()
     code = text.split("shell.prefix(")[1].split("\n)")[0]
-    prefix = eval(f"({code})").replace("{{", "{").replace("}}", "}")
+    return eval(f"({code})").replace("{{", "{").replace("}}", "}")
+
+
+def test_a_log_keeps_every_attempt(tmp_path):
+    log = tmp_path / "logs" / "a.log"
+    log.parent.mkdir()
     for attempt in (1, 2):
-        command = f"set -euo pipefail; {prefix} (echo words {attempt}; exit 3) 2>&1 | logged a.log"
-        done = subprocess.run(["bash", "-c", command], cwd=tmp_path)
+        log.unlink(missing_ok=True)  # as Snakemake does before a job
+        command = f"{logging_shell()} (echo words {attempt}; exit 3) 2>&1 | logged logs/a.log"
+        done = subprocess.run(["bash", "-c", f"set -euo pipefail; {command}"], cwd=tmp_path)
         assert done.returncode == 3
-    lines = (tmp_path / "a.log").read_text().splitlines()
+    lines = log.read_text().splitlines()
     assert [line[:8] for line in lines] == ["== run 1", "words 1", "== run 2", "words 2"]
+    assert [row["started"] for row in status.jobs(tmp_path)] == [1]
     rules = "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
     assert rules.count("| logged {log}") == len([line for line in rules.splitlines() if line.startswith("rule ")])  # fmt: skip
+
+
+def test_a_signal_to_the_whole_job_leaves_the_program_its_log(tmp_path):
+    """SLURM tells every process of a job to stop: shell, program, tee."""
+    (tmp_path / "logs").mkdir()
+    program = (
+        "import signal, sys, time\n"
+        "def told(*_): print('saved', flush=True); sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), told()))\n"
+        "print('here', flush=True); time.sleep(60)"
+    )
+    command = f'{logging_shell()} "{sys.executable}" -c "$PROGRAM" 2>&1 | logged logs/a.log'
+    job = subprocess.Popen(["bash", "-c", f"set -euo pipefail; {command}"], cwd=tmp_path,
+                           env=os.environ | {"PROGRAM": program}, stdout=subprocess.PIPE,
+                           text=True, start_new_session=True)  # fmt: skip
+    while "here" not in job.stdout.readline():
+        pass
+    os.killpg(job.pid, signal.SIGTERM)
+    assert job.wait(30) == 143
+    assert (tmp_path / "logs" / "a.log").read_text().splitlines()[-1] == "saved"

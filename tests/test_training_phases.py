@@ -20,10 +20,12 @@ from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.errors import ConfigError, ModelError, run_main
 from caesar_freq.models.conditions import filled
 from caesar_freq.models.layout import Layout
-from caesar_freq.models.predictor import load_predictor
+from caesar_freq.models.predictor import Predictor, load_predictor
+from caesar_freq.models.student import MotionStudent
 from caesar_freq.models.wiener import WienerFit
+from caesar_freq.training import generative
 from caesar_freq.training.distiller import Distiller, halvings
-from caesar_freq.training.generative import Batch, decoded_frames, draw_blocks, make_batch
+from caesar_freq.training.generative import Batch, draw_blocks, make_batch
 from caesar_freq.training.loop import Progress, Task, learning_rate, prepared
 from caesar_freq.training.loop import _evaluate as evaluate_task
 from caesar_freq.training.losses import bits, multi_scale_error, spectrum_error
@@ -85,7 +87,7 @@ def run(tmp_path_factory):
     train_diffusion.main([*teacher, "--max_steps", "60", "--lr", "3e-3",
                           "--output_dir", str(folder)])  # fmt: skip
     os.rename(folder / "history.csv", folder / "teacher.csv")
-    train_distillation.main([*student, "--max_steps", "120", "--lr", "6e-3",
+    train_distillation.main([*student, "--max_steps", "60", "--lr", "3e-3",
                              "--output_dir", str(folder)])  # fmt: skip
     os.rename(folder / "history.csv", folder / "student.csv")
     return folder, teacher, student
@@ -100,60 +102,93 @@ def test_histories_tell_losses_and_bytes(run):
     folder, *_ = run
     for name in ("teacher", "student"):
         rows = history(folder / f"{name}.csv")
-        assert [row["step"] for row in rows] in ([30, 60], [60, 120])
+        assert [row["step"] for row in rows] == [30, 60]
         assert all(np.isfinite(list(row.values())).all() for row in rows)
         assert min(row["val_byte_ratio"] for row in rows) > 0
-    assert rows[-1]["train_loss"] < 0.95 * rows[0]["train_loss"]
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
 
 
-def test_teacher_is_no_worse_than_linear_interpolation(run):
+def test_teacher_is_no_worse_than_what_it_starts_from(run):
     folder, *_ = run
     assert min(row["val_rmse_ratio"] for row in history(folder / "teacher.csv")) < 1.02
 
 
-def restored(predictor, block, n=3):
-    """RMSE of held-out blocks as decoded and as restored, at a coarse step."""
+def sharp(seed, frames=7):
+    """A drifting pattern with steep edges, which coarse coding blurs and a network can sharpen."""
+    x = drifting(seed, frames)
+    return (np.tanh(4 * x / x.std()) / 2).astype(np.float32)
+
+
+def moving(seed, frames=7):
+    return (1.2 * drifting(seed, frames)).astype(np.float32)
+
+
+def student_of(field, restored, steps, mults, n_steps):
+    """A small student after some training steps on decoded blocks, the part `restored` whole."""
+    layout, model = Layout(n_frame=7, channels=8), FrequencyModel.base()
+    wiener = wiener_of(layout, field(0))
+    torch.manual_seed(0)
+    student = MotionStudent(8, mults, 1)
+    optimiser = torch.optim.AdamW(student.parameters(), 5e-3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generative, "STEP_RANGE", steps)
+        patch.setattr(generative, "RESTORED", restored)
+        for step in range(n_steps):
+            rng = np.random.default_rng(step)
+            shifts = rng.integers(32, size=(4, 2))
+            blocks = np.stack([np.roll(field(rng.integers(6)), s, (1, 2)) for s in shifts])
+            batch = make_batch(blocks, (0, step), layout, wiener, model, torch.device("cpu"))
+            frames, noise, log_step, targets = batch.frames()
+            truth, start = batch.at_targets(batch.truth), batch.at_targets(batch.decoded)
+            answer = student(frames, noise, log_step, targets)
+            loss = bits(answer, truth, start, torch.full(targets.shape, 1e-8))
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+            optimiser.step()
+    return Predictor("student", student, wiener, layout)
+
+
+@pytest.fixture(scope="module")
+def restorer():
+    return student_of(sharp, 1.0, (0.05, 0.3), (1,), 60)
+
+
+@pytest.mark.parametrize("step", [0.08, 0.2])
+def test_training_restores_fields_that_it_has_not_seen(restorer, step):
     model, errors = FrequencyModel.base(), []
-    for seed in range(20, 20 + n):
-        truth = block(seed)
-        decoded = decoded_frames(truth, 0.08, model.dead_zone_at(0.02), model)
-        noise = np.full((1, len(truth)), np.sqrt(np.mean((decoded - truth) ** 2)), np.float32)
-        answer = predictor.restore(decoded[None], noise, 0.08)[0]
-        errors.append([np.sqrt(np.mean((z - truth) ** 2)) for z in (decoded, answer)])
-    return np.array(errors).mean(0)
+    for seed in range(50, 53):
+        truth = sharp(seed)
+        decoded = generative.decoded_frames(truth, step, model.dead_zone_at(step / 3.5), model)
+        noise = np.full((1, 7), np.sqrt(np.mean((decoded - truth) ** 2)), np.float32)
+        answer = restorer.restore(decoded[None], noise, step)[0]
+        errors.append([np.mean((z - truth) ** 2) for z in (decoded, answer)])
+    decoded, restored = np.sqrt(np.mean(errors, 0))
+    assert restored < 0.92 * decoded
 
 
-def held_out(seed):
-    x = drifting(seed, 7).astype(np.float32)
-    return (x - x.mean()) / np.ptp(x)
+def test_trained_student_acts_on_the_noise_level(restorer):
+    """The same frames, said to be exact, are left alone."""
+    model, truth = FrequencyModel.base(), sharp(60)
+    decoded = generative.decoded_frames(truth, 0.2, model.dead_zone_at(0.06), model)
+    right = np.sqrt(np.mean((decoded - truth) ** 2))
+    errors = {}
+    for told in (right / 30, right):
+        noise = np.full((1, 7), told, np.float32)
+        answer = restorer.restore(decoded[None], noise, 0.2)[0]
+        errors[told] = np.sqrt(np.mean((answer - truth) ** 2))
+    assert errors[right] < 0.95 * errors[right / 30]
+    assert errors[right / 30] == pytest.approx(right, rel=0.05)
 
 
-def test_training_restores_fields_that_it_has_not_seen(run):
-    folder, *_ = run
-    decoded, cleaned = restored(load_predictor(folder / "student_best.pth", "student"), held_out)
-    assert cleaned < 0.97 * decoded
-
-
-def test_trained_student_acts_on_the_noise_level(run):
-    folder, *_ = run
-    student = load_predictor(folder / "student_best.pth", "student")
-    block = held_out(31)[None]
-    change = [
-        np.abs(student.restore(block, np.full((1, 7), z, np.float32), 0.08) - block).mean()
-        for z in (1e-4, 2e-2)
-    ]
-    assert change[0] < 0.1 * change[1]
-
-
-def test_student_has_learnt_motion(run):
-    folder, *_ = run
-    student = load_predictor(folder / "student_best.pth", "student")
-    truth = np.stack([held_out(s) for s in (40, 41, 42)])
-    noise = np.full(truth.shape[:2], 1e-3, np.float32)
+def test_training_learns_motion():
+    student = student_of(moving, 0.0, (0.005, 0.02), (1, 2), 60)
+    truth = np.stack([moving(s) for s in (40, 41, 42)])
+    noise = np.full(truth.shape[:2], 2e-3, np.float32)
     noise[:, [1, 2, 4, 5]] = np.inf
     linear = filled(student.layout, student.wiener, truth, noise)
-    errors = [((z - truth) ** 2).mean() for z in (linear, student.restore(truth, noise, 0.005))]
-    assert errors[1] < 0.9 * errors[0]
+    errors = [((z - truth) ** 2).mean() for z in (linear, student.restore(truth, noise, 0.01))]
+    assert errors[1] < 0.5 * errors[0]
 
 
 def test_results_load_safely_and_leave_no_resume_folder(run):

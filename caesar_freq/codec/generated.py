@@ -63,13 +63,18 @@ class KeyedCoder:
     predictor : Predictor
         With `mode.spacing` among its `spacings`.
     mode : Mode
+    refined : bool
+        See `VolumeEncoder`.
     """
 
-    def __init__(self, x, variable: Variable, model: FrequencyModel, predictor, mode: Mode) -> None:
+    def __init__(
+        self, x, variable: Variable, model: FrequencyModel, predictor, mode: Mode,
+        refined: bool = False,
+    ) -> None:  # fmt: skip
         self.x, self.variable, self.model = x, variable, model
-        self.predictor, self.mode = predictor, mode
+        self.predictor, self.mode, self.refined = predictor, mode, refined
         self.keys, self.missing = keyframes_of(len(x), mode.spacing)
-        self._keyframes = PlainCoder(x[self.keys], variable, model)
+        self._keyframes = PlainCoder(x[self.keys], variable, model, refined=refined)
 
     def code(self, step: float, dead_zone: float) -> Coded:
         """Code at a normalised `step`; raises `volume.LevelOverflow`."""
@@ -84,7 +89,11 @@ class KeyedCoder:
             step,
         )
         residual = PlainCoder(
-            self.x[self.missing] - predicted, self.variable, self.model, self.mode.spacing - 1
+            self.x[self.missing] - predicted,
+            self.variable,
+            self.model,
+            self.mode.spacing - 1,
+            self.refined,
         ).code(step, dead_zone)
         decoded = np.empty_like(self.x)
         decoded[self.keys] = keys.decoded
@@ -99,15 +108,22 @@ def predict(predictor: Predictor, keyframes: np.ndarray, step: float) -> np.ndar
     return np.asarray(frames).astype(keyframes.dtype)
 
 
-def make_coder(x, variable: Variable, model: FrequencyModel, mode: Mode, predictors: dict):
+def make_coder(
+    x,
+    variable: Variable,
+    model: FrequencyModel,
+    mode: Mode,
+    predictors: dict,
+    refined: bool = False,
+):
     """Coder of a segment `x` in any mode."""
     if not mode.model:
-        return PlainCoder(x, variable, model)
+        return PlainCoder(x, variable, model, refined=refined)
     predictor = predictors[mode.model]
     if mode.restored:
-        inner = make_coder(x, variable, model, mode.without_restoration, predictors)
+        inner = make_coder(x, variable, model, mode.without_restoration, predictors, refined)
         return RestoredCoder(x, inner, predictor, mode)
-    return KeyedCoder(x, variable, model, predictor, mode)
+    return KeyedCoder(x, variable, model, predictor, mode, refined)
 
 
 class SegmentedCoder:
@@ -120,13 +136,17 @@ class SegmentedCoder:
         In order, covering all frames.
     predictors : dict
         By model.
+    refined : bool
+        See `VolumeEncoder`.
     """
 
-    def __init__(self, x, variable: Variable, model: FrequencyModel, plan, predictors) -> None:
+    def __init__(
+        self, x, variable: Variable, model: FrequencyModel, plan, predictors, refined: bool = False
+    ) -> None:
         self.plan = plan
         ends = np.cumsum([frames for _, frames in plan])
         self._coders = [
-            make_coder(x[end - frames : end], variable, model, mode, predictors)
+            make_coder(x[end - frames : end], variable, model, mode, predictors, refined)
             for end, (mode, frames) in zip(ends, plan)
         ]
 

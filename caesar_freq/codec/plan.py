@@ -16,7 +16,7 @@ import numpy as np
 
 from caesar_freq.codec.choose import lagrangian
 from caesar_freq.codec.coders import Coded, Predictor
-from caesar_freq.codec.generated import make_coder
+from caesar_freq.codec.generated import SegmentedCoder, make_coder
 from caesar_freq.codec.header import Variable
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.restoration import RestoredCoder
@@ -71,6 +71,8 @@ class Planner:
     corrections : callable or None
         Bytes of the corrections of a decoded sample ``(x, decoded, other bytes)``, where every
         value has a bound.
+    refined : bool
+        See `VolumeEncoder`.
     """
 
     model: FrequencyModel
@@ -80,6 +82,7 @@ class Planner:
     strategy: str = "auto"
     spacing: int | None = None
     corrections: Callable[[np.ndarray, np.ndarray, int], float] | None = None
+    refined: bool = False
     #: Bits that a unit of squared error is worth, and the power of the step that the RMSE grows by.
     _worth: float = field(default=0.0, init=False)
     _power: float = field(default=1.0, init=False)
@@ -134,6 +137,13 @@ class Planner:
             plan.append((mode, count))
         return plan
 
+    def coder(self, x: np.ndarray, plan: list[tuple[Mode, int]]) -> SegmentedCoder:
+        """Coder of a chunk `x` as planned."""
+        return SegmentedCoder(x, self.variable, self.model, plan, self.predictors, self.refined)
+
+    def _coder(self, x: np.ndarray, mode: Mode):
+        return make_coder(x, self.variable, self.model, mode, self.predictors, self.refined)
+
     def _prices(self, x: np.ndarray, step: float, fine: float) -> dict[Mode, Price]:
         """Prices on a sample of the plain mode and of all that the strategy allows."""
         prices: dict[Mode, Price] = {Mode(): self._calibrate(x, step)}
@@ -172,7 +182,7 @@ class Planner:
 
     def _coded(self, x, mode: Mode, model: int, step: float, restore: bool) -> dict[Mode, Coded]:
         """A sample in a mode without restoration, and with that of a model if it is wanted."""
-        coder = make_coder(x, self.variable, self.model, mode, self.predictors)
+        coder = self._coder(x, mode)
         try:
             coded = {mode: coder.code(step, self.dead_zone)}
         except LevelOverflow:
@@ -185,7 +195,7 @@ class Planner:
 
     def _price_of(self, x: np.ndarray, mode: Mode, step: float) -> float:
         """Price of one mode alone."""
-        coder = make_coder(x, self.variable, self.model, mode, self.predictors)
+        coder = self._coder(x, mode)
         try:
             return self._price(x, coder.code(step, self.dead_zone)).total
         except LevelOverflow:
@@ -199,7 +209,7 @@ class Planner:
 
     def _calibrate(self, x: np.ndarray, step: float) -> Price:
         """Find out what error is worth; the price of the plain mode."""
-        coder = make_coder(x, self.variable, self.model, Mode(), {})
+        coder = self._coder(x, Mode())
         self._worth = lagrangian(step)
         try:
             coded = coder.code(step, self.dead_zone)

@@ -12,8 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from caesar_freq import __version__
 from caesar_freq.errors import InputError
-from caesar_freq.evaluate import OURS
-from caesar_freq.measuring import slices_path
+from caesar_freq.measuring import OURS, slices_path
 from caesar_freq.reporting import plots, tables
 from caesar_freq.reporting.records import counts
 

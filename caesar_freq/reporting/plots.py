@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from caesar_freq.evaluate import OURS
+from caesar_freq.measuring import OURS
 from caesar_freq.reporting.tables import LABELS
 
 # Okabe and Ito's colours, which stay apart for the colour-blind; ours cold, peers warm or grey.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from caesar_freq.errors import InputError
-from caesar_freq.evaluate import CRITERIA, OURS
+from caesar_freq.measuring import CRITERIA, OURS
 from caesar_freq.peers import NAMES
 
 FORMAT = "caesar-freq/evaluation/1"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from caesar_freq.evaluate import OURS
+from caesar_freq.measuring import OURS
 from caesar_freq.reporting.records import CODECS, counts, name, trouble
 
 LABELS = {

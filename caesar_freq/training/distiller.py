@@ -42,8 +42,8 @@ CACHED_BATCHES, CACHED_USES, CACHED_EVERY = 64, 4, 4
 #: Samples whose mean stands for the teacher: one sample has twice the error of the mean.
 TEACHER_SAMPLES = 2
 TEACHER_WEIGHT = 0.5
-#: Part of a quantiser's error below which a decoded frame counts as exact.
-_FLOOR = 1e-3
+#: Parts of a quantiser's squared error below which a missing and a decoded frame count as exact.
+_FLOORS = (0.25, 1e-3)
 
 
 class Distiller:
@@ -134,7 +134,7 @@ class Distiller:
         answer = self.student(frames, noise, log_step, targets, shown, t)
         # the residual of a missing frame is coded at the step; a decoded one has none
         missing = torch.isinf(noise).gather(1, targets)
-        floor = torch.exp2(2 * log_step)[:, None] / 12 * torch.where(missing, 1.0, _FLOOR)
+        floor = torch.exp2(2 * log_step)[:, None] / 12 * torch.where(missing, *_FLOORS)
         loss = bits(answer, truth, start, floor)
         weight = 1 / (((start - truth) ** 2).mean((2, 3)) + floor)[..., None, None]
         if taught is not None:

@@ -122,7 +122,7 @@ class Validation:
         noise = np.full((1, len(point.block)), point.error, np.float32)
         restored = predictor.restore(point.decoded[None], noise, point.step)[0]
         modes = Mode(STUDENT, restored=True), Mode(STUDENT, self.layout.interpo_rate)
-        by_bytes = [self._byte_ratio(predictor, curve, point.step, mode) for mode in modes]
+        by_bytes = [self._byte_ratio(predictor, curve, point, mode) for mode in modes]
         filled_in, linear = self._missing(predictor, point)
         truth = point.block[list(self.layout.missing)]
         errors = rmse(restored, point.block) / max(point.error, _TINY)
@@ -130,11 +130,13 @@ class Validation:
         spectrum = (small_scales(restored, point.block) + small_scales(filled_in, truth)) / 2
         return *by_bytes, np.sqrt(errors + _TINY), spectrum
 
-    def _byte_ratio(self, predictor, curve: PlainCurve, step: float, mode: Mode) -> float:
+    def _byte_ratio(self, predictor, curve: PlainCurve, point: Point, mode: Mode) -> float:
         """Bytes in a mode over plain bytes at the same error."""
-        coder = make_coder(curve.block, _VARIABLE, self.model, mode, {STUDENT: predictor})
-        coded = coder.code(step, self.model.dead_zone_at(step / 3.5))
-        return len(coded.data) / curve.bytes_at(rmse(coded.decoded, curve.block))
+        coder = make_coder(point.block, _VARIABLE, self.model, mode, {STUDENT: predictor})
+        coded = coder.code(point.step, self.model.dead_zone_at(point.step / 3.5))
+        # the curve tells how bytes go with the error, the point itself where it lies
+        plain = curve.bytes_at(rmse(coded.decoded, point.block)) / curve.bytes_at(point.error)
+        return len(coded.data) / (plain * point.n_bytes)
 
     def _missing(self, predictor: Predictor, point: Point) -> tuple[np.ndarray, np.ndarray]:
         """Missing frames by the model and by linear estimation, given the plainly decoded keys."""

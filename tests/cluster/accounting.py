@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import subprocess
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from processes import wait_until
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 DATABASE = "slurm_acct_db"
 ACCOUNT = "testacct"
+HOSTS, _LINE = Path("/etc/hosts"), "# test rig of caesar-freq"
 
 
 def configuration(rig: Rig) -> str:
@@ -22,8 +25,16 @@ def configuration(rig: Rig) -> str:
     return (
         "AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=127.0.0.1\n"
         f"AccountingStoragePort={rig.port + 6}\nAccountingStoragePass={rig.folder}/munge/socket\n"
-        "AccountingStorageTRES=gres/gpu\nAccountingStoreFlags=job_comment"
+        "AccountingStorageTRES=gres/gpu\nAccountingStoreFlags=job_comment\n"
+        "AccountingStorageEnforce=associations"
     )
+
+
+def name_nodes(nodes: Iterable[str]) -> None:
+    """Let /etc/hosts know `nodes`, since processes of a job meet by name; none takes it back."""
+    kept = [line for line in HOSTS.read_text().splitlines() if not line.endswith(_LINE)]
+    names = " ".join(nodes)
+    HOSTS.write_text("\n".join([*kept, *([f"127.0.0.1 {names} {_LINE}"] if names else []), ""]))
 
 
 def start(rig: Rig) -> None:
@@ -42,7 +53,7 @@ def start(rig: Rig) -> None:
             env=rig.environment,
         )  # fmt: skip
     client = ["mariadb", "--no-defaults", "-S", str(socket), "-u", "root", "-e"]
-    wait_until(lambda: rig.ask(*client, "select 1").returncode == 0, 60, "mariadbd")
+    wait_until(lambda: rig.ask(*client, "select 1").returncode == 0, 300, "mariadbd")
     password = secrets.token_hex(12)
     user = "'slurm'@'127.0.0.1'"
     rig.run(
@@ -61,7 +72,9 @@ def start(rig: Rig) -> None:
         f"StorageLoc={DATABASE}\nCommitDelay=1\n"
     )
     rig.daemon("slurmdbd")
-    wait_until(lambda: rig.ask("sacctmgr", "-n", "list", "cluster").returncode == 0, 60, "slurmdbd")
+    wait_until(
+        lambda: rig.ask("sacctmgr", "-n", "list", "cluster").returncode == 0, 300, "slurmdbd"
+    )
     for added in (["cluster", "rig"], ["account", ACCOUNT, "cluster=rig"],
                   ["user", "root", f"account={ACCOUNT}", "cluster=rig"]):  # fmt: skip
         rig.ask("sacctmgr", "-i", "-Q", "add", *added)

@@ -1,8 +1,8 @@
 """Faults on a running training phase, and what has to hold after the same command ran again.
 
-A case starts from a finished run without the outputs of one phase, submits that phase, stops its
-trainer (SIGSTOP) once it has saved a checkpoint, so that the fault always strikes in the middle,
-lets the fault happen, and goes on as a user would.
+A case starts from a finished run without the outputs of one phase, submits that phase, whose trainer
+stands still at a known step just after it saved its state (`hold/sitecustomize.py`), lets the fault
+happen there, and goes on as a user would.
 """
 
 from __future__ import annotations
@@ -11,164 +11,44 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from processes import wait_until
+from case import ALLOWED, OUTPUTS, Case, write_profile
+from held import HELD_AT, ask_to_hold, release
+from outcomes import Outcome, shown, used
 from rig import Rig
-
-ROOT = Path(__file__).parents[2]
-SNAKEMAKE = Path(sys.executable).with_name("snakemake")
-OUTPUTS = {
-    "train_freq_compressor": "checkpoints/freq_compressor/best_model.pth",
-    "train_diffusion": "checkpoints/diffusion/diffusion_best.pth",
-    "train_distillation": "checkpoints/distillation/student_best.pth",
-}
-#: Nodes of the rig that have a phase's 8, 16 and 12 GB of GPU memory.
-ALLOWED = {
-    "train_freq_compressor": {"g8", "g12", "g24", "g40"},
-    "train_diffusion": {"g24", "g40"},
-    "train_distillation": {"g12", "g24", "g40"},
-}
-
-
-@dataclass
-class Outcome:
-    """What a case showed; `problem` is empty if all of it held."""
-
-    fault: str
-    phase: str
-    went_on: str = ""
-    resumed: str = ""
-    identical: bool = False
-    others_untouched: bool = False
-    seconds: int = 0
-    problem: str = ""
-
-
-@dataclass
-class Case:
-    """One phase of one run on the rig."""
-
-    rig: Rig
-    folder: Path
-    phase: str
-    partition: str = "gpu"
-    master: subprocess.Popen | None = None
-    job: str = ""
-    node: str = ""
-
-    @property
-    def output(self) -> Path:
-        return self.folder / OUTPUTS[self.phase]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return self.rig.environment | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-
-    def write_profile(self) -> None:
-        """The shipped profile as a site without accounts would adapt it, with this partition."""
-        write_profile(self.folder / "profiles" / "slurm", partition=self.partition)
-
-    def start(self) -> None:
-        """Type the command."""
-        with open(self.folder / "master.log", "a") as log:
-            self.master = subprocess.Popen(
-                [SNAKEMAKE, OUTPUTS[self.phase], "--profile", "profiles/slurm", "--snakefile",
-                 ROOT / "workflow" / "Snakefile", "--configfile", "faults.yaml"],
-                cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-
-    def trainers(self) -> list[int]:
-        """Processes of the phase that train in this folder (the module, not what started it)."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (path / "cmdline").read_bytes().split(b"\0")
-                here = (path / "cwd").resolve() == self.folder
-            except OSError:
-                continue
-            if here and f"caesar_freq.{self.phase}".encode() in words[1:3]:
-                found.append(int(path.name))
-        return found
-
-    def signal_trainers(self, number: int) -> None:
-        for pid in self.trainers():
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                pass
-
-    def hold(self) -> None:
-        """Wait for a checkpoint and stop the trainer there."""
-        pattern = f"{Path(OUTPUTS[self.phase]).parent}/resume/*/last.ckpt"
-        wait_until(lambda: any(self.folder.glob(pattern)) or self.master.poll() is not None, 240,
-                   f"a checkpoint of {self.phase}", pause=0.02)  # fmt: skip
-        self.signal_trainers(signal.SIGSTOP)
-        line = self.squeue("%A %N")[0].split()
-        self.job, self.node = line[0], line[1]
-
-    def squeue(self, fields: str) -> list[str]:
-        """Lines of squeue about unfinished jobs of this folder."""
-        lines = self.rig.ask("squeue", "-h", "-o", f"%Z|{fields}").stdout.splitlines()
-        return [line.partition("|")[2] for line in lines if line.startswith(f"{self.folder}|")]
-
-    def state(self) -> str:
-        """State of the job, also after its end."""
-        return self.rig.ask("squeue", "-h", "-t", "all", "-j", self.job, "-o", "%T").stdout.strip()
-
-    def finish(self) -> int:
-        """Wait for the master."""
-        return self.master.wait(timeout=600)
-
-    def recover(self, *options: str) -> str:
-        """``caesar-freq cluster recover`` in this folder."""
-        done = subprocess.run(
-            [sys.executable, "-m", "caesar_freq.cli", "cluster", "recover", "--configfile",
-             "faults.yaml", "--snakefile", ROOT / "workflow" / "Snakefile", *options],
-            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=200,
-        )  # fmt: skip
-        if done.returncode:
-            raise RuntimeError(f"recover: {done.stdout}{done.stderr}")
-        return done.stdout
-
-    def kill_master(self) -> None:
-        self.master.kill()
-        self.master.wait()
 
 
 def scancel(case: Case) -> None:
     """The user or the administrator cancels the job; the trainer gets SIGTERM and may save."""
     case.rig.ask("scancel", case.job)
-    case.signal_trainers(signal.SIGCONT)
+
+
+def out_of_memory(case: Case) -> None:
+    """The kernel kills the trainer."""
+    os.kill(case.trainer, signal.SIGKILL)
 
 
 def wall_time(case: Case) -> None:
-    """The job outlives its time limit: the trainer stands still until SLURM kills it."""
+    """The job outlives its time limit and does not listen: SLURM kills it."""
     case.rig.ask("scontrol", "update", f"jobid={case.job}", "TimeLimit=1")
-    wait_until(lambda: case.state() in ("TIMEOUT", "COMPLETING", "FAILED"), 170, "the time limit",
-               pause=1)  # fmt: skip
+    case.await_state(case.job, "TIMEOUT", "FAILED")
 
 
 def requeue(case: Case) -> None:
-    """``scontrol requeue``: killed and started again under the same number."""
+    """``scontrol requeue``: ended and started again under the same number."""
     case.rig.ask("scontrol", "requeue", case.job)
 
 
 def preemption(case: Case) -> None:
     """A job of a better partition takes the node's GPU."""
-    done = case.rig.ask("sbatch", "--parsable", "-p", "gpu", "-w", case.node, "--gpus=1", "-t", "1",
-                        "--job-name", "rival", "-o", "/dev/null", "--wrap", "sleep 3")  # fmt: skip
-    case.signal_trainers(signal.SIGCONT)
-    rival = done.stdout.strip()
-    wait_until(lambda: case.rig.ask("squeue", "-h", "-t", "all", "-j", rival, "-o", "%T").stdout
-               .strip() == "COMPLETED", 90, "the rival job", pause=1)  # fmt: skip
+    done = case.rig.run("sbatch", "--parsable", "-p", "urgent", "-w", case.node, "--gpus=1", "-t",
+                        "5", "--job-name", "rival", "-o", "/dev/null", "--wrap", "sleep 1")  # fmt: skip
+    case.await_state(done.stdout.strip(), "COMPLETED")
 
 
 def node_failure(case: Case) -> None:
@@ -183,14 +63,14 @@ def master_killed(case: Case) -> None:
     """Snakemake gets SIGKILL; its job lives on until `recover` cancels it."""
     case.kill_master()
     said = case.recover()
-    if f"job {case.job} ({case.phase}): RUNNING" not in said or case.squeue("%A"):
+    if f"job {case.job} ({case.phase}): RUNNING" not in said or case.jobs():
         raise RuntimeError(f"recover missed job {case.job}: {said}")
 
 
 def master_killed_wait(case: Case) -> None:
     """The same, but the job is let to end: its work is not repeated."""
     case.kill_master()
-    case.signal_trainers(signal.SIGCONT)
+    release(case.folder)
     case.recover("--wait")
     if not case.output.exists():
         raise RuntimeError("the awaited job left no weights")
@@ -198,21 +78,35 @@ def master_killed_wait(case: Case) -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """How a fault is made: by `strike`, to a job in a partition."""
+    """How a fault is made: by `strike`, to a job in a partition.
+
+    Attributes
+    ----------
+    deaf : bool
+        The trainer does not hear that it is to stop, as if its step took for ever.
+    begun : int
+        How often the phase begins: once more after a fault that ends it.
+    grace : bool
+        SLURM gives the trainer more time to save its state than it can need.
+    """
 
     strike: Callable[[Case], None]
     partition: str = "gpu"
+    deaf: bool = False
+    begun: int = 2
+    grace: bool = False
 
 
 FAULTS = {
-    "scancel": Fault(scancel),
-    "wall-time limit": Fault(wall_time),
-    "requeue": Fault(requeue),
+    "wall-time limit": Fault(wall_time, deaf=True),
     "preemption without grace": Fault(preemption, "scavenge"),
-    "preemption with grace": Fault(preemption, "patient"),
+    "preemption with grace": Fault(preemption, "patient", grace=True),
+    "out of memory": Fault(out_of_memory),
+    "requeue": Fault(requeue),
     "node failure": Fault(node_failure),
+    "scancel": Fault(scancel),
     "master killed, recover": Fault(master_killed),
-    "master killed, recover --wait": Fault(master_killed_wait),
+    "master killed, recover --wait": Fault(master_killed_wait, begun=1),
 }
 
 
@@ -222,37 +116,55 @@ def run_case(name: str, phase: str, rig: Rig, finished: Path, folder: Path) -> O
     case = Case(rig, folder.resolve(), phase, fault.partition)
     try:
         shutil.copytree(finished, folder)
-        case.write_profile()
+        write_profile(rig, folder / "profiles" / "slurm", partition=fault.partition)
         for path in case.output.parent.iterdir():
             path.unlink()
+        shutil.rmtree(folder / "logs")
         before = others(case)
+        ask_to_hold(case.folder, fault.deaf)
         case.start()
-        case.hold()
+        case.await_hold()
+        outcome.node = case.node
         if case.node not in ALLOWED[phase]:
             raise RuntimeError(f"the job is on {case.node}")
+        outcome.problem = shown(case)
         fault.strike(case)
         outcome.went_on = go_on(case)
         log = (folder / "logs" / f"{phase}.log").read_text()
-        match = re.search(r"resumed at step (\d+ of \d+)", log)
-        outcome.resumed = match[1] if match else "ran to its end"
+        outcome.ended = "stopped, state saved" if "state saved in" in log else "killed"
+        begun, steps = log.count("== run "), re.findall(r"resumed at step (\d+) of", log)
+        if begun == 1:
+            outcome.ended, outcome.start = "let to end", "not"
+        else:
+            outcome.start = "afresh"
+        if steps:
+            outcome.start = "at step " + ", then ".join(steps)
         outcome.identical = same(torch_load(case.output), torch_load(finished / OUTPUTS[phase]))
         outcome.others_untouched = others(case) == before
-        if not match and "--wait" not in name:
-            outcome.problem = "started afresh"
-        elif not outcome.identical:
-            outcome.problem = "other weights"
-        elif not outcome.others_untouched:
-            outcome.problem = "finished work was repeated"
+        outcome.problem = (
+            outcome.problem
+            or problem(outcome, fault, begun, list(map(int, steps)))
+            or used(case, outcome, finished)
+        )
     except Exception as error:
         outcome.problem = f"{type(error).__name__}: {error}"
     finally:
-        if case.master and case.master.poll() is None:
-            case.kill_master()
-        for line in case.squeue("%A"):
-            rig.ask("scancel", line)
-        case.signal_trainers(signal.SIGKILL)
+        case.clean_up()
     outcome.seconds = round(time.monotonic() - began)
     return outcome
+
+
+def problem(outcome: Outcome, fault: Fault, begun: int, steps: list[int]) -> str:
+    """What did not hold."""
+    if begun != fault.begun:
+        return f"the phase began {begun} times instead of {fault.begun}"
+    if len(steps) != begun - 1 or min(steps, default=HELD_AT) < HELD_AT:
+        return f"began again {outcome.start}, not from the state of step {HELD_AT}"
+    if fault.grace and outcome.ended == "killed":
+        return "killed, although there was time to save"
+    if not outcome.identical:
+        return "other weights"
+    return "" if outcome.others_untouched else "finished work was repeated"
 
 
 def go_on(case: Case) -> str:
@@ -266,7 +178,7 @@ def go_on(case: Case) -> str:
         case.start()
         if case.finish() == 0:
             return "same command again"
-    raise RuntimeError((case.folder / "master.log").read_text()[-1500:])
+    raise RuntimeError(case.said())
 
 
 def others(case: Case) -> dict[str, int]:
@@ -277,17 +189,6 @@ def others(case: Case) -> dict[str, int]:
         for path in paths
         if path.is_file() and case.output.parent not in path.parents
     }
-
-
-def write_profile(folder: Path, partition: str = "gpu", **edits: str) -> None:
-    """The shipped profile for the rig: no accounts, quick polls; `edits` replace texts."""
-    text = (ROOT / "profiles" / "slurm" / "profile.yaml").read_text()
-    edits |= {"# slurm-status-command": "slurm-status-command",
-              'gpu_partition: "gpu"': f'gpu_partition: "{partition}"'}  # fmt: skip
-    for old, new in edits.items():
-        text = text.replace(old, new)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "profile.yaml").write_text(text + "slurm-init-seconds-before-status-checks: 2\n")
 
 
 def torch_load(path: Path):

@@ -1,11 +1,12 @@
-"""A real SLURM on one machine, as root on Debian: controller, five nodes, pretended GPUs.
+"""A real SLURM on one machine, as root on Debian: controller, six nodes, pretended GPUs.
 
     python tests/cluster/rig.py start DIR [--accounting]
     python tests/cluster/rig.py stop DIR
 
-Nodes g8, g12, g24 and g40 claim one GPU of so many GB, c1 none; partitions are described in
+Nodes g8, g12, g24 and g40 claim one GPU of so many GB, c1 and c2 none; partitions are described in
 slurm.conf.in. Outside of DIR there is one link, /etc/slurm/slurm.conf, since the job step of
-Snakemake's plugin drops SLURM_CONF; `stop` takes it back. Without --accounting there is no database.
+Snakemake's plugin drops SLURM_CONF, and with --accounting a line of node names in /etc/hosts; `stop` takes
+both back. Without --accounting there is no database.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 import accounting
 from processes import MARK, end, members, wait_until
 
-NODES = ("g8", "g12", "g24", "g40", "c1")
+NODES = ("g8", "g12", "g24", "g40", "c1", "c2")
 GPUS = {"g8": ("small", "8G"), "g12": ("medium", "12G"), "g24": ("large", "24G"),
         "g40": ("huge", "40G")}  # fmt: skip
 LINK = Path("/etc/slurm/slurm.conf")
@@ -42,6 +43,7 @@ class Rig:
     def __init__(self, folder: Path, accounting: bool = False, port: int = 27817) -> None:
         self.folder, self.accounting, self.port = Path(folder).resolve(), accounting, port
         self.conf = self.folder / "slurm.conf"
+        self.stopped = False
         self.host = os.uname().nodename.split(".")[0]
 
     def __enter__(self) -> Rig:
@@ -72,9 +74,10 @@ class Rig:
         self._configure()
         self._munge()
         if self.accounting:
+            accounting.name_nodes(NODES)
             accounting.start(self)
         self.daemon("slurmctld")
-        wait_until(lambda: self.ask("scontrol", "ping").returncode == 0, 30, "slurmctld")
+        wait_until(lambda: self.ask("scontrol", "ping").returncode == 0, 300, "slurmctld")
         for node in NODES:
             self.start_node(node)
         self.await_nodes()
@@ -92,7 +95,7 @@ class Rig:
                   if line and line.split()[1] in ("idle", "mixed", "allocated")}  # fmt: skip
             return up == set(NODES)
 
-        wait_until(ready, 60, "the nodes")
+        wait_until(ready, 300, "the nodes")
 
     def _configure(self) -> None:
         version = tuple(map(int, re.findall(r"\d+", self.run("slurmctld", "-V").stdout)[:2]))
@@ -102,7 +105,7 @@ class Rig:
             "ACCOUNTING": accounting.configuration(self),
             "COMM": "",
         }
-        values |= {"PORT" + (str(i) if i else ""): str(self.port + i) for i in (*range(6), 8)}
+        values |= {"PORT" + (str(i) if i else ""): str(self.port + i) for i in (*range(6), 8, 9)}
         if _address(self.host) == "127.0.0.1":
             values["COMM"] = "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny"
         text = re.sub(r"@([A-Z]+\d?)@", lambda m: values[m[1]], _TEMPLATE.read_text())
@@ -136,7 +139,7 @@ class Rig:
             f"--seed-file={base}/seed",
         )  # fmt: skip
         wait_until(
-            lambda: self.ask("munge", "-S", f"{base}/socket", "-n").returncode == 0, 10, "munged"
+            lambda: self.ask("munge", "-S", f"{base}/socket", "-n").returncode == 0, 300, "munged"
         )
 
     def daemon(self, *command: str) -> None:
@@ -157,7 +160,7 @@ class Rig:
     def ask(self, *command: str) -> subprocess.CompletedProcess:
         """Run a command of SLURM; its exit status is the caller's business."""
         return subprocess.run(command, env=self.environment, capture_output=True, text=True,
-                              timeout=60)  # fmt: skip
+                              timeout=300)  # fmt: skip
 
     def run(self, *command: str) -> subprocess.CompletedProcess:
         """Run a command of SLURM that must succeed."""
@@ -176,6 +179,7 @@ class Rig:
 
     def stop(self) -> None:
         """Cancel all jobs, end every process of the cluster by its id, remove `folder`."""
+        self.stopped = True
         if (self.folder / "slurmctld.pid").exists():
             self.ask("scancel", "-u", "root")
             wait_until(lambda: not self.ask("squeue", "-h").stdout.strip(), 20, "jobs", fail=False)
@@ -186,6 +190,7 @@ class Rig:
             end(pid, signal.SIGKILL)
         if LINK.is_symlink() and str(LINK.readlink()) == str(self.conf):
             LINK.unlink()
+            accounting.name_nodes([])
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _end(self, name: str, number: int = signal.SIGTERM) -> None:

@@ -2,46 +2,37 @@
 
 from __future__ import annotations
 
-import csv
+import itertools
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pytest
-import yaml
+from case import ALLOWED, OUTPUTS, ROOT, SNAKEMAKE, environment, undisturbed, write_profile
+from faults import FAULTS, run_case
+from outcomes import Outcome, report
+from processes import members
+from rig import Rig, usable
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-
-from faults import OUTPUTS, ROOT, SNAKEMAKE, Outcome, run_case, write_profile  # noqa: E402
-from processes import members  # noqa: E402
-from rig import Rig, usable  # noqa: E402
-from test_pipeline import waves  # noqa: E402
-
+WANTED = os.environ.get("CAESAR_TEST_CLUSTER", "")
 pytestmark = [
-    pytest.mark.skipif("CAESAR_TEST_CLUSTER" not in os.environ, reason="make test-cluster"),
+    pytest.mark.skipif(WANTED not in ("all", "once"), reason="make test-cluster"),
     pytest.mark.skipif(not usable(), reason="needs root and Debian's SLURM"),
     pytest.mark.xdist_group("rig"),
 ]
-REPORT = ROOT / "results" / "cluster"
-#: What strikes each phase. Phases run side by side, each on the node that is its own.
-TABLE = {
-    "train_freq_compressor": ["scancel", "master killed, recover", "node failure"],
-    "train_diffusion": ["requeue", "wall-time limit", "preemption without grace"],
-    "train_distillation": ["master killed, recover --wait", "preemption with grace", "scancel"],
-}  # fmt: skip
-CASES = [(fault, phase) for phase, faults in TABLE.items() for fault in faults]
+#: Every fault on every phase (make test-cluster), or every fault once, on one phase after the other.
+CASES = [(fault, phase) for fault in FAULTS for phase in OUTPUTS]
+if WANTED != "all":
+    CASES = list(zip(FAULTS, itertools.cycle(OUTPUTS)))
+#: Cases at a time; no more than there are nodes with a GPU, and they mostly wait.
+LANES = 4
 
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory):
-    for number in (signal.SIGTERM, signal.SIGINT):  # so that the cluster is taken down as well
-        signal.signal(number, signal.default_int_handler)
     with Rig(tmp_path_factory.mktemp("rig")) as cluster:
         yield cluster
     assert members(cluster.folder) == []
@@ -50,67 +41,58 @@ def rig(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """An undisturbed run of the three phases on this machine, without SLURM."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    np.savez(folder / "waves.npz", data=waves())
-    config = yaml.safe_load((ROOT / "tests" / "config" / "tiny.yaml").read_text())
-    for phase in ("freq_compressor", "diffusion", "distillation"):
-        config[phase] |= {"epochs": 1000, "max_steps": 12, "checkpoint_every": 3}
-    (folder / "faults.yaml").write_text(yaml.safe_dump(config))
-    done = subprocess.run(
-        [SNAKEMAKE, OUTPUTS["train_distillation"], "--profile", ROOT / "profiles" / "local",
-         "--cores", "2", "--snakefile", ROOT / "workflow" / "Snakefile",
-         "--configfile", "faults.yaml"],
-        cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return folder
+    return undisturbed(tmp_path_factory.mktemp("undisturbed"))
 
 
 @pytest.fixture(scope="module")
 def outcomes(rig, finished, tmp_path_factory) -> dict[tuple[str, str], Outcome]:
     folder = tmp_path_factory.mktemp("faults")
 
-    rows: list[Outcome] = []
+    rows: dict[tuple[str, str], Outcome] = {}
+    waiting = iter(enumerate(CASES))
 
-    def lane(phase: str) -> None:
-        for number, fault in enumerate(TABLE[phase]):
-            rows.append(run_case(fault, phase, rig, finished, folder / f"{phase}{number}"))
-            print(f"\n{rows[-1]}", flush=True)
+    def lane() -> None:
+        for number, case in waiting:
+            rows[case] = run_case(*case, rig, finished, folder / str(number))
+            print(f"\n{rows[case]}", flush=True)
 
     # daemons, so that an interrupted test run ends without them
-    lanes = [threading.Thread(target=lane, args=(phase,), daemon=True) for phase in TABLE]
+    lanes = [threading.Thread(target=lane, daemon=True) for _ in range(LANES)]
     for thread in lanes:
         thread.start()
-    for thread in lanes:
-        thread.join()
-    rows.sort(key=lambda row: CASES.index((row.fault, row.phase)))
-    write_report(rows)
-    return {(row.fault, row.phase): row for row in rows}
+    try:
+        for thread in lanes:
+            thread.join()
+    finally:
+        list(waiting)  # nothing more is begun
+    report([rows[case] for case in CASES], "faults")
+    return rows
 
 
-def write_report(rows: list[Outcome]) -> None:
-    """Table of faults as CSV and Markdown, printed as well."""
-    REPORT.mkdir(parents=True, exist_ok=True)
-    with open(REPORT / "faults.csv", "w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows(map(asdict, rows))
-    lines = ["| fault | phase | went on by | resumed at step | weights identical | other work untouched "
-             "| seconds |", "|---|---|---|---|---|---|---|"]  # fmt: skip
-    for row in rows:
-        yes = {True: "yes", False: "NO"}
-        lines.append(
-            f"| {row.fault} | {row.phase} | {row.went_on or row.problem.splitlines()[0]} | "
-            f"{row.resumed} | {yes[row.identical]} | {yes[row.others_untouched]} | {row.seconds} |"
-        )
-    text = "\n".join(lines) + "\n"
-    (REPORT / "faults.md").write_text(text)
-    print(f"\n{text}", flush=True)
+def test_cluster_check_says_on_which_nodes_each_phase_fits(rig, finished, tmp_path):
+    for path in (ROOT / "workflow", finished / "waves.npz", finished / "faults.yaml"):
+        (tmp_path / path.name).symlink_to(path)
+
+    def check(**edits: str) -> subprocess.CompletedProcess:
+        write_profile(rig, tmp_path / "profiles" / "slurm", **edits)
+        return subprocess.run(
+            [sys.executable, "-m", "caesar_freq.cli", "cluster", "check", "--configfile",
+             "faults.yaml"],
+            cwd=tmp_path, env=environment(rig), capture_output=True, text=True,
+        )  # fmt: skip
+
+    good = check()
+    assert good.returncode == 0, good.stdout + good.stderr
+    first = {line.split()[0]: line for line in good.stdout.splitlines() if line.split()[1] == "1"}
+    for phase, nodes in ALLOWED.items():
+        assert set(first[phase].partition("gpu: ")[2].split()) == nodes
+    bad = check(gpumem16g="gpumem99g")
+    assert bad.returncode == 1
+    assert "never: train_diffusion asks for a GPU with 16 GB (constraint=gpumem99g)" in bad.stdout
 
 
 def test_a_phase_that_no_node_can_serve_is_named_within_a_minute(rig, finished):
-    write_profile(finished / "profiles" / "slurm", gpumem16g="gpumem99g")
+    write_profile(rig, finished / "profiles" / "slurm", gpumem16g="gpumem99g")
     began = time.monotonic()
     done = subprocess.run(
         [SNAKEMAKE, "--profile", "profiles/slurm", "--snakefile", ROOT / "workflow" / "Snakefile",

@@ -12,7 +12,7 @@ rule fetch:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        code=fingerprint("caesar_freq.data.fetch"),
+        code=fingerprint("caesar_freq.data.fetch", lazy=False),
     message:
         "Fetching or simulating {wildcards.source}"
     shell:

@@ -29,7 +29,7 @@ rule report:
         mem_mb=growing(4000),
         runtime=growing(30),
     params:
-        code=fingerprint("caesar_freq.report"),
+        code=fingerprint("caesar_freq.report", lazy=False),
         folder=subpath(output.html, parent=True),
     message:
         "Tables and report"
