@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-cluster test-cluster-accounting lint format bench bench-generative bench-speed bench-device fuzz base-model clean
+.PHONY: demo test test-cluster test-cluster-accounting test-scale lint format bench bench-generative bench-speed bench-device fuzz base-model clean
 
 demo: $(READY)
 	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml
@@ -28,6 +28,10 @@ test-cluster: $(READY)
 # the same with slurmdbd and MariaDB: accounts, sacct, sweeps as job arrays, two nodes
 test-cluster-accounting: $(READY)
 	CAESAR_TEST_CLUSTER=accounting $(BIN)/python -m pytest -q -s tests/cluster
+
+# 20 GB of synthetic Zarr compressed there as many jobs; results/cluster/scale.md
+test-scale: $(READY)
+	$(BIN)/python tests/cluster/scale.py results/scale
 
 lint: $(READY)
 	$(BIN)/ruff check .

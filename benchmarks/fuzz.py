@@ -93,6 +93,8 @@ def arrays() -> dict[str, np.ndarray]:
         "positive": np.exp(4 * smooth[:6]),
         # a few patterns in time carry all: stored as the field's own modes
         "modes": _patterns((64, 40, 48)),
+        # sections alike: all but the first are predicted from the one before
+        "linked": np.stack([smooth + 0.05 * n * smooth[:, ::-1] for n in range(4)])[None],
         "series": np.cumsum(rng.standard_normal((6000, 1, 1)), axis=0),
     }
     many = {f"{name}32": array.astype(np.float32) for name, array in made.items()}

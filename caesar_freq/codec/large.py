@@ -60,7 +60,7 @@ class LargeVariable:
         """Code it; the last result says whether any value is valid."""
         found = list(self._each(Statistics.of))
         count = sum(s.count for s in found)
-        variable = variable_of(found)
+        variable = self.encoder.known or variable_of(found)
         if all(s.constant for s in found) or not (
             RANGE_LIMITS[0] < variable.range < RANGE_LIMITS[1]
         ):
