@@ -13,10 +13,22 @@ setup(
             "caesar_freq.kernels._native",
             sources=[
                 f"caesar_freq/kernels/{name}.c"
-                for name in ("module", "network", "coder", "quantise", "dct", "errors", "sparse")
+                for name in (
+                    "module",
+                    "network",
+                    "coder",
+                    "quantise",
+                    "refine",
+                    "dct",
+                    "errors",
+                    "levels",
+                    "sparse",
+                    "values",
+                )
             ],
             depends=[
-                f"caesar_freq/kernels/{name}.h" for name in ("kernels", "dct_of", "wavelet_of")
+                f"caesar_freq/kernels/{name}.h"
+                for name in ("kernels", "dct_of", "wavelet_of", "range_coder")
             ],
             extra_compile_args=FLAGS,
             optional=True,

@@ -15,6 +15,7 @@ from caesar_freq.codec.choose import SPATIAL
 from caesar_freq.codec.coders import Predictor
 from caesar_freq.codec.container import Container
 from caesar_freq.codec.decoder import decode_array
+from caesar_freq.codec.effort import USUAL, effort_of
 from caesar_freq.codec.model import FrequencyModel, load_frequency_model
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.region import Range, Region
@@ -40,6 +41,7 @@ def encode(
     embed_model: bool | None = None,
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
     interpo_rate: int | None = None,
+    effort: int = USUAL,
 ) -> bytes:
     """Compress an array so that the error bound holds at every finite value after `decode`.
 
@@ -77,6 +79,9 @@ def encode(
         processor, and whatever the device, what it wrote is checked there.
     embed_model : bool, optional
         Default: embed unless the packaged model makes the shorter stream.
+    effort : {0, 1, 2, 3}, optional
+        How hard to look for few bytes, from fastest to smallest; the bound holds with each of them
+        (`codec.effort`). Default: 2.
     spatial : tuple of (kind, cell), optional
         Restricts the spatial transforms, e.g. ``(("haar", 16),)``; default: all.
     interpo_rate : int, optional
@@ -99,6 +104,7 @@ def encode(
         Source.of(np.asarray(array)), out, mode, bound, model=model, generator=generator,
         strategy=strategy, fill_value=fill_value, metadata=metadata, threads=threads,
         device=device, embed_model=embed_model, spatial=spatial, interpo_rate=interpo_rate,
+        effort=effort,
     )  # fmt: skip
     return out.getvalue()
 
@@ -120,6 +126,7 @@ def encode_to(
     embed_model: bool | None = None,
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
     interpo_rate: int | None = None,
+    effort: int = USUAL,
 ) -> int:
     """Compress what may be larger than memory; `encode` explains the parameters it shares.
 
@@ -147,7 +154,7 @@ def encode_to(
         strategy = "auto" if predictors else "frequency"
     options = Options(
         mode, bound, strategy, fill_value, metadata, threads, embed_model, tuple(spatial),
-        interpo_rate,
+        interpo_rate, effort,
     )  # fmt: skip
     frequency = load_frequency_model(model)
     if device is not None:
@@ -231,6 +238,8 @@ class CAESARFreq:
     use_dwt : bool
         Restrict the spatial transform to one DWT level of `wavelet` and 8x8 DCTs. By default the
         encoder chooses among all transforms by bytes.
+    effort : {0, 1, 2, 3}
+        See `encode`.
     """
 
     def __init__(
@@ -241,8 +250,11 @@ class CAESARFreq:
         device: str = "cpu",
         wavelet: str = "haar",
         use_dwt: bool = False,
+        effort: int = USUAL,
     ) -> None:
+        effort_of(effort)
         self.model = load_frequency_model(model_path)
+        self.effort = effort
         self.spatial = ((wavelet, 16),) if use_dwt else SPATIAL
         kinds = ["student"] * use_single_step + ["teacher"] * use_diffusion
         if kinds and model_path == "base":
@@ -271,7 +283,7 @@ class CAESARFreq:
         arrays = [data] if single else [_as_array(item) for item in data]
         streams = [
             encode(a, "nrmse", eb, model=self.model, generator=self.predictors or None,
-                   spatial=self.spatial)
+                   spatial=self.spatial, effort=self.effort)
             for a in arrays
         ]  # fmt: skip
         compressed = CompressedSet(streams, single)

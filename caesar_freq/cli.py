@@ -59,7 +59,7 @@ Compressed = Annotated[Path, typer.Argument(metavar="IN", help=".cfq")]
 
 @app.command()
 def compress(
-    source: Annotated[Path, typer.Argument(metavar="IN", help=".npy, .npz or .nc")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help=".npy, .npz, .nc or .zarr")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help=".cfq")],
     mode: Annotated[Mode, typer.Option(help="what the bound limits")] = Mode.rel,
     bound: Annotated[
@@ -74,6 +74,9 @@ def compress(
         int | None, typer.Option(min=2, help="distance of keyframes; default: the best there is")
     ] = None,
     fill_value: Annotated[float | None, typer.Option(help="value that marks missing data")] = None,
+    effort: Annotated[
+        int, typer.Option(min=0, max=3, help="0 is fastest, 3 gives the fewest bytes")
+    ] = 2,
     device: Device = DeviceName.auto,
     threads: Threads = None,
 ) -> None:
@@ -94,7 +97,8 @@ def compress(
                 size = encode_to(
                     values, out, mode.value, limit, folder=target.parent, model=model,
                     fill_value=fill_value, metadata=metadata, generator=generators,
-                    strategy=strategy_name, threads=threads, device=device.value, interpo_rate=interpo_rate,
+                    strategy=strategy_name, threads=threads, device=device.value,
+                    interpo_rate=interpo_rate, effort=effort,
                 )  # fmt: skip
             except InputError as error:
                 raise InputError(f"{source}: {error}") from error
@@ -159,7 +163,7 @@ def info(source: Compressed, as_json: AsJson = False) -> None:
 
 @app.command()
 def verify(
-    original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help=".npy, .npz or .nc")],
+    original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help=".npy, .npz, .nc or .zarr")],
     compressed: Annotated[Path, typer.Argument(metavar="COMPRESSED", help=".cfq")],
     var: Var = None,
     model: GivenModel = None,

@@ -1,10 +1,12 @@
-"""Phase 2: train the diffusion teacher that fills in the frames between keyframes.
+"""Phase 2: train the diffusion teacher that cleans decoded frames and fills in missing ones.
 
 ``python -m caesar_freq.train_diffusion --freq_compressor_path best_model.pth --train_data ...``
 
-The baseline is a linear interpolation fitted for every frequency and step (`models.wiener`); the
-U-Net learns by v-prediction the correction of the latents that is left, given the decoded
-keyframes. The model with the fewest coded bytes on validation blocks is kept.
+The baseline of missing frames is the best linear estimate of every frequency (`models.wiener`), that
+of the others what was decoded; the U-Net learns by v-prediction the correction of the latents that
+is left, given every frame's noise level and the step. Blocks are coded and decoded as the codec does
+it, half of them whole, half with keyframes at some distance. The model with the fewest coded bytes
+on validation blocks is kept.
 """
 
 from __future__ import annotations
@@ -27,9 +29,7 @@ from caesar_freq.training.args import add_common_args, check_common_args, resolv
 from caesar_freq.training.checkpoint import Checkpointer, file_digests
 from caesar_freq.training.generative import (
     Batch,
-    Validation,
     draw_blocks,
-    draw_step,
     fit_wiener,
     layout_of,
     make_batch,
@@ -38,6 +38,7 @@ from caesar_freq.training.loop import Task, noise_for, run, write_phase
 from caesar_freq.training.losses import squared_error
 from caesar_freq.training.memory import cap_memory, explains_out_of_memory
 from caesar_freq.training.ranks import join
+from caesar_freq.training.validation import Validation
 
 
 def parser() -> argparse.ArgumentParser:
@@ -122,8 +123,7 @@ def train(args: argparse.Namespace) -> Path:
     sampler = BlockSampler(args.train_data, args.n_frame, args.training_size, args.seed,
                            flips=True)  # fmt: skip
     validation = Validation(args.val_data, layout, model, args.training_size, args.seed)
-    print("fitting the linear interpolation", flush=True)
-    wiener = fit_wiener(sampler, layout, model, args.batch_size)
+    wiener = fit_wiener(sampler, layout, args.batch_size)
     torch.manual_seed(args.seed)
     architecture = {"dim": args.unet_dim, "dim_mults": list(args.dim_mults),
                     "channels": args.latent_channels, "res_blocks": 1}  # fmt: skip
@@ -132,15 +132,17 @@ def train(args: argparse.Namespace) -> Path:
 
     def batch(step: int) -> Batch:
         blocks = draw_blocks(sampler, step, args.batch_size)
-        return make_batch(blocks, layout, wiener, draw_step(args.seed, step), model, device)
+        made = make_batch(blocks, (args.seed, step), layout, wiener, model, device)
+        _ = made.correction, made.weight  # here, ahead of the optimiser
+        return made
 
     def loss(step: int, batch: Batch, part: slice) -> Tensor:
-        noise, t = noise_for(args.seed, step, tuple(batch.target.shape), device)
-        x0, noise, t = batch.target[part], noise[part], t[part]
+        noise, t = noise_for(args.seed, step, tuple(batch.correction.shape), device)
+        x0, noise, t = batch.correction[part], noise[part], t[part]
         given = batch.given
-        answer = network(noisy(x0, noise, t), given.latents[part], given.key_mask, t,
+        answer = network(noisy(x0, noise, t), given.latents[part], given.noise[part], t,
                          given.log_step[part])  # fmt: skip
-        return squared_error(answer, velocity(x0, noise, t), batch.weight)
+        return squared_error(answer, velocity(x0, noise, t), batch.weight[part])
 
     def evaluate(weights: dict[str, Tensor]) -> dict[str, float]:
         averaged = Unet3D(**architecture)

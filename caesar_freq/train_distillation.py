@@ -2,9 +2,11 @@
 
 ``python -m caesar_freq.train_distillation --freq_compressor_path A --teacher_path B ...``
 
-Loss: squared error of the frames to the truth plus squared error of their latents to the teacher's
-where the teacher knows better, with the optional multi-scale (``--use_perceptual_loss``) and
-spectral (``--use_frequency_loss``) terms. Without ``--progressive`` the teacher's word is the mean
+Loss: half the logarithm of the squared error to the truth, by which coded bits go, plus squared
+error of the latents to the teacher's where the teacher knows better, with the optional multi-scale
+(``--use_perceptual_loss``) and spectral (``--use_frequency_loss``) terms. ``--objective rate`` gives
+these little weight and keeps the model with the fewest coded bytes; ``spectrum`` gives them much and
+keeps the model whose frames have the right energy at small scales. Without ``--progressive`` the teacher's word is the mean
 of a few 32-step samples, computed once and cached; with it the student learns to do in one step
 what the stage before did in two, 32 -> 16 -> ... -> 1 (Salimans & Ho 2022, arXiv:2202.00512). The
 student is a motion-aware network on the frames themselves (`models.student`).
@@ -26,10 +28,14 @@ from caesar_freq.train_diffusion import schedule, settings_of
 from caesar_freq.training.args import add_common_args, check_common_args, resolve_device
 from caesar_freq.training.checkpoint import Checkpointer
 from caesar_freq.training.distiller import Distiller
-from caesar_freq.training.generative import Validation
 from caesar_freq.training.loop import Task, run, write_phase
+from caesar_freq.training.losses import OBJECTIVES
 from caesar_freq.training.memory import cap_memory, explains_out_of_memory
 from caesar_freq.training.ranks import join
+from caesar_freq.training.validation import Validation
+
+#: Metric that decides which weights are kept.
+CRITERIA = {"rate": "val_byte_ratio", "spectrum": "val_spectrum_error"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,6 +56,15 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--student_base_channels", type=int, default=64)
     group.add_argument("--student_channel_mults", type=int, nargs="+", default=[1, 2, 4])
     group.add_argument("--student_num_res_blocks", type=int, default=2)
+    group.add_argument(
+        "--student_patch", type=int, default=2, help="pixels of a site along an axis (default: 2)"
+    )
+    group.add_argument(
+        "--objective",
+        choices=tuple(OBJECTIVES),
+        default="rate",
+        help="fewest bytes at equal error, or the energy of real frames (default: rate)",
+    )
     group.add_argument(
         "--use_perceptual_loss",
         action=switch,
@@ -102,7 +117,8 @@ def train(args: argparse.Namespace) -> Path:
     settings = settings_of(args, [args.freq_compressor_path, args.teacher_path])
     keeper = Checkpointer(args.output_dir, settings, args.checkpoint_every)
     task = Task(distiller.student, distiller.batch, distiller.loss, evaluate,
-                distiller.begin, distiller.state, distiller.restore, "distillation")  # fmt: skip
+                distiller.begin, distiller.state, distiller.restore, "distillation",
+                CRITERIA[args.objective])  # fmt: skip
     progress = run(task, args, keeper, n_steps, per_epoch, device, args.evaluations, ranks)
     result = args.output_dir / "student_best.pth"
     config = {
@@ -124,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_common_args(args)
     if args.teacher_steps < 2 or args.teacher_steps & (args.teacher_steps - 1):
         raise ConfigError(f"--teacher_steps is {args.teacher_steps}; give a power of 2, at least 2")
-    for name in ("student_base_channels", "student_num_res_blocks", "evaluations"):
+    for name in ("student_base_channels", "student_num_res_blocks", "student_patch", "evaluations"):
         if getattr(args, name) < 1:
             raise ConfigError(f"--{name} is {getattr(args, name)}; give at least 1")
     print(f"wrote {train(args)}")

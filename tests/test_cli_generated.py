@@ -10,9 +10,7 @@ import torch
 
 from caesar_freq import cli
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.models.layout import Layout
 from caesar_freq.models.predictor import KINDS, build_network
-from caesar_freq.models.wiener import STEPS
 
 
 def field(frames=32):
@@ -22,12 +20,11 @@ def field(frames=32):
     return (np.sin(x / 5 + t / 40) * np.cos(y / 7) + 1e-3 * noise).astype(np.float32)
 
 
-def linear_weights(layout):
-    """Weights that interpolate between the two nearest keyframes, alike for all frequencies."""
-    one = [np.interp(m, layout.keyframes, row) for m in layout.missing
-           for row in np.eye(len(layout.keyframes))]  # fmt: skip
-    one = np.reshape(one, (len(layout.missing), len(layout.keyframes)))
-    return torch.tensor(np.broadcast_to(one, (len(STEPS), 256, *one.shape)).copy()).float()
+def random_walk(n_frame):
+    """Moments of a slow random walk, whose best estimate is linear between the nearest keyframes."""
+    time = np.arange(n_frame)
+    one = np.exp(-np.abs(time[:, None] - time) / 200)
+    return torch.tensor(np.broadcast_to(one, (256, n_frame, n_frame)).copy()).float()
 
 
 def write_combined(path, seed=0):
@@ -38,11 +35,7 @@ def write_combined(path, seed=0):
         "teacher": {"dim": 8, "dim_mults": [1], "channels": 8},
         "student": {"base_channels": 8, "channel_mults": [1], "num_res_blocks": 1},
     }
-    wiener = {
-        "weights": linear_weights(Layout(**layout)),
-        "latent_scale": torch.ones(8),
-        "correction_scale": torch.full((len(STEPS), 8), 1e-4),
-    }
+    wiener = {"covariance": random_walk(16)}
     state = FrequencyModel.base().state_dict()
     frequency = {
         name: torch.from_numpy(np.array(value, copy=True)) for name, value in state.items()

@@ -296,6 +296,11 @@ def golden_cases():
         "clouds": (clouds, "rel", 1e-2),
         "folded": (bowl, "lossless", 0),
         "modes": (waves, "nrmse", 1e-4),
+        "linked": (
+            np.stack([cube, cube + 0.2 * waves[:18], cube - 0.1 * waves[:18]])[None],
+            "nrmse",
+            1e-3,
+        ),
         "lattice": (np.where(drifting, np.float32(np.nan), np.rint(cube * 10) / 10), "nrmse", 1e-4),
     }
 

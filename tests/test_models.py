@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from caesar_freq.errors import ConfigError, ModelError
-from caesar_freq.models.conditions import conditions
+from caesar_freq.models.conditions import conditions, filled
 from caesar_freq.models.diffusion import (
     implied_clean,
     implied_velocity,
@@ -20,12 +20,13 @@ from caesar_freq.models.diffusion import (
     velocity,
 )
 from caesar_freq.models.layout import Layout
-from caesar_freq.models.predictor import KINDS, Predictor, load_predictor
-from caesar_freq.models.student import MotionStudent
+from caesar_freq.models.predictor import KEYFRAME_NOISE, KINDS, Predictor, load_predictor
+from caesar_freq.models.student import MotionStudent, windows
 from caesar_freq.models.unet3d import Unet3D
-from caesar_freq.models.wiener import STEPS, WienerFit
+from caesar_freq.models.wiener import WienerFit, linear_weights
 
 LAYOUT = Layout(n_frame=7, interpo_rate=3, channels=8)
+KEYS, MISSING = list(LAYOUT.keyframes), list(LAYOUT.missing)
 
 
 def waves(n=6, frames=7, height=33, width=20, seed=0):
@@ -43,10 +44,15 @@ def waves(n=6, frames=7, height=33, width=20, seed=0):
 def fitted(layout=LAYOUT, **options):
     fit = WienerFit(layout)
     for block in waves(**options):
-        for index, step in enumerate(STEPS):
-            keys = block[list(layout.keyframes)]
-            fit.add(index, np.round(keys / step) * step, block[list(layout.missing)])
+        fit.add(block)
     return fit.solve()
+
+
+def levels(n=1, noise=0.005, missing=MISSING, frames=7):
+    """Noise of decoded frames, and of missing ones."""
+    out = np.full((n, frames), noise, np.float32)
+    out[:, list(missing)] = np.inf
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +81,7 @@ def write(path, kind, network, architecture, wiener, layout=LAYOUT, **config):
     return part
 
 
-STUDENT = {"base_channels": 4, "channel_mults": [1, 2], "num_res_blocks": 1, "interpo_rate": 3}
+STUDENT = {"base_channels": 4, "channel_mults": [1, 2], "num_res_blocks": 1, "patch": 2}
 TEACHER = {"dim": 8, "dim_mults": [1, 2], "channels": 8, "res_blocks": 1}
 
 
@@ -100,72 +106,134 @@ def test_tensor_latents_are_the_codec_latents(wavelet, use_dwt, shape):
     assert tensor.grad.abs().sum() > 0
 
 
-def test_linear_weights_reproduce_a_ramp():
-    ramp = np.arange(16.0)
-    layout = Layout()
-    keys = ramp[list(layout.keyframes)]
-    np.testing.assert_allclose(layout.linear_weights() @ keys, ramp[list(layout.missing)])
+def test_keyframes_at_any_distance_end_the_block():
+    assert Layout().keyframes_at(5) == (0, 5, 10, 15)
+    assert Layout().keyframes_at(2) == (0, 2, 4, 6, 8, 10, 12, 14, 15)
+    assert Layout().keyframes_at(3) == Layout().keyframes
 
 
-def test_wiener_beats_linear_interpolation_on_waves(wiener):
+def test_linear_weights_reproduce_a_ramp_and_are_flat_beyond():
+    known, missing = np.array([2, 5, 9]), np.array([0, 3, 4, 8, 12])
+    found = linear_weights(known, missing) @ known
+    np.testing.assert_allclose(found, [2, 3, 4, 8, 9])
+
+
+@pytest.mark.parametrize("missing", [MISSING, [1, 3, 5], [2, 3, 4, 5]])
+def test_wiener_beats_linear_interpolation_on_waves(wiener, missing):
     blocks = waves(seed=1)
-    truth = blocks[:, list(LAYOUT.missing)]
-    keys = blocks[:, list(LAYOUT.keyframes)]
-    given = conditions(LAYOUT, wiener, keys, STEPS[0])
-    linear = np.einsum("mk,nkyx->nmyx", LAYOUT.linear_weights(), keys)
-    error = ((given.base_frames.numpy() - truth) ** 2).mean()
-    assert error < 0.5 * ((linear - truth) ** 2).mean()
+    known = [t for t in range(7) if t not in missing]
+    estimate = filled(LAYOUT, wiener, blocks, levels(6, 1e-3, missing))
+    np.testing.assert_array_equal(estimate[:, known], blocks[:, known])
+    weights = linear_weights(np.array(known), np.array(missing))
+    linear = np.einsum("mk,nkyx->nmyx", weights, blocks[:, known])
+    error = ((estimate[:, missing] - blocks[:, missing]) ** 2).mean()
+    assert error < 0.6 * ((linear - blocks[:, missing]) ** 2).mean()
+
+
+def test_wiener_never_looks_at_missing_frames(wiener):
+    blocks = waves(1)
+    spoilt = blocks.copy()
+    spoilt[:, MISSING] = np.nan
+    np.testing.assert_array_equal(
+        filled(LAYOUT, wiener, spoilt, levels()), filled(LAYOUT, wiener, blocks, levels())
+    )
+
+
+def test_wiener_trusts_noisy_frames_less(wiener):
+    noise = levels(noise=1e-3)[0]
+    weights, left = wiener.posterior(noise)
+    noise[3] = 10
+    doubtful, more = wiener.posterior(noise)
+    energetic = wiener.energy > 1e-3
+    assert np.abs(doubtful[energetic, :, 1]).max() < 0.1 * np.abs(weights[energetic, :, 1]).max()
+    assert (more >= left - 1e-9).all() and more.sum() > 2 * left.sum()
+
+
+def test_wiener_expects_the_error_that_it_leaves(wiener):
+    blocks = waves(24, seed=2)
+    variance = wiener.posterior(levels(noise=1e-3)[0])[1]
+    error = filled(LAYOUT, wiener, blocks, levels(24, 1e-3)) - blocks
+    cells = LAYOUT.cells(error)[:, MISSING]
+    found = (cells**2).mean((0, 3, 4)).T
+    assert 0.3 < variance.sum() / found.sum() < 3
 
 
 def test_wiener_trusts_unseen_frequencies_like_linear_interpolation():
     fit = WienerFit(LAYOUT)
-    for index in range(len(STEPS)):
-        fit.add(index, np.zeros((3, 16, 16), np.float32), np.zeros((4, 16, 16), np.float32))
-    weights, scale = fit.solve().at(0.01)
-    np.testing.assert_allclose(weights, np.broadcast_to(LAYOUT.linear_weights(), weights.shape))
+    fit.add(np.zeros((7, 16, 16), np.float32))
+    weights, left = fit.solve().posterior(levels(noise=0.0)[0])
+    linear = linear_weights(np.array(KEYS), np.array(MISSING))
+    np.testing.assert_allclose(weights, np.broadcast_to(linear, weights.shape), atol=1e-6)
+    assert np.isfinite(left).all() and (left > 0).all()
+
+
+def test_blocks_that_cannot_be_filled_in_are_refused(wiener):
+    with pytest.raises(ModelError, match="up to 7, not 9"):
+        wiener.posterior(levels(frames=9)[0])
+    with pytest.raises(ModelError, match="none of 7 frames"):
+        wiener.posterior(levels(missing=range(7))[0])
+
+
+def test_long_series_are_filled_in_as_well_as_blocks(wiener):
+    series = waves(4, frames=23)
+    missing = [t for t in range(23) if t % 3]  # ends with a missing frame
+    noise = levels(4, 1e-3, missing, 23)
+    estimate = filled(LAYOUT, wiener, series, noise)
+    weights = linear_weights(np.arange(0, 23, 3), np.array(missing))
+    linear = np.einsum("mk,nkyx->nmyx", weights, series[:, ::3])
+    error = ((estimate[:, missing] - series[:, missing]) ** 2).mean((0, 2, 3))
+    other = ((linear - series[:, missing]) ** 2).mean((0, 2, 3))
+    assert error[:-4].mean() < 0.9 * other[:-4].mean()
+    scale = conditions(LAYOUT, wiener, series, noise, 0.01).scale
     assert np.isfinite(scale).all() and (scale > 0).all()
-
-
-def test_wiener_between_fitted_steps_lies_between(wiener):
-    middle = wiener.at(np.sqrt(STEPS[2] * STEPS[3]))[0]
-    np.testing.assert_allclose(middle, (wiener.weights[2] + wiener.weights[3]) / 2, atol=1e-5)
-    np.testing.assert_array_equal(wiener.at(STEPS[-1] * 9)[0], wiener.weights[-1])
 
 
 def test_conditions_turn_truth_into_a_correction_and_back(wiener):
     blocks = waves(2)
-    given = conditions(LAYOUT, wiener, blocks[:, list(LAYOUT.keyframes)], 0.02)
-    latents = LAYOUT.cells(blocks[:, list(LAYOUT.missing)])[:, :, :8]
-    correction = given.correction_of(latents)
-    assert not correction[:, :, list(LAYOUT.keyframes)].any()
-    np.testing.assert_allclose(given.latents_with(correction), latents, atol=1e-5)
+    given = conditions(LAYOUT, wiener, blocks, levels(2), 0.02)
+    correction = given.correction_of(blocks)
+    assert correction[:, :, MISSING].std() > 0.05
+    np.testing.assert_allclose(correction[:, :, KEYS], 0, atol=1e-3)
+    truth = LAYOUT.cells(blocks)[:, :, :8]
+    np.testing.assert_allclose(given.latents_with(correction), truth, atol=1e-5)
     frames = given.frames_with(correction)
     np.testing.assert_allclose(LAYOUT.cells(frames[:, :, :32, :16])[:, :, :8],
-                               latents[..., :2, :1], atol=1e-5)  # fmt: skip
-    np.testing.assert_allclose(given.render(correction) + given.base_frames, frames, atol=1e-5)
+                               truth[..., :2, :1], atol=1e-5)  # fmt: skip
+    np.testing.assert_allclose(given.render(correction) + given.frames, frames, atol=1e-5)
     part = given.part(slice(1, 2))
     np.testing.assert_array_equal(part.frames_with(correction[1:]), frames[1:])
+
+
+def test_a_unit_of_correction_is_the_noise_or_what_wiener_expects_to_leave(wiener):
+    given = conditions(LAYOUT, wiener, waves(1), levels(noise=0.03), 0.02)
+    np.testing.assert_allclose(given.scale[0][:, KEYS], 0.03)
+    left = wiener.posterior(levels(noise=0.03)[0])[1]
+    np.testing.assert_allclose(given.scale[0][:, MISSING], np.sqrt(left[:8]), rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 4), (5, 2), (8, 8)])
 def test_unet_fits_any_grid_and_starts_without_correction(size):
     network = Unet3D(dim=8, dim_mults=(1, 2, 2), channels=8)
     x = torch.randn(2, 8, 7, *size)
-    out = network(x, x, torch.ones(7), torch.rand(2), torch.zeros(2))
+    noise = torch.from_numpy(levels(2))
+    out = network(x, x, noise, torch.rand(2), torch.zeros(2))
     assert out.shape == x.shape and not out.any()
-    out = perturbed(network)(x, x, torch.ones(7), torch.rand(2), torch.zeros(2))
+    out = perturbed(network)(x, x, noise, torch.rand(2), torch.zeros(2))
     assert torch.isfinite(out).all() and out.std() > 0
 
 
 def test_unet_sees_every_input():
     network = perturbed(Unet3D(dim=8, dim_mults=(1, 2), channels=8)).eval()
     x, given = torch.randn(1, 8, 7, 3, 3), torch.randn(1, 8, 7, 3, 3)
-    base = (x, given, torch.ones(7), torch.full((1,), 0.5), torch.full((1,), -3.0))
+    noise = torch.from_numpy(levels(noise=0.02))
+    base = (x, given, noise, torch.full((1,), 0.5), torch.full((1,), -3.0))
     with torch.no_grad():
         reference = network(*base)
         for i in range(5):
             changed = [z + 0.5 if i == j else z for j, z in enumerate(base)]
             assert not torch.allclose(network(*changed), reference), i
+        whole = torch.full_like(noise, 0.02)
+        assert not torch.allclose(network(x, given, whole, *base[3:]), reference)
 
 
 def test_velocity_round_trips():
@@ -186,40 +254,72 @@ def test_sampler_with_a_perfect_network_finds_the_truth(scale):
     torch.testing.assert_close(found, truth, atol=1e-4, rtol=0)
 
 
+def test_windows_hold_the_nearest_known_frames():
+    frames = torch.arange(7.0)[None, :, None, None].expand(1, 7, 2, 2)
+    noise = torch.from_numpy(levels(noise=0.1))  # 0, 3 and 6 are known
+    noise[0, 3] = 0.3
+    found = windows(frames, noise, torch.tensor([[1, 3, 0]]))
+    assert found.own[:, 0, 0].tolist() == [1, 3, 0]
+    # where there is no second one, the first stands in; where there is none, the nearest known
+    assert found.around[:, :, 0, 0].tolist() == [[0, 0, 3, 6], [0, 0, 6, 6], [0, 0, 3, 6]]
+    assert found.distance.tolist() == [[-1, -1, 2, 5], [-3, -3, 3, 3], [0, 0, 3, 6]]
+    assert torch.isinf(found.noise[0, 0]) and found.noise[0, 3] == pytest.approx(0.3)
+    whole = windows(frames, torch.full((1, 7), 0.1), torch.tensor([[2, 6]]))
+    assert whole.around[:, :, 0, 0].tolist() == [[0, 1, 3, 4], [4, 5, 6, 6]]
+
+
+def ask(network, frames, noise, targets=range(7), log_step=-5.0):
+    """All targets of blocks whose missing frames are as given."""
+    n = len(frames)
+    with torch.no_grad():
+        return network(frames, torch.as_tensor(noise), torch.full((n,), log_step),
+                       torch.tensor(list(targets)).expand(n, -1))  # fmt: skip
+
+
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (37, 49), (16, 16)])
-def test_student_fits_any_frame_and_starts_between_baselines(size):
-    network = MotionStudent(**STUDENT)
-    keys = torch.randn(2, 3, *size)
-    linear = torch.einsum("mk,nkyx->nmyx", torch.tensor(LAYOUT.linear_weights()).float(), keys)
-    base = torch.randn(2, 4, *size)
-    zero, one = torch.zeros_like(base), torch.ones(2)
-    out = network(keys, base, zero, one, torch.zeros(2))
-    torch.testing.assert_close(out, (base + linear) / 2, atol=2e-5, rtol=0)
+@pytest.mark.parametrize("patch", [2, 4])
+def test_student_fits_any_frame_and_starts_from_the_baselines(size, patch):
+    network = MotionStudent(**{**STUDENT, "patch": patch})
+    frames = torch.randn(2, 7, *size)
+    out = ask(network, frames, levels(2))
+    torch.testing.assert_close(out[:, KEYS], frames[:, KEYS], atol=2e-5, rtol=0)
+    weights = torch.tensor(linear_weights(np.array(KEYS), np.array(MISSING))).float()
+    linear = torch.einsum("mk,nkyx->nmyx", weights, frames[:, KEYS])
+    expected = (frames[:, MISSING] + linear) / 2
+    torch.testing.assert_close(out[:, MISSING], expected, atol=2e-5, rtol=0)
+    torch.testing.assert_close(ask(network, frames, levels(2, missing=())), frames, atol=2e-5,
+                               rtol=0)  # fmt: skip
 
 
 def test_student_does_not_know_the_unit():
     network = perturbed(MotionStudent(**STUDENT)).eval()
-    keys, base = torch.randn(1, 3, 16, 16), torch.randn(1, 4, 16, 16)
-    zero, one = torch.zeros_like(base), torch.ones(1)
-    with torch.no_grad():
-        out = network(keys, base, zero, one, torch.zeros(1))
-        larger = network(8 * keys + 5, 8 * base + 5, zero, one, torch.full((1,), 3.0))
+    frames = torch.randn(1, 7, 16, 16)
+    out = ask(network, frames, levels(noise=0.05))
+    larger = ask(network, 8 * frames + 5, levels(noise=0.4), log_step=-2.0)
     torch.testing.assert_close(larger, 8 * out + 5, atol=1e-3, rtol=1e-4)
 
 
-def test_student_output_depends_on_every_keyframe():
+def test_student_output_depends_on_every_known_frame_around():
     network = perturbed(MotionStudent(**STUDENT)).eval()
-    keys, base = torch.randn(1, 3, 16, 16), torch.randn(1, 4, 16, 16)
-    with torch.no_grad():
-
-        def run(k):
-            return network(k, base, torch.zeros_like(base), torch.ones(1), torch.zeros(1))
-
-        reference = run(keys)
-        for i in range(3):
-            changed = keys.clone()
+    frames = torch.randn(1, 7, 16, 16)
+    for noise, target, around in (
+        (levels(), 1, (0, 1, 3, 6)),
+        (levels(missing=()), 3, range(1, 6)),
+    ):
+        reference = ask(network, frames, noise, [target])
+        for i in range(7):
+            changed = frames.clone()
             changed[:, i] += torch.randn(16, 16)
-            assert not torch.allclose(run(changed), reference)
+            same = torch.equal(ask(network, changed, noise, [target]), reference)
+            assert same == (i not in around), (target, i)
+
+
+def test_both_networks_act_on_the_noise_level():
+    frames = torch.randn(1, 7, 16, 16)
+    student = perturbed(MotionStudent(**STUDENT)).eval()
+    quiet, loud = (ask(student, frames, levels(noise=z, missing=())) - frames for z in (0.002, 0.2))
+    # the correction is in units of the noise
+    assert loud.std() > 3 * quiet.std() > 0
 
 
 @pytest.mark.parametrize("kind", ["teacher", "student"])
@@ -230,57 +330,88 @@ def test_predictor_repeats_in_a_fresh_process(kind, wiener, tmp_path):
         network, architecture = perturbed(MotionStudent(**STUDENT)), STUDENT
     part = write(tmp_path / "best.pth", kind, network, architecture, wiener)
     torch.save({KINDS[kind][0]: part}, tmp_path / "combined.pth")
-    keys = waves(5)[:, list(LAYOUT.keyframes)]
-    np.save(tmp_path / "keys.npy", keys)
+    np.save(tmp_path / "blocks.npy", waves(5))
+    np.save(tmp_path / "noise.npy", levels(5))
     predictor = load_predictor(tmp_path / "best.pth", kind)
-    frames = predictor.predict(keys, 0.03)
-    assert frames.shape == (5, 4, 33, 20) and frames.dtype == np.float32
+    frames = predictor.restore(waves(5), levels(5), 0.03)
+    assert frames.shape == (5, 7, 33, 20) and frames.dtype == np.float32
     assert np.isfinite(frames).all() and (predictor.kind, predictor.keyframes) == (kind, (0, 3, 6))
     assert len(predictor.sha256) == 64 and predictor.source == "best.pth"
     script = (
         "import sys, numpy as np\n"
         "from caesar_freq.models.predictor import load_predictor\n"
         "p = load_predictor(sys.argv[1] + '/combined.pth', sys.argv[2])\n"
-        "np.save(sys.argv[1] + '/out.npy', p.predict(np.load(sys.argv[1] + '/keys.npy'), 0.03))"
+        "blocks, noise = (np.load(f'{sys.argv[1]}/{name}.npy') for name in ('blocks', 'noise'))\n"
+        "np.save(sys.argv[1] + '/out.npy', p.restore(blocks, noise, 0.03))"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path), kind], check=True)
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), frames)
 
 
-@pytest.mark.parametrize("kind", ["teacher", "student"])
-def test_restoring_with_missing_frames_fills_them_in(kind, wiener):
+def small(kind, wiener):
     network = perturbed(Unet3D(**TEACHER) if kind == "teacher" else MotionStudent(**STUDENT))
-    predictor = Predictor(kind, network, wiener, LAYOUT, 4)
-    blocks, noise = waves(2), np.full((2, 7), 0.005, np.float32)
-    noise[:, list(LAYOUT.missing)] = np.inf
-    out = predictor.restore(blocks, noise, 0.03)
-    assert out.shape == blocks.shape and out.dtype == np.float32
-    frames = predictor.predict(blocks[:, list(LAYOUT.keyframes)], 0.03)
-    np.testing.assert_array_equal(out[:, list(LAYOUT.missing)], frames)
-    noise[:, 1] = 0.01
-    with pytest.raises(ModelError, match="not those asked for"):
-        predictor.restore(blocks, noise, 0.03)
+    return Predictor(kind, network, wiener, LAYOUT, 4)
 
 
 @pytest.mark.parametrize("kind", ["teacher", "student"])
-def test_prediction_of_a_block_does_not_depend_on_its_company(kind, wiener):
-    network = perturbed(Unet3D(**TEACHER) if kind == "teacher" else MotionStudent(**STUDENT))
-    predictor = Predictor(kind, network, wiener, LAYOUT, 4)
-    keys = waves(6)[:, list(LAYOUT.keyframes)]
-    together = predictor.predict(keys, 0.03)
-    np.testing.assert_allclose(predictor.predict(keys[4:5], 0.03), together[4:5], atol=1e-5)
+def test_interpolation_and_restoration_are_one_call(kind, wiener):
+    predictor, blocks = small(kind, wiener), waves(2)
+    noise = levels(2, KEYFRAME_NOISE * 0.03)
+    spoilt = blocks.copy()
+    spoilt[:, MISSING] = np.nan  # nobody looks at them
+    out = predictor.restore(spoilt, noise, 0.03)
+    assert np.isfinite(out).all()
+    frames = predictor.predict(blocks[:, KEYS], 0.03)
+    np.testing.assert_allclose(out[:, MISSING], frames, atol=1e-5)
+    whole = predictor.restore(blocks, levels(2, missing=()), 0.03)
+    assert whole.shape == blocks.shape and not np.allclose(whole, blocks, atol=1e-4)
+    for pattern in ((1, 3, 5), (2, 3, 4, 5)):  # keyframes at other distances
+        assert np.isfinite(predictor.restore(blocks, levels(2, missing=pattern), 0.03)).all()
+
+
+@pytest.mark.parametrize("kind", ["teacher", "student"])
+def test_a_part_of_the_frames_is_the_same_as_in_all(kind, wiener):
+    predictor, blocks = small(kind, wiener), waves(1)
+    everything = predictor.restore(blocks, levels(), 0.03)
+    some = predictor.restore(blocks, levels(), 0.03, targets=[4, 1])
+    np.testing.assert_allclose(some, everything[:, [4, 1]], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["teacher", "student"])
+def test_restoration_takes_blocks_of_any_length(kind, wiener):
+    predictor = small(kind, wiener)
+    for frames in (1, 2, 20):
+        blocks = waves(1, frames=frames)
+        out = predictor.restore(blocks, levels(missing=(), frames=frames), 0.03)
+        assert out.shape == blocks.shape and np.isfinite(out).all()
+    missing = (1, 2, 4, 5, 7, 8, 18)
+    out = predictor.restore(waves(1, frames=20), levels(missing=missing, frames=20), 0.03)
+    assert out.shape == (1, 20, 33, 20) and np.isfinite(out).all()
+    with pytest.raises(ModelError, match="none of 7 frames"):
+        predictor.restore(waves(1, frames=20), levels(missing=range(2, 19), frames=20), 0.03)
+
+
+@pytest.mark.parametrize("kind", ["teacher", "student"])
+def test_restoration_of_a_block_does_not_depend_on_its_company(kind, wiener):
+    predictor, blocks = small(kind, wiener), waves(6)
+    noise = levels(6)
+    noise[3:] = 0.02
+    together = predictor.restore(blocks, noise, 0.03)
+    for i in (1, 4):
+        alone = predictor.restore(blocks[i : i + 1], noise[i : i + 1], 0.03)
+        np.testing.assert_allclose(alone, together[i : i + 1], atol=1e-5)
 
 
 def test_untrained_teacher_is_the_baseline(wiener):
-    keys = waves(1)[:, list(LAYOUT.keyframes)]
-    frames = Predictor("teacher", Unet3D(**TEACHER), wiener, LAYOUT, 4).predict(keys, 0.02)
-    base = conditions(LAYOUT, wiener, keys, 0.02).base_frames
-    np.testing.assert_allclose(frames, base, atol=1e-6)
+    blocks = waves(1)
+    teacher = Predictor("teacher", Unet3D(**TEACHER), wiener, LAYOUT, 4)
+    out = teacher.restore(blocks, levels(), 0.02)
+    np.testing.assert_allclose(out, filled(LAYOUT, wiener, blocks, levels()), atol=1e-6)
 
 
 def test_noise_scale_changes_the_teacher(wiener):
     network = perturbed(Unet3D(**TEACHER))
-    keys = waves(1)[:, list(LAYOUT.keyframes)]
+    keys = waves(1)[:, KEYS]
     calm, lively = (
         Predictor("teacher", network, wiener, LAYOUT, 4, noise_scale=s).predict(keys, 0.03)
         for s in (0.0, 1.0)
@@ -299,4 +430,9 @@ def test_wrong_checkpoints_are_named(wiener, tmp_path):
         load_predictor(tmp_path / "t.pth", "student")
     write(tmp_path / "t.pth", "teacher", Unet3D(**TEACHER), {**TEACHER, "dim": 16}, wiener)
     with pytest.raises(ModelError, match="another architecture"):
+        load_predictor(tmp_path / "t.pth", "teacher")
+    part = torch.load(tmp_path / "t.pth", weights_only=True)
+    part["format"] = "caesar-freq/diffusion/1"
+    torch.save(part, tmp_path / "t.pth")
+    with pytest.raises(ModelError, match=r"t\.pth is of a release .* train phases 2 and 3 again"):
         load_predictor(tmp_path / "t.pth", "teacher")

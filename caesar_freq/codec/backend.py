@@ -11,7 +11,8 @@ from caesar_freq.kernels import library
 
 @lru_cache(maxsize=8)
 def kernels(device: str | None = None) -> Any:
-    """Kernels with ``forward, inverse, quantise, dequantise, ends_of, encode_blocks, decode_blocks``.
+    """Kernels with ``forward, inverse, quantise, dequantise, coefficient_error, ends_of``,
+    ``scale_bins``, ``refine``, ``encode_blocks`` and ``decode_blocks``.
 
     Parameters
     ----------

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
+
 import numpy as np
 
 from caesar_freq.codec.backend import kernels
+from caesar_freq.codec.effort import EFFORTS, USUAL, Effort
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.search import RoundingModel, step_index
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
 from caesar_freq.kernels.errors import log2_bits
 from caesar_freq.transform.blocks import Transform
@@ -13,10 +18,15 @@ from caesar_freq.transform.blocks import Transform
 #: Spatial transforms ``(kind, cell)`` to choose from; time blocks are chosen apart.
 SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("dct", 8), ("lot", 32), ("dct", 32),
            ("haar", 16), ("cdf97", 16))  # fmt: skip
-TIME_BLOCKS = (16, 64)
-#: Values of the sample on which candidates are compared.
+#: Short ones are for what moves too fast: storms, cells under a microscope.
+TIME_BLOCKS = (1, 4, 16, 64)
+#: Values of a sample.
 SAMPLE_VALUES = 1 << 20
-_FINALISTS = 3
+#: Values on which all spatial transforms are really coded to find those worth a look at the sample.
+_LOOK_VALUES = 1 << 16
+#: Time blocks are compared with these spatial transforms; those whose guessed bits are within this
+#: factor of the best one's stay in the running.
+_SCOUTS, _NEAR = (("lot", 16), ("dct", 8)), 1.04
 
 
 def lagrangian(step: float) -> float:
@@ -45,21 +55,43 @@ def sample(x: np.ndarray, n_values: int = SAMPLE_VALUES) -> np.ndarray:
     return x[tuple(slice(a, a + m) for a, m in zip(starts, sizes))]
 
 
+@dataclass(frozen=True)
+class Choice:
+    """A variable's transform, and how the sample that decided on it fared.
+
+    Attributes
+    ----------
+    kind, cell, time_block
+        See `Transform`.
+    ratio : float
+        Root-mean-square error over that of plain rounding (`search.RoundingModel`).
+    """
+
+    kind: str
+    cell: int
+    time_block: int
+    ratio: float = 1.0
+
+
 def estimated_bits(planes: np.ndarray, step: float) -> float:
     """Cheap guess of the code length: Gaussian coefficients without any context."""
     return log2_bits(planes, 1 / step) / 2
 
 
-def _cost(
-    x: np.ndarray, transform: Transform, model: FrequencyModel, step: float, dead_zone: float
-):
-    encoder = VolumeEncoder(x, transform, model)
+def _coded(
+    x: np.ndarray, transform: Transform, model: FrequencyModel, step: float, dead_zone: float,
+    refined: bool,
+) -> tuple[float, float]:  # fmt: skip
+    """Bits and weighted error of `x`, and its error over that of plain rounding."""
+    encoder = VolumeEncoder(x, transform, model, refined)
     try:
         code = encoder.encode(step, dead_zone)
     except LevelOverflow:
-        return np.inf
+        return np.inf, 1.0
     error = encoder.coefficient_error(code, step)
-    return 8 * len(code.data) + lagrangian(step) * error
+    plain = RoundingModel(encoder.histogram(), x.size, dead_zone).error(step_index(step))
+    ratio = float(np.sqrt(error / x.size)) / plain if plain else 1.0
+    return 8 * len(code.data) + lagrangian(step) * error, ratio
 
 
 def choose_transform(
@@ -68,10 +100,13 @@ def choose_transform(
     dead_zone: float,
     model: FrequencyModel,
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
-) -> tuple[str, int, int]:
-    """Kind, cell and time block that code `x` ``[T, H, W]`` in the fewest bits at equal error.
+    effort: Effort = EFFORTS[USUAL],
+    refined: bool = False,
+) -> Choice:
+    """The transform that codes `x` ``[T, H, W]`` in the fewest bits at equal error.
 
-    All combinations are ranked by `estimated_bits`, the best few by really coding the sample.
+    All combinations are ranked by `estimated_bits`, the best few by really coding the sample: the
+    first of each time block, then others of the best one's, those that code a small part best.
 
     Parameters
     ----------
@@ -80,21 +115,55 @@ def choose_transform(
     step, dead_zone : float
         Quantiser at which they are compared.
     spatial : tuple of (kind, cell)
-        The choice; a single one and a short time axis leave nothing to do.
+        The choice.
+    effort : Effort
+        How large a sample, and how many combinations are really coded.
+    refined : bool
+        See `VolumeEncoder`.
     """
-    part = np.ascontiguousarray(sample(x), np.float32)
-    times = [t for t in TIME_BLOCKS if t == TIME_BLOCKS[0] or part.shape[0] > t // 2]
-    candidates = [(kind, cell, t) for kind, cell in spatial for t in times]
-    if len(candidates) == 1:
-        return candidates[0]
-
+    part = np.ascontiguousarray(sample(x, effort.sample), np.float32)
     forward = kernels(model.device).forward
 
-    def transform(candidate: tuple[str, int, int]) -> Transform:
-        kind, cell, time_block = candidate
+    def transform(kind: str, cell: int, time_block: int) -> Transform:
         return Transform(part.shape, time_block, cell, kind)
 
-    ranked = sorted(candidates, key=lambda c: estimated_bits(forward(transform(c), part), step))[
-        :_FINALISTS
-    ]
-    return min(ranked, key=lambda c: _cost(part, transform(c), model, step, dead_zone))
+    @cache
+    def guess(*candidate) -> float:
+        return estimated_bits(forward(transform(*candidate), part), step)
+
+    @cache
+    def coded(*candidate) -> tuple[float, float]:
+        return _coded(part, transform(*candidate), model, step, dead_zone, refined)
+
+    scouts = [s for s in _SCOUTS if s in spatial] or spatial[:1]
+    times = [t for t in TIME_BLOCKS if _possible(t, part.shape[0])]
+    if len(times) > 1:
+        likely = {t: min(guess(*scout, t) for scout in scouts) for t in times}
+        times = [t for t in times if likely[t] <= _NEAR * min(likely.values())]
+    ranked = [sorted(((*s, t) for s in spatial), key=lambda c: guess(*c)) for t in times]
+    ranked = sorted(ranked, key=lambda same: guess(*same[0]))[: effort.finalists]
+    same_time = min(ranked, key=lambda same: coded(*same[0])[0])
+    if 1 < effort.finalists < len(same_time):
+        # the guess knows nothing of contexts, which favours large cells; a small part is soon coded
+        part_of_it = np.ascontiguousarray(sample(part, _LOOK_VALUES))
+        costs = {
+            (kind, cell, t): _coded(
+                part_of_it,
+                Transform(part_of_it.shape, t, cell, kind),
+                model,
+                step,
+                dead_zone,
+                False,
+            )[0]
+            for kind, cell, t in same_time
+        }
+        same_time = list(dict.fromkeys([same_time[0], *sorted(costs, key=costs.get)]))
+    best = min(same_time[: effort.finalists], key=lambda c: coded(*c)[0])
+    return Choice(*best, coded(*best)[1])
+
+
+def _possible(time_block: int, frames: int) -> bool:
+    """Whether blocks of that length differ from those of 16 frames and are not mostly empty."""
+    if time_block == 16:
+        return True
+    return frames > (time_block if time_block < 16 else time_block // 2)

@@ -1,8 +1,8 @@
 """One chunk: what it holds, how it is written, and its checks after decoding.
 
-Body of a chunk: a byte (`CONSTANT`, `LOSSLESS`, `VOLUME`, `SEGMENTS`, `LATTICE` or `MODES`, with
-`HAS_MASK`, `HAS_CORRECTIONS` and `HAS_SIGNS`), then, each after its varint length, the mask, the
-corrections and the signs if there are any, then the rest.
+Body of a chunk: a byte (a kind of `layout`, with `HAS_MASK`, `HAS_CORRECTIONS` and `HAS_SIGNS`),
+then, each after its varint length, the mask, the corrections and the signs if there are any, then
+the rest.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from caesar_freq.codec.layout import (
     SEGMENTS,
     VOLUME,
 )
+from caesar_freq.codec.linked import Decoded
 from caesar_freq.codec.lossless import decode_lossless, encode_lossless
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
@@ -53,9 +54,12 @@ from caesar_freq.data.filling import fill_masked
 from caesar_freq.data.sections import missing
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels.errors import compare
+from caesar_freq.kernels.values import normalised, restored
 
 #: Modes whose bound limits every value.
 POINTWISE = ("abs", "rel", "pw_rel")
+#: Errors of more ranges are all alike: the mean alone has at most 1.
+_LOOSEST = 16.0
 #: Above this part of the raw size it is worth asking whether lossless coding is smaller.
 _ASK_LOSSLESS = 0.2
 #: Above so many bits per value it is worth asking whether coding levels is smaller.
@@ -81,10 +85,18 @@ def pointwise_bound(header: Header, variable: Variable) -> float:
     return header.bound * variable.range if header.mode == "rel" else 0.0
 
 
-def span(low: float, high: float) -> float:
-    """``high - low``, infinite without a warning where float64 cannot hold it."""
-    with np.errstate(over="ignore"):
-        return float(np.float64(high) - np.float64(low))
+def target_of(header: Header, variable: Variable) -> float:
+    """Root-mean-square error to aim at, normalised by the range.
+
+    Never above `_LOOSEST`: larger ones leave the range of floats.
+    """
+    if header.mode == "psnr":
+        target = 10 ** (-header.bound / 20)
+    elif header.mode == "nrmse":
+        target = header.bound
+    else:
+        target = pointwise_bound(header, variable) / variable.range / 2
+    return min(target, _LOOSEST)
 
 
 def restore_values(decoded: np.ndarray, variable: Variable) -> np.ndarray:
@@ -111,6 +123,8 @@ class Chunk:
         What goes through the transform: the values or their logarithms.
     mask : bool [T, H, W]
         Cells that are kept bit by bit in `special`.
+    whole : bool
+        Whether there are none.
     empty : bool
         Whether all values are missing.
     good : float [n]
@@ -129,18 +143,22 @@ class Chunk:
             self.mask = self.mask | without_logarithm(values)
             self.coded = log_magnitudes(values, self.mask)
             self.signs = encode_signs(values, self.mask)
-        self.special = encode_special(values, self.mask) if self.mask.any() else b""
-        self.good = self.coded[~self.mask]
+        self.whole = not self.mask.any()
+        self.good = self.coded.ravel() if self.whole else self.coded[~self.mask]
         exact = values[~self.mask] if logarithmic else self.good
         self.constant = bool(np.all(exact == exact[:1]))
         self._first = float(exact[0]) if exact.size else 0.0
 
+    @cached_property
+    def special(self) -> bytes:
+        """The masked values, empty if there are none."""
+        return b"" if self.whole else encode_special(self.values, self.mask)
+
     def normalised(self, variable: Variable, double: bool) -> np.ndarray:
         """``(value - offset) / range`` with masked cells filled smoothly."""
         dtype = np.float64 if double else np.float32
-        x = np.where(self.mask, variable.offset, self.coded).astype(np.float64)
-        x = ((x - variable.offset) / variable.range).astype(dtype)
-        return fill_masked(x, self.mask) if self.mask.any() else x
+        x = normalised(self.coded, self.mask, variable.offset, variable.range, dtype)
+        return fill_masked(x, self.mask) if not self.whole else x
 
     def write_constant(self) -> Written:
         """Body of a constant chunk."""
@@ -220,20 +238,24 @@ class Chunk:
 
     def write_coded(self, coded: Coded, kind: int, header: Header, variable: Variable) -> Written:
         """Body of a coded volume with the corrections it needs."""
-        restored = restore_values(coded.decoded, variable)
-        bound, corrections = pointwise_bound(header, variable), None
-        if bound:
-            generated = kind == SEGMENTS
-            working = working_bound(bound, variable.range, header.double, generated)
-            room = rounding_room(variable.offset, variable.range, self.coded.dtype)
-            fixed = correct(self.coded, restored, bound, working, self.mask, len(coded.data), room)
-            if fixed is None:
-                return self.write_lossless()
-            corrections, restored = fixed
-        if self.signs is not None and not self._ratios_hold(restored, header.bound):
+        bound = pointwise_bound(header, variable)
+        if not bound:
+            after = restored(coded.decoded, variable.offset, variable.range, self.coded.dtype)
+            return self.write_measured(coded.data, compare(self.coded, after, self.mask)[1], kind)
+        working = working_bound(bound, variable.range, header.double, kind == SEGMENTS)
+        room = rounding_room(variable.offset, variable.range, self.coded.dtype)
+        values = restore_values(coded.decoded, variable)
+        fixed = correct(self.coded, values, bound, working, self.mask, len(coded.data), room)
+        if fixed is None:
             return self.write_lossless()
-        _, error = compare(self.coded, rounded(restored, self.coded.dtype), self.mask)
-        return Written(self._body(kind, coded.data, corrections, self.signs or None), error)
+        corrections, values = fixed
+        if self.signs is not None and not self._ratios_hold(values, header.bound):
+            return self.write_lossless()
+        return Written(self._body(kind, coded.data, corrections, self.signs or None))
+
+    def write_measured(self, data: bytes, squared_error: float, kind: int = VOLUME) -> Written:
+        """Body of a coded volume without corrections, of known squared error."""
+        return Written(self._body(kind, data), squared_error)
 
     def _ratios_hold(self, logs: np.ndarray, bound: float) -> bool:
         """Whether the values that a decoder makes of `logs` are within `bound` of their size."""
@@ -249,10 +271,33 @@ class Chunk:
         return bytes([kind]) + b"".join(parts) + data
 
 
+def split_body(body: bytes) -> tuple[int, dict[str, bytes], bytes]:
+    """Kind of a chunk, its parts by name and the rest of its body."""
+    reader = Reader(body)
+    kind = reader.byte()
+    if kind == LOSSLESS:
+        return kind, {}, reader.rest()
+    parts = {name: reader.take(reader.varint()) for flag, name in PARTS if kind & flag}
+    return kind & ~FLAGS, parts, reader.rest()
+
+
 def read_chunk(
-    body: bytes, box: Box, header: Header, model: FrequencyModel | None, predictors: dict
+    body: bytes,
+    box: Box,
+    header: Header,
+    variable: Variable | None,
+    model: FrequencyModel | None,
+    predictors: dict,
+    linked: Decoded | None = None,
 ) -> np.ndarray:
     """Decode a chunk's body to values ``[T, H, W]`` in the stream's dtype.
+
+    Parameters
+    ----------
+    variable : Variable or None
+        What the chunk was coded with (`Header.variable_of`).
+    linked : linked.Decoded, optional
+        Levels of a chunk that refers to another or is referred to.
 
     Raises
     ------
@@ -261,45 +306,48 @@ def read_chunk(
     ModelError
         If it needs a predictor that is not given.
     """
-    reader = Reader(body)
-    kind = reader.byte()
+    kind, parts, data = split_body(body)
     if kind == LOSSLESS:
-        return decode_lossless(reader.rest(), box.shape, header.dtype)
-    parts = {name: reader.take(reader.varint()) for flag, name in PARTS if kind & flag}
+        return decode_lossless(data, box.shape, header.dtype)
     special, corrections = parts.get("mask", b""), parts.get("outliers")
-    data, kind = reader.rest(), kind & ~FLAGS
     if kind == CONSTANT:
         if len(data) != 8:
             raise CorruptStreamError("a constant chunk has no value")
-        restored = np.full(box.shape, struct.unpack("<d", data)[0])
-    elif kind in (VOLUME, SEGMENTS, MODES) and header.variables and model is not None:
-        variable = header.variables[box.variable]
+        values = np.full(box.shape, struct.unpack("<d", data)[0])
+    elif linked or (
+        kind in (VOLUME, SEGMENTS, MODES) and variable is not None and model is not None
+    ):
         arguments = (box.shape, variable, variable.step, model)
         dtype = np.float64 if header.double else np.float32
-        if kind == VOLUME:
+        if linked:
+            decoded = linked.volume(variable.step, dtype)
+        elif kind == VOLUME:
             decoded = decode_plain(data, *arguments, dtype)
         elif kind == MODES:
             decoded = decode_in_modes(data, *arguments, dtype)
         else:
             decoded = decode_segments(data, *arguments, dtype, predictors)
-        restored = restore_values(decoded, variable)
+        if corrections is None and header.mode != "pw_rel":
+            values = restored(decoded, variable.offset, variable.range, header.dtype)
+            return restore_special(values, special) if special else values
+        values = restore_values(decoded, variable)
         if corrections is not None:
             bound = pointwise_bound(header, variable)
             working = working_bound(bound, variable.range, header.double, kind == SEGMENTS)
             coded_dtype = np.dtype(np.float64) if header.mode == "pw_rel" else header.dtype
             room = rounding_room(variable.offset, variable.range, coded_dtype)
-            restored = decode_corrections(corrections, restored, working, room)
+            values = decode_corrections(corrections, values, working, room)
         if header.mode == "pw_rel":
             signs = decode_signs(parts.get("signs", b""), box.shape)
-            restored = from_logarithms(restored, signs, header.dtype)
+            values = from_logarithms(values, signs, header.dtype)
     elif kind == LATTICE:
         mask = decode_mask_of(special, box.shape) if special else np.zeros(box.shape, bool)
         logarithmic = "signs" in parts
-        restored = decode_lattice(data, mask, np.dtype(np.float64) if logarithmic else header.dtype)
+        values = decode_lattice(data, mask, np.dtype(np.float64) if logarithmic else header.dtype)
         if logarithmic:
             signs = decode_signs(parts["signs"], box.shape)
-            restored = from_logarithms(restored, signs, header.dtype)
+            values = from_logarithms(values, signs, header.dtype)
     else:
         raise CorruptStreamError(f"a chunk is of unknown kind {kind}")
-    values = rounded(restored, header.dtype)
+    values = rounded(values, header.dtype)
     return restore_special(values, special) if special else values

@@ -6,6 +6,7 @@ computed by the very functions the decoder calls.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from caesar_freq.codec.header import Variable
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.modes import decode_modes, encode_modes
 from caesar_freq.codec.packing import Reader, varint
-from caesar_freq.codec.volume import VolumeEncoder, decode_volume, reconstruct
+from caesar_freq.codec.volume import VolumeEncoder, decode_volume
 from caesar_freq.transform.blocks import Transform
 from caesar_freq.transform.modes import ModeTransform, temporal_modes
 
@@ -53,9 +54,12 @@ class Predictor(Protocol):
     def predict(self, keyframes: np.ndarray, step: float) -> np.ndarray:
         """Missing frames ``[N, M, H, W]`` from decoded keyframes ``[N, K, H, W]``."""
 
-    def restore(self, frames: np.ndarray, noise: np.ndarray, step: float) -> np.ndarray:
-        """Best estimates of frames ``[N, T, H, W]`` whose errors have the standard deviations
-        `noise` ``[N, T]``: small for keyframes, infinite for missing frames."""
+    def restore(
+        self, frames: np.ndarray, noise: np.ndarray, step: float, targets: Sequence[int] | None
+    ) -> np.ndarray:
+        """Best estimates of the frames `targets` (None: all) of ``[N, T, H, W]`` whose errors have
+        the standard deviations `noise` ``[N, T]``: small for keyframes, infinite for missing ones,
+        which are among at most `n_frame` frames."""
 
 
 @dataclass
@@ -66,7 +70,10 @@ class Coded:
     decoded: np.ndarray
 
 
-def _transform(shape: tuple[int, ...], variable: Variable, time_block: int | None = None):
+def plain_transform(
+    shape: tuple[int, ...], variable: Variable, time_block: int | None = None
+) -> Transform:
+    """The transform of `PlainCoder`."""
     return Transform(shape, time_block or variable.time_block, variable.cell, variable.kind)
 
 
@@ -82,23 +89,30 @@ class PlainCoder:
     model : FrequencyModel
     time_block : int, optional
         Instead of the variable's.
+    refined : bool
+        See `VolumeEncoder`.
     """
 
-    def __init__(self, x, variable: Variable, model: FrequencyModel, time_block: int | None = None):
-        self.encoder = VolumeEncoder(x, _transform(x.shape, variable, time_block), model)
+    def __init__(
+        self, x, variable: Variable, model: FrequencyModel, time_block: int | None = None,
+        refined: bool = False,
+    ) -> None:  # fmt: skip
+        transform = plain_transform(x.shape, variable, time_block)
+        self.encoder = VolumeEncoder(x, transform, model, refined)
 
     def code(self, step: float, dead_zone: float) -> Coded:
         """Code at a normalised `step`; raises `volume.LevelOverflow`."""
         return _code(self.encoder, step, dead_zone)
 
+    def measured(self, step: float, dead_zone: float) -> tuple[bytes, float]:
+        """Bytes of `code`, and the squared error of the coefficients instead of their inverse."""
+        code = self.encoder.encode(step, dead_zone)
+        return code.data, self.encoder.coefficient_error(code, step)
+
 
 def _code(encoder: VolumeEncoder, step: float, dead_zone: float) -> Coded:
     code = encoder.encode(step, dead_zone)
-    decoded, _ = reconstruct(
-        code.levels, code.bins, step, encoder.alphas, encoder.transform, encoder.model,
-        encoder.planes.dtype,
-    )  # fmt: skip
-    return Coded(code.data, decoded)
+    return Coded(code.data, encoder.decoded(code, step))
 
 
 class ModeCoder:
@@ -115,6 +129,8 @@ class ModeCoder:
         RMSE aimed at.
     left_out : float
         Part of its square that may go to modes left out.
+    refined : bool
+        See `VolumeEncoder`.
 
     Raises
     ------
@@ -123,8 +139,9 @@ class ModeCoder:
     """
 
     def __init__(
-        self, x, variable: Variable, model: FrequencyModel, target: float, left_out: float
-    ) -> None:
+        self, x, variable: Variable, model: FrequencyModel, target: float, left_out: float,
+        refined: bool = False,
+    ) -> None:  # fmt: skip
         found, allowed = None, left_out * target**2
         # a look at every so many cells is cheap, and enough where there are too many modes
         if temporal_modes(_thinned(x), allowed):
@@ -134,7 +151,7 @@ class ModeCoder:
         self.modes = encode_modes(*found, _MODE_ROUNDING * target**2)
         basis = decode_modes(self.modes, x.shape[0])
         transform = ModeTransform(x.shape, basis, variable.cell, variable.kind)
-        self.encoder = VolumeEncoder(x, transform, model)
+        self.encoder = VolumeEncoder(x, transform, model, refined)
 
     def code(self, step: float, dead_zone: float) -> Coded:
         """Code at a normalised `step`; raises `volume.LevelOverflow`."""
@@ -153,7 +170,7 @@ def _thinned(x: np.ndarray) -> np.ndarray:
 
 def decode_plain(data, shape, variable: Variable, step, model, dtype, time_block=None):
     """Inverse of `PlainCoder.code`, ``[T, H, W]``."""
-    transform = _transform(shape, variable, time_block)
+    transform = plain_transform(shape, variable, time_block)
     return decode_volume(data, step, transform, model, dtype)
 
 

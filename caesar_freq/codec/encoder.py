@@ -9,35 +9,41 @@ from functools import partial
 
 import numpy as np
 
+from caesar_freq.codec.backend import kernels
 from caesar_freq.codec.choose import SPATIAL, choose_transform, lagrangian, sample
-from caesar_freq.codec.chunk import POINTWISE, Chunk, Written, pointwise_bound, span
+from caesar_freq.codec.chunk import POINTWISE, Chunk, Written, pointwise_bound, target_of
 from caesar_freq.codec.coders import (
     LEFT_OUT,
     ModeCoder,
     PlainCoder,
     Predictor,
     TooManyModes,
+    plain_transform,
 )
-from caesar_freq.codec.generated import SegmentedCoder
+from caesar_freq.codec.effort import EFFORTS, USUAL, Effort
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.layout import MODES, SEGMENTS, VOLUME
+from caesar_freq.codec.linking import linked_coders, referred_to
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.plan import HOPELESS, Planner
-from caesar_freq.codec.pointwise import NETWORK_DRIFT
-from caesar_freq.codec.search import RoundingModel, largest_step, step_index, step_of
+from caesar_freq.codec.pointwise import NETWORK_DRIFT, rounding_room
+from caesar_freq.codec.search import RoundingModel, aim, largest_step, step_index, step_of
+from caesar_freq.codec.statistics import Statistics, variable_of
 from caesar_freq.codec.step_ratio import (
     GENERATED_RATIO,
     USUAL_RATIO,
     choose_ratio,
     correction_bytes,
 )
-from caesar_freq.codec.volume import LevelOverflow
-from caesar_freq.transform.blocks import Transform
+from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
+from caesar_freq.kernels.errors import size_histogram
+from caesar_freq.transform.blocks import ORTHONORMAL, Transform
 
-#: Errors of more ranges are all alike: the mean alone has at most 1.
-_LOOSEST = 16.0
 #: NRMSE to aim at is this much below the target: float rounding on another device.
 NRMSE_MARGIN = 1e-5
+#: Error of a float32 transform and its inverse in units of the range (measured: below half), and
+#: the part of the squared error allowed that rounding may have where it is estimated.
+_DRIFT, _MOST_NOISE = 4e-7, 1e-3
 #: Errors relative to the range that float64 arithmetic cannot keep; such requests are lossless.
 FINEST = 1e-14
 #: A range outside these limits leaves no room for steps in float64; such data is kept losslessly.
@@ -62,7 +68,10 @@ class Encoder:
     spatial : tuple of (kind, cell)
         Spatial transforms to choose from.
     known : Variable or None
-        Offset and range, where the chunks given are only a sample of the variable.
+        Offset and range, where the chunks given are only some of the variable.
+    exact : bool
+        Measure errors on decoded values even where those of the coefficients tell them.
+    effort : Effort
     pool : ThreadPoolExecutor
         Chunks are coded side by side; the result does not depend on the number of threads.
     """
@@ -75,10 +84,12 @@ class Encoder:
     spacing: int | None = None
     spatial: tuple[tuple[str, int], ...] = SPATIAL
     known: Variable | None = None
+    exact: bool = False
+    effort: Effort = EFFORTS[USUAL]
 
     def encode_variable(self, chunks: list[Chunk]) -> tuple[Variable, list[Written]]:
         """Code the chunks of one variable under the header's bound."""
-        variable = self._statistics(chunks)
+        variable = self.known or variable_of(self._map(Statistics.of, chunks))
         all_constant = all(c.constant for c in chunks)
         if all_constant or not RANGE_LIMITS[0] < variable.range < RANGE_LIMITS[1]:
             return variable, self._map(
@@ -89,41 +100,75 @@ class Encoder:
             return variable, self._map(Chunk.write_lossless, chunks)
         dead_zone = self.model.dead_zone_at(target)
         coded = [c for c in chunks if not c.constant]
-        volumes = dict(zip(map(id, coded), self._map(
-            lambda c: c.normalised(variable, self.header.double), coded)))  # fmt: skip
+        normalised = self._map(lambda c: self._normalised(c, variable), coded)
+        volumes = {id(c): x for c, x in zip(coded, normalised)}
         largest = max(coded, key=lambda c: c.values.size)
-        step = self._likely_step(volumes[id(largest)], target, dead_zone)
-        chosen = choose_transform(volumes[id(largest)], step, dead_zone, self.model, self.spatial)
-        variable = replace(variable, kind=chosen[0], cell=chosen[1], time_block=chosen[2])
-        if self.pointwise:
-            ratio = choose_ratio(
-                volumes[id(largest)], largest.mask, 2 * target, dead_zone, variable, self.model
-            )
-            variable = replace(variable, step_index=step_index(2 * target * ratio))
-        plain = {id(c): (PlainCoder(volumes[id(c)], variable, self.model), VOLUME) for c in coded}
-        best = self._best(chunks, plain, variable, target, dead_zone)
-        for left_out in LEFT_OUT:
+        variable, ratio = self.settled(volumes[id(largest)], largest.mask, variable)
+        coders = self._map(lambda c: self._plain(volumes[id(c)], variable), coded)
+        plain = {id(c): (coder, VOLUME) for c, coder in zip(coded, coders)}
+        rounding = self._rounding(coders, dead_zone, ratio)
+        first = best = self._best(chunks, plain, variable, target, dead_zone, rounding)
+        for left_out in LEFT_OUT if self.effort.modes else ():
             moded = self._in_own_modes(volumes, variable, target, left_out)
             if moded:
                 coders = {**plain, **moded}
-                other = self._best(chunks, coders, best[0], target, dead_zone)
+                start = best[0] if self.pointwise else variable
+                rounding = self._rounding((coder for coder, _ in coders.values()), dead_zone)
+                other = self._best(chunks, coders, start, target, dead_zone, rounding)
                 best = min(best, other, key=_size)
         if self.predictors and (self.strategy != "auto" or target >= HOPELESS):
-            segmented, start = self._segmented(volumes, largest, best[0], target, dead_zone)
+            least = 1 - (_size(best) - self._naming) / _size(first)
+            x = volumes[id(largest)]
+            segmented, start = self._segmented(volumes, x, first[0], target, dead_zone, least)
             if segmented:
                 coders = {**plain, **segmented}
-                rounding = _rounding(plain.values(), dead_zone)
+                rounding = self._rounding((coder for coder, _ in plain.values()), dead_zone)
                 other = self._best(
-                    chunks, coders, start, target, dead_zone, NETWORK_DRIFT, rounding
+                    chunks, coders, start, target, dead_zone, rounding, NETWORK_DRIFT
                 )
                 if self.strategy != "auto":
                     return other
                 if _size(other) + self._naming < _size(best):
                     best = other
-        return best[0], self._closer(chunks, *best[::-1])
+        levels, links = self.effort.levels, self.effort.links
+        closer = best[0], self._closer(chunks, *best[::-1]) if levels else best[1]
+        linked = linked_coders(chunks, plain, best[0].step, dead_zone) if links else {}
+        if linked:
+            rounding = self._rounding((coder for coder, _ in plain.values()), dead_zone, ratio)
+            other = self._best(chunks, linked, best[0], target, dead_zone, rounding)
+            kept = referred_to(chunks, other[1])
+            if kept is not None and _size(other) < _size(closer):
+                written = self._closer(chunks, *other[::-1], kept) if levels else other[1]
+                closer = other[0], written
+        return closer
 
-    def _closer(self, chunks, written: list[Written], variable: Variable) -> list[Written]:
+    def settled(self, x, mask, variable: Variable) -> tuple[Variable, float]:
+        """Transform of the variable and, of a pointwise bound, its step, from one volume `x`.
+
+        The second result is the ratio that `RoundingModel` takes.
+        """
+        target = self.target(variable)
+        dead_zone = self.model.dead_zone_at(target)
+        step = self._likely_step(x, target, dead_zone)
+        chosen = choose_transform(
+            x, step, dead_zone, self.model, self.spatial, self.effort, self._refined(variable)
+        )
+        variable = replace(
+            variable, kind=chosen.kind, cell=chosen.cell, time_block=chosen.time_block
+        )
+        if self.pointwise:
+            ratio = USUAL_RATIO
+            if self.effort.ratios:
+                ratio = choose_ratio(x, mask, 2 * target, dead_zone, variable, self.model)
+            variable = replace(variable, step_index=step_index(2 * target * ratio))
+        return variable, chosen.ratio
+
+    def _closer(
+        self, chunks, written: list[Written], variable: Variable, kept: frozenset[int] = frozenset()
+    ) -> list[Written]:
         """`written` with grid levels or lossless bodies where those are smaller.
+
+        Those numbered in `kept` stay as they are.
 
         In the modes of an average the bound still holds for the variable: either each new chunk
         keeps it alone, or it errs by less than the one it replaces.
@@ -131,7 +176,10 @@ class Encoder:
         limit, rms = self._chunk_limit(variable)
         bound = self.header.bound
         new = self._map(
-            lambda both: both[0].write_closer(both[1], limit, rms, bound), zip(chunks, written)
+            lambda n: (
+                written[n] if n in kept else chunks[n].write_closer(written[n], limit, rms, bound)
+            ),
+            range(len(chunks)),
         )
         count = sum(c.good.size for c in chunks)
         if rms and sum(w.squared_error for w in new) > limit**2 * count:
@@ -149,10 +197,19 @@ class Encoder:
         found = {}
         for key, x in volumes.items():
             try:
-                found[key] = (ModeCoder(x, variable, self.model, target, left_out), MODES)
+                coder = ModeCoder(
+                    x, variable, self.model, target, left_out, self._refined(variable)
+                )
             except TooManyModes:
                 continue
+            found[key] = (coder, MODES)
         return found
+
+    def _plain(self, x: np.ndarray, variable: Variable) -> PlainCoder:
+        return PlainCoder(x, variable, self.model, refined=self._refined(variable))
+
+    def _refined(self, variable: Variable) -> bool:
+        return not self.pointwise and self.target(variable) >= self.effort.refine_from
 
     @property
     def _naming(self) -> int:
@@ -165,18 +222,8 @@ class Encoder:
         return self.header.mode in POINTWISE
 
     def target(self, variable: Variable) -> float:
-        """Root-mean-square error to aim at, normalised by the range.
-
-        Never above `_LOOSEST`: larger ones leave the range of floats.
-        """
-        header = self.header
-        if header.mode == "psnr":
-            target = 10 ** (-header.bound / 20)
-        elif header.mode == "nrmse":
-            target = header.bound
-        else:
-            target = pointwise_bound(header, variable) / variable.range / 2
-        return min(target, _LOOSEST)
+        """`chunk.target_of` under the header at hand."""
+        return target_of(self.header, variable)
 
     def _likely_step(self, x, target: float, dead_zone: float) -> float:
         """About the step that coding `x` will end at, where transforms have to be compared.
@@ -186,27 +233,11 @@ class Encoder:
         if self.pointwise:
             return 2 * target * USUAL_RATIO
         part = np.ascontiguousarray(sample(x))
-        planes = Transform(part.shape).forward(part)
-        return step_of(RoundingModel([planes], part.size, dead_zone).index_for(target))
-
-    def _statistics(self, chunks: list[Chunk]) -> Variable:
-        """Offset (mean) and range of the values that are not masked."""
-        if self.known:
-            return self.known
-        lows = [float(c.good.min()) for c in chunks if c.good.size]
-        highs = [float(c.good.max()) for c in chunks if c.good.size]
-        if not lows:
-            return Variable(0.0, 0.0)
-        low, spread = min(lows), span(min(lows), max(highs))
-        if not np.isfinite(spread):
-            return Variable(0.0, spread)
-        # summed relative to the smallest value, so that huge values cannot overflow
-        total = sum(float(np.sum(c.good.astype(np.float64) / 2 - low / 2)) for c in chunks)
-        mean = low + 2 * (total / sum(c.good.size for c in chunks))
-        return Variable(mean, spread)
+        counts = size_histogram(self._forward(Transform(part.shape), part))
+        return step_of(RoundingModel(counts, part.size, dead_zone).index_for(target))
 
     def _best(
-        self, chunks, coders, variable, target, dead_zone, drift=0.0, rounding=None
+        self, chunks, coders, variable, target, dead_zone, rounding, drift=0.0
     ) -> tuple[Variable, list[Written]]:
         """Bodies of all chunks at the largest step that keeps the bound.
 
@@ -229,11 +260,9 @@ class Encoder:
                 results[old] = None
             return float(np.sqrt(squares / count)) / variable.range
 
-        start = variable.step_index
-        if not start:
-            rounding = _rounding(coders.values(), dead_zone)
-            start = rounding.index_for(target)
-        index = largest_step(error, target * (1 - NRMSE_MARGIN) - drift, start, rounding)
+        closest = self.effort.closest
+        start = variable.step_index or rounding.index_for(aim(closest) * target)
+        index = largest_step(error, target * (1 - NRMSE_MARGIN) - drift, start, rounding, closest)
         if index is None:
             return variable, self._map(Chunk.write_lossless, chunks)
         return replace(variable, step_index=index), results[index] or write(index)
@@ -242,11 +271,34 @@ class Encoder:
         if chunk.constant:
             return chunk.write_constant()
         coder, kind = coders[id(chunk)]
+        noise = self._rounding_noise(chunk, kind, variable)
         try:
-            coded = coder.code(variable.step, dead_zone)
+            if noise is None:
+                coded = coder.code(variable.step, dead_zone)
+                return chunk.write_coded(coded, kind, self.header, variable)
+            data, squares = coder.measured(variable.step, dead_zone)
         except LevelOverflow:
             return chunk.write_lossless()
-        return chunk.write_coded(coded, kind, self.header, variable)
+        return chunk.write_measured(data, squares * variable.range**2 + noise * chunk.good.size)
+
+    def _rounding_noise(self, chunk: Chunk, kind: int, variable: Variable) -> float | None:
+        """Squared error per value that rounding adds to that of the coefficients.
+
+        None where the coefficients do not tell the error of the values well: the values themselves
+        have to be compared then.
+        """
+        header = self.header
+        if self.exact or self.pointwise or kind != VOLUME or chunk.special:
+            return None
+        if variable.kind not in ORTHONORMAL:
+            return None
+        room = rounding_room(variable.offset, variable.range, header.dtype)
+        room = max(room, float(np.finfo(header.dtype).smallest_subnormal) / 2)
+        drift = 0.0 if header.double else _DRIFT * variable.range
+        noise = room**2 / 3 + drift**2
+        return (
+            noise if noise <= _MOST_NOISE * (self.target(variable) * variable.range) ** 2 else None
+        )
 
     def write_chunk(
         self, chunk: Chunk, variable: Variable, dead_zone: float, moded: bool = False
@@ -254,14 +306,37 @@ class Encoder:
         """Body of one chunk of which transform and step are settled; `moded` tries own modes."""
         if chunk.constant:
             return chunk.write_constant()
-        volumes = {id(chunk): chunk.normalised(variable, self.header.double)}
-        ways = [{id(chunk): (PlainCoder(*volumes.values(), variable, self.model), VOLUME)}]
+        # the volume itself is given back before its coefficients are coded
+        plain = self._plain(self._normalised(chunk, variable), variable)
+        best = self._write(chunk, {id(chunk): (plain, VOLUME)}, variable, dead_zone)
+        del plain
         if moded:
-            target = self.target(variable)
-            ways += [self._in_own_modes(volumes, variable, target, part) for part in LEFT_OUT]
-        written = [self._write(chunk, way, variable, dead_zone) for way in ways if way]
-        best = min(written, key=lambda one: self._cost(one, variable))
+            volumes, target = {id(chunk): self._normalised(chunk, variable)}, self.target(variable)
+            ways = [self._in_own_modes(volumes, variable, target, part) for part in LEFT_OUT]
+            others = [self._write(chunk, way, variable, dead_zone) for way in ways if way]
+            best = min([best, *others], key=lambda one: self._cost(one, variable))
+        if not self.effort.levels:
+            return best
         return chunk.write_closer(best, *self._chunk_limit(variable), self.header.bound)
+
+    def has_modes(self, chunk: Chunk, variable: Variable) -> bool:
+        """Whether few temporal modes carry a chunk."""
+        if not self.effort.modes:
+            return False
+        volumes = {id(chunk): self._normalised(chunk, variable)}
+        target = self.target(variable)
+        return any(self._in_own_modes(volumes, variable, target, part) for part in LEFT_OUT)
+
+    def histogram(self, chunk: Chunk, variable: Variable) -> np.ndarray:
+        """Sizes of a chunk's coefficients, as `RoundingModel` takes them."""
+        x = self._normalised(chunk, variable)
+        return size_histogram(self._forward(plain_transform(x.shape, variable), x))
+
+    def _forward(self, transform: Transform, x: np.ndarray) -> np.ndarray:
+        return kernels(self.model.device).forward(transform, x)
+
+    def _normalised(self, chunk: Chunk, variable: Variable) -> np.ndarray:
+        return chunk.normalised(variable, self.header.double)
 
     def _cost(self, written: Written, variable: Variable) -> float:
         """Bits, plus what the error is worth where the bound is that of a mean."""
@@ -270,23 +345,35 @@ class Encoder:
             return bits
         return bits + lagrangian(variable.step) * written.squared_error / variable.range**2
 
-    def _segmented(self, volumes, largest: Chunk, plain: Variable, target, dead_zone):
-        """Coders of the chunks in which a network pays, or of all if forced; the step to begin with."""
-        x, corrections, fine = volumes[id(largest)], None, plain.step
+    def _segmented(self, volumes, x, plain: Variable, target, dead_zone, least: float):
+        """Coders of the chunks in which a network pays, or of all if forced; the step to begin with.
+
+        It pays where it saves `least` of the bytes at least, seen on a sample of the volume `x`.
+        """
+        corrections, fine = None, plain.step
         if self.pointwise:
             fine = min(fine, 2 * target * GENERATED_RATIO)
             corrections = partial(correction_bytes, bound=2 * target)
         planner = Planner(
-            self.model, plain, dead_zone, self.predictors, self.strategy, self.spacing, corrections
-        )
-        modes, step = planner.choice(x, plain.step, fine)
+            self.model, plain, dead_zone, self.predictors, self.strategy, self.spacing, corrections,
+            self._refined(plain),
+        )  # fmt: skip
+        modes, step = planner.choice(x, plain.step, fine, least)
         plans = self._map(lambda v: planner.plan(v, step, modes), volumes.values()) if modes else []
         start = replace(plain, step_index=step_index(step))
         return {
-            key: (SegmentedCoder(v, plain, self.model, plan, self.predictors), SEGMENTS)
+            key: (planner.coder(v, plan), SEGMENTS)
             for (key, v), plan in zip(volumes.items(), plans)
             if any(mode.model for mode, _ in plan)
         }, start
+
+    def _rounding(self, coders, dead_zone: float, ratio: float = 1.0) -> RoundingModel | None:
+        """Of all coefficients together; None where no step is searched."""
+        if self.pointwise:
+            return None
+        encoders = [coder.encoder for coder in coders]
+        counts = sum(self._map(VolumeEncoder.histogram, encoders))
+        return RoundingModel(counts, sum(e.size for e in encoders), dead_zone, ratio)
 
     def _map(self, function: Callable, chunks: Iterable) -> list:
         return list(self.pool.map(function, chunks))
@@ -294,8 +381,3 @@ class Encoder:
 
 def _size(result: tuple[Variable, list[Written]]) -> int:
     return sum(len(written.body) for written in result[1])
-
-
-def _rounding(coders, dead_zone: float) -> RoundingModel:
-    encoders = [coder.encoder for coder, _ in coders]
-    return RoundingModel([e.planes for e in encoders], sum(e.size for e in encoders), dead_zone)

@@ -1,12 +1,13 @@
 """Encoder of a variable whose chunks do not fit into memory together.
 
-They are made anew for every pass: one for the statistics, then one for each step that is tried.
-Transform and first step come from a few chunks spread over the variable, coded as a small variable
-is; whether the step keeps the bound is known from all of them.
+They are made anew for every pass: one for the statistics, one for the sizes of all coefficients,
+which tell the step, and one that codes, again if the step was not quite right. The transform comes
+from the chunk in the middle.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,44 +15,27 @@ from pathlib import Path
 import numpy as np
 
 from caesar_freq.codec.bodies import Bodies
-from caesar_freq.codec.chunk import Chunk, Written, pointwise_bound, span
+from caesar_freq.codec.chunk import Chunk, Written
 from caesar_freq.codec.chunks import Box
+from caesar_freq.codec.coders import PlainCoder
 from caesar_freq.codec.decoder import in_order
 from caesar_freq.codec.encoder import FINEST, NRMSE_MARGIN, RANGE_LIMITS, Encoder
 from caesar_freq.codec.header import Variable
-from caesar_freq.codec.layout import MODES, chunk_kind
-from caesar_freq.codec.search import largest_step
+from caesar_freq.codec.layout import MODES, VOLUME, chunk_kind
+from caesar_freq.codec.linked import may_link
+from caesar_freq.codec.linking import linked_coders, thinned
+from caesar_freq.codec.search import RoundingModel, aim, largest_step, step_of
+from caesar_freq.codec.statistics import Statistics, variable_of
 
-#: Variables up to this size of coefficients are coded as one; the sample of others, too.
-EXACT_BYTES = 64 << 20
-
-
-@dataclass(frozen=True)
-class _Statistics:
-    """Of the valid values of one chunk; `total` is the sum of ``(x - low) / 2``."""
-
-    constant: bool
-    empty: bool
-    count: int
-    low: float = np.inf
-    high: float = -np.inf
-    total: float = 0.0
-
-    @classmethod
-    def of(cls, chunk: Chunk) -> _Statistics:
-        good = chunk.good
-        if not good.size:
-            return cls(chunk.constant, chunk.empty, 0)
-        low, high = float(good.min()), float(good.max())
-        # overflows only where the range is one that is kept losslessly
-        with np.errstate(over="ignore"):
-            total = float(np.sum(good.astype(np.float64) / 2 - low / 2))
-        return cls(chunk.constant, chunk.empty, good.size, low, high, total)
+#: Variables up to this size of coefficients are held in memory, with their coefficients.
+EXACT_BYTES = 16 << 20
+#: The same where sections pay to be linked, which takes them all together.
+LINKED_BYTES = 64 << 20
 
 
-def fits(n_values: int, double: bool) -> bool:
+def fits(n_values: int, double: bool, limit: int | None = None) -> bool:
     """Whether the coefficients of so many values are few enough to be held together."""
-    return n_values * (8 if double else 4) <= EXACT_BYTES
+    return n_values * (8 if double else 4) <= (limit or EXACT_BYTES)
 
 
 @dataclass
@@ -79,9 +63,9 @@ class LargeVariable:
 
     def encode(self) -> tuple[Variable, Bodies, bool]:
         """Code it; the last result says whether any value is valid."""
-        found = list(self._each(_Statistics.of))
+        found = list(self._each(Statistics.of))
         count = sum(s.count for s in found)
-        variable = _variable(found, count)
+        variable = self.encoder.known or variable_of(found)
         if all(s.constant for s in found) or not (
             RANGE_LIMITS[0] < variable.range < RANGE_LIMITS[1]
         ):
@@ -96,47 +80,102 @@ class LargeVariable:
 
     def _search(self, variable: Variable, varied, count: int) -> tuple[Variable, Bodies]:
         """Code at the largest step that keeps the bound."""
-        header = self.encoder.header
-        pointwise = pointwise_bound(header, variable) > 0
-        places = _spread(varied, 1 if pointwise else len(varied), header.double)
-        chunks = list(self.encoder.pool.map(self.make, places))
-        variable, sample = replace(self.encoder, known=variable).encode_variable(chunks)
-        # chunks choose for themselves, but only where it can be expected to pay
-        moded = any(chunk_kind(written.body) == MODES for written in sample)
-        del chunks, sample
-        target = self.encoder.target(variable)
-        dead_zone = self.encoder.model.dead_zone_at(target)
+        encoder = self.encoder
+        target = encoder.target(variable)
+        dead_zone = encoder.model.dead_zone_at(target)
+        variable, ratio, moded = self._settled(variable, varied)
 
         def write(index: int) -> tuple[Bodies, float]:
             at = replace(variable, step_index=index)
-            return self._write(lambda chunk: self.encoder.write_chunk(chunk, at, dead_zone, moded))
+            return self._write(lambda chunk: encoder.write_chunk(chunk, at, dead_zone, moded))
 
-        if pointwise:
+        def whole() -> tuple[Variable, Bodies]:
+            chunks, bodies = list(encoder.pool.map(self.make, self.places)), Bodies(self.folder)
+            found, written = encoder.encode_variable(chunks)
+            for one in written:
+                bodies.append(one.body)
+            return found, bodies
+
+        if encoder.pointwise:
+            if self._links_pay(variable, varied, variable.step, dead_zone):
+                return whole()
             return variable, write(variable.step_index)[0]
+        counts = sum(self._each(lambda chunk: encoder.histogram(chunk, variable), varied))
+        n_values = sum(math.prod(place.shape) for place in varied)
+        model = RoundingModel(counts, n_values, dead_zone, ratio)
         kept: dict[int, Bodies] = {}
-        aim = target * (1 - NRMSE_MARGIN)
+        allowed, closest = target * (1 - NRMSE_MARGIN), encoder.effort.closest
 
         def error(index: int) -> float:
             bodies, squares = write(index)
             rms = float(np.sqrt(squares / count)) / variable.range
             # of those that keep the bound, the one with the largest step is all that is needed
-            if rms <= aim and index > max(kept, default=index - 1):
+            if rms <= allowed and index > max(kept, default=index - 1):
                 _drop(kept)
                 kept[index] = bodies
             else:
                 bodies.close()
             return rms
 
-        index = largest_step(error, aim, variable.step_index)
+        start = model.index_for(aim(closest) * allowed)
+        if self._links_pay(variable, varied, step_of(start), dead_zone):
+            return whole()
+        index = largest_step(error, allowed, start, model, closest)
         if index is None:
             return variable, self._write(Chunk.write_lossless)[0]
         return replace(variable, step_index=index), kept[index]
 
-    def _each(self, function: Callable[[Chunk], object]):
-        """Results of `function` for all chunks, in order."""
+    def _settled(self, variable: Variable, varied) -> tuple[Variable, float, bool]:
+        """`Encoder.settled` on the middle chunk, and whether it is smaller in its own modes."""
+        sample = self.make(_middle(varied))
+
+        def settle() -> tuple[Variable, float, bool]:
+            x = sample.normalised(variable, self.encoder.header.double)
+            found, ratio = self.encoder.settled(x, sample.mask, variable)
+            del x
+            return found, ratio, self.encoder.has_modes(sample, found)
+
+        # by a thread of the pool, whose memory the passes over all chunks then use again
+        variable, ratio, moded = self.encoder.pool.submit(settle).result()
+        if moded:
+            # chunks choose for themselves, but only where it can be expected to pay
+            alone = replace(self.encoder, known=replace(variable, step_index=0))
+            moded = any(chunk_kind(w.body) == MODES for w in alone.encode_variable([sample])[1])
+        return variable, ratio, moded
+
+    def _links_pay(self, variable: Variable, varied, step: float, dead_zone: float) -> bool:
+        """Whether one pair of sections says that linking them all is worth their memory."""
+        n_values = sum(math.prod(place.shape) for place in self.places)
+        double = self.encoder.header.double
+        if not self.encoder.effort.links or not fits(n_values, double, LINKED_BYTES):
+            return False
+        here = {(p.section, p.time.start, p.height.start, p.width.start): p for p in varied}
+        pairs = [
+            (here[section - 1, *rest], place)
+            for (section, *rest), place in here.items()
+            if may_link(section) and (section - 1, *rest) in here
+        ]
+        if not pairs:
+            return False
+        chunks = [self.make(place) for place in pairs[len(pairs) // 2]]
+
+        def look() -> bool:
+            coders = {}
+            for chunk in chunks:
+                x = chunk.normalised(variable, double)
+                coder = PlainCoder(x, variable, self.encoder.model)
+                coder.encoder = thinned(coder.encoder)
+                coders[id(chunk)] = (coder, VOLUME)
+            return bool(linked_coders(chunks, coders, step, dead_zone))
+
+        return self.encoder.pool.submit(look).result()
+
+    def _each(self, function: Callable[[Chunk], object], places: Sequence[Box] | None = None):
+        """Results of `function` for all chunks or those at some places, in order."""
         return in_order(
-            self.encoder.pool, lambda place: function(self.make(place)), self.places, self.workers
-        )
+            self.encoder.pool, lambda place: function(self.make(place)), places or self.places,
+            self.workers,
+        )  # fmt: skip
 
     def _write(self, function: Callable[[Chunk], Written]) -> tuple[Bodies, float]:
         """Bodies that `function` makes of the chunks, and their squared error."""
@@ -153,22 +192,8 @@ def _drop(kept: dict[int, Bodies]) -> None:
     kept.clear()
 
 
-def _variable(found: Sequence[_Statistics], count: int) -> Variable:
-    """Offset (mean) and range of all chunks, as `Encoder` has them for chunks in memory."""
-    if not count:
-        return Variable(0.0, 0.0)
-    low, high = min(s.low for s in found), max(s.high for s in found)
-    spread = span(low, high)
-    if not np.isfinite(spread):
-        return Variable(0.0, spread)
-    halves = sum(s.total + s.count * (s.low / 2 - low / 2) for s in found if s.count)
-    return Variable(low + 2 * (halves / count), spread)
-
-
-def _spread(places: Sequence[Box], most: int, double: bool) -> list[Box]:
-    """At most `most` of the largest places, evenly spread and small enough together."""
-    sizes = [int(np.prod(place.shape)) for place in places]
-    largest = max(sizes)
-    places = [place for place, size in zip(places, sizes) if size == largest]
-    wanted = min(most, len(places), max(1, EXACT_BYTES // (largest * (8 if double else 4))))
-    return [places[(2 * n + 1) * len(places) // (2 * wanted)] for n in range(wanted)]
+def _middle(places: Sequence[Box]) -> Box:
+    """The one in the middle of the largest places."""
+    sizes = [math.prod(place.shape) for place in places]
+    places = [place for place, size in zip(places, sizes) if size == max(sizes)]
+    return places[len(places) // 2]

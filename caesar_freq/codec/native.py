@@ -85,8 +85,10 @@ class _Blocks:
         self._keep = (arrays, network)
         self._time_ok = np.ascontiguousarray(transform.time.mask.astype(np.uint8))
         margins = (bt + 3, bh + 3, bw + 3, nh + 2, nw + 2)
+        # the first block does not look at one before it
         self._now, self._before = (
-            (np.zeros(margins, np.int16), np.zeros(margins, np.uint8)) for _ in range(2)
+            (np.zeros(shape, np.int16), np.zeros(shape, np.uint8))
+            for shape in (margins, margins if nt > 1 else 0)
         )
         self.block = _Block(bt, bh, bw, nh, nw)
         for name, array in arrays.items():
@@ -96,8 +98,9 @@ class _Blocks:
 
     def run(self, t, q, bins, used, decoding, values, scale_bins, n, state, words, word) -> None:
         """One time block; `n`, `state` and `word` are ctypes numbers that are moved on."""
-        for array in self._now:
-            array[:] = 0
+        if t > 1:  # the first two blocks find zeros that no memory was touched for
+            for array in self._now:
+                array[:] = 0
         block = self.block
         block.first, block.time_ok = t == 0, self._time_ok[t].ctypes.data
         block.q, block.bins = q[t].ctypes.data, bins[t].ctypes.data
@@ -119,8 +122,8 @@ def forward(transform: Transform, x: np.ndarray) -> np.ndarray:
 
 
 def inverse(transform: Transform, planes: np.ndarray) -> np.ndarray:
-    """The volume of `planes`."""
-    return transform.inverse(planes)
+    """The volume of `planes`, which are overwritten."""
+    return transform.inverse(planes, overwrite=True)
 
 
 def ends_of(q: np.ndarray) -> np.ndarray:
@@ -130,26 +133,40 @@ def ends_of(q: np.ndarray) -> np.ndarray:
     return used
 
 
+def scale_bins(
+    q: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel
+) -> np.ndarray:
+    """Bins that `encode_blocks` would code levels `q` under, without coding them."""
+    return _run_blocks(q, used, _Blocks(transform, model), transform)[0]
+
+
 def encode_blocks(
     q: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel
 ) -> tuple[np.ndarray, int, np.ndarray]:
     """Code levels `q` (int32, ``transform.planes_shape``); returns bins, rANS state and words."""
     blocks = _Blocks(transform, model)
-    bins = np.zeros(q.shape, np.uint8)
-    values = np.empty(transform.n_coefficients, np.int32)
-    scale_bins = np.empty(len(values), np.uint8)
-    n, state, word = c_int64(0), c_uint64(int(LOWER)), c_int64(0)
-    for t in range(q.shape[0]):
-        blocks.run(t, q, bins, used, False, pointer(values), pointer(scale_bins), n, state,
-                   None, word)  # fmt: skip
+    bins, values, coded_bins, n = _run_blocks(q, used, blocks, transform)
+    state = c_uint64(int(LOWER))
     words = np.empty(2 * n.value + 2, np.uint32)
     write = library().cf_write
     write.restype = c_int64
     tables = [pointer(blocks.tables[name]) for name in
               ("cumulative", "escape", "class_low", "class_bits")]  # fmt: skip
-    used_words = write(pointer(values), pointer(scale_bins), n, *tables, pointer(words),
+    used_words = write(pointer(values), pointer(coded_bins), n, *tables, pointer(words),
                        byref(state))  # fmt: skip
     return bins, state.value, words[:used_words].copy()
+
+
+def _run_blocks(q, used, blocks: _Blocks, transform: Transform):
+    """Bins of `q`; levels and bins in coding order, and their number."""
+    bins = np.zeros(q.shape, np.uint8)
+    values = np.empty(transform.n_coefficients, np.int32)
+    coded_bins = np.empty(len(values), np.uint8)
+    n, state, word = c_int64(0), c_uint64(int(LOWER)), c_int64(0)
+    for t in range(q.shape[0]):
+        blocks.run(t, q, bins, used, False, pointer(values), pointer(coded_bins), n, state,
+                   None, word)  # fmt: skip
+    return bins, values, coded_bins, n
 
 
 def decode_blocks(
@@ -187,3 +204,29 @@ def dequantise(q, bins, step, alphas, classes, centroid, planes) -> None:
     )  # fmt: skip
     if failed:
         raise MemoryError("the quantiser got no memory for a plane of cells")
+
+
+def refine(planes, step, alphas, classes, bins, thresholds, price, middle):
+    """See `refine.refine`."""
+    q = np.empty(planes.shape, np.int32)
+    tables = (c_void_p * 3)(*(a.ctypes.data for a in (thresholds, price, middle)))
+    fits = getattr(library(), f"cf_refine_{SUFFIX[planes.dtype]}")(
+        byref(_planes(planes.shape)), pointer(planes), c_double(step), pointer(alphas),
+        pointer(classes), pointer(bins), tables, pointer(q),
+    )  # fmt: skip
+    if fits < 0:
+        raise MemoryError("the quantiser got no memory for a plane of cells")
+    return q, bool(fits)
+
+
+def coefficient_error(q, bins, step, alphas, classes, centroid, planes) -> int:
+    """See `quantise.coefficient_error`."""
+    function = getattr(library(), f"cf_coefficient_error_{SUFFIX[planes.dtype]}")
+    function.restype = c_double
+    total = function(
+        byref(_planes(q.shape)), pointer(q), pointer(bins), c_double(step), pointer(alphas),
+        pointer(classes), pointer(centroid), pointer(planes),
+    )  # fmt: skip
+    if total < 0:
+        raise MemoryError("the quantiser got no memory for a plane of cells")
+    return total

@@ -25,14 +25,14 @@ _GAP_GRID, _CONTEXT_GRID = (1.9, 0.4), (1.99999, 0.0)
 _MARGIN, _DRIFT_SINGLE, _DRIFT_DOUBLE = 1e-5, 1e-6, 1e-13
 #: The same for frames that a network makes (measured: 1e-5 of their scatter), and its root mean
 #: square (measured: 1e-6).
-_DRIFT_NETWORK, NETWORK_DRIFT = 3e-5, 3e-6
+NETWORK_DRIFT_LARGEST, NETWORK_DRIFT = 3e-5, 3e-6
 
 
 def working_bound(bound: float, spread: float, double: bool, generated: bool) -> float:
     """Bound to keep on this device so that `bound` holds on another; may be <= 0 (impossible)."""
     drift = _DRIFT_DOUBLE if double else _DRIFT_SINGLE
     if generated:
-        drift = max(drift, _DRIFT_NETWORK)
+        drift = max(drift, NETWORK_DRIFT_LARGEST)
     return bound * (1 - _MARGIN) - drift * spread
 
 

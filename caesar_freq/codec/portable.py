@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.quantise import dequantise, quantise  # noqa: F401 part of this interface
+from caesar_freq.codec.quantise import (  # noqa: F401 part of this interface
+    coefficient_error,
+    dequantise,
+    quantise,
+)
+from caesar_freq.codec.refine import refine  # noqa: F401
 from caesar_freq.entropy.coder import (
     COLLECT,
     DECODE,
@@ -58,13 +63,20 @@ def forward(transform: Transform, x: np.ndarray) -> np.ndarray:
 
 
 def inverse(transform: Transform, planes: np.ndarray) -> np.ndarray:
-    """The volume of `planes`."""
-    return transform.inverse(planes)
+    """The volume of `planes`, which are overwritten."""
+    return transform.inverse(planes, overwrite=True)
 
 
 def ends_of(q: np.ndarray) -> np.ndarray:
     """Shells to code of every cell, int32 ``[nt, nh, nw]``."""
     return np.stack([shells_used(block) for block in q])
+
+
+def scale_bins(
+    q: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel
+) -> np.ndarray:
+    """Bins that `encode_blocks` would code levels `q` under, without coding them."""
+    return encode_blocks(q, used, transform, model)[0]
 
 
 def encode_blocks(

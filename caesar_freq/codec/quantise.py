@@ -16,6 +16,8 @@ from caesar_freq.kernels.ordered import Array, as_double, total
 
 #: Coefficients beyond this many steps are not coded; the block is stored losslessly instead.
 MAX_LEVEL = 1 << 29
+#: Squared errors of coefficients are counted in this part of a squared step.
+ERROR_UNIT = 1 << 28
 
 
 def frequency_classes(bh: int, bw: int) -> np.ndarray:
@@ -96,3 +98,33 @@ def dequantise(q, bins, step, alphas, classes, centroid, planes):
                             planes[t, i, j, k, y, x] = value * step
                             if i == 0:
                                 previous[j, k, y, x] = level + mu
+
+
+@nb.njit(nogil=True, cache=True)
+def coefficient_error(q, bins, step, alphas, classes, centroid, planes):
+    """Squared error of the reconstruction of `planes` in units of ``step**2 / ERROR_UNIT``.
+
+    Each coefficient's is rounded to an integer, so that the sum is the same in any order.
+    """
+    nt, bt, bh, bw, nh, nw = q.shape
+    previous = np.zeros((bh, bw, nh, nw), np.int64)
+    total = np.int64(0)
+    for t in range(nt):
+        for i in range(bt):
+            for j in range(bh):
+                for k in range(bw):
+                    alpha = alphas[classes[j, k]] if i == 0 and t > 0 else 0
+                    for y in range(nh):
+                        for x in range(nw):
+                            level = np.int64(q[t, i, j, k, y, x])
+                            mu = (alpha * previous[j, k, y, x] + 32) >> 6 if i == 0 else 0
+                            value = np.float64(level + mu)
+                            m = abs(level)
+                            if 0 < m < 4:
+                                shift = centroid[bins[t, i, j, k, y, x] >> 2, m - 1] / 64.0
+                                value += shift if level > 0 else -shift
+                            e = (np.float64(planes[t, i, j, k, y, x]) - value * step) / step
+                            total += np.int64(np.rint(e * e * ERROR_UNIT))
+                            if i == 0:
+                                previous[j, k, y, x] = level + mu
+    return total

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from caesar_freq.kernels.errors import rounding_error
-
 #: Steps are ``2 ** (index / 512)``.
 STEPS_PER_OCTAVE = 512
-_CLOSE = 0.998
 _MAX_ROUNDS = 9
-#: The search aims at this part of the target, in the middle of what it accepts.
-_AIM = 0.9992
+
+
+def aim(closest: float) -> float:
+    """Part of the target to aim at where errors from the part `closest` on are accepted."""
+    return 1 - (1 - closest) / 4
 
 
 def step_index(step: float) -> int:
@@ -27,31 +27,53 @@ def step_of(index: int) -> float:
     return 2.0 ** (index / STEPS_PER_OCTAVE)
 
 
+def _cube(x):
+    # as a power it would be rounded by whatever mathematical library there is
+    return x * x * x
+
+
 class RoundingModel:
-    """Error of plain rounding as a function of the step: cheap, and close to the real one.
+    """Error of plain rounding as a function of the step, from a histogram of coefficients.
+
+    What it leaves out, centroids above all, changes the error by a factor that hardly depends on
+    the part of the data: `ratio` corrects for it.
 
     Parameters
     ----------
-    planes : list of float arrays
-        Coefficients; every so many of them are looked at, about two million in all.
+    counts : int64 [1 << 16]
+        `kernels.errors.size_histogram` of the coefficients.
     n_values : int
         Values that they stand for.
     dead_zone : float
         In steps.
+    ratio : float
+        Real error over that of plain rounding, measured on a sample.
     """
 
-    def __init__(self, planes: list[np.ndarray], n_values: int, dead_zone: float) -> None:
-        total = sum(p.size for p in planes)
-        every = max(1, total >> 21)
-        self._values = [np.ascontiguousarray(p.ravel()[::every]) for p in planes]
-        self._scale = total / sum(v.size for v in self._values) / n_values
-        self._dead_zone = dead_zone
+    def __init__(
+        self, counts: np.ndarray, n_values: int, dead_zone: float, ratio: float = 1.0
+    ) -> None:
+        bins = np.flatnonzero(counts).astype(np.uint32)
+        self._counts = counts[bins].astype(np.float64)
+        self._low, self._high = (
+            (edges << 15).view(np.float32).astype(np.float64) for edges in (bins, bins + 1)
+        )
+        self._n_values, self._dead_zone, self._ratio = n_values, dead_zone, ratio
 
     def error(self, index: int) -> float:
         """RMSE at a step index."""
         step = step_of(index)
-        squares = sum(rounding_error(v, step, self._dead_zone) for v in self._values)
-        return math.sqrt(self._scale * squares)
+        low, high = self._low / step, self._high / step
+        means = (self._integral(high) - self._integral(low)) / (high - low)
+        # correctly rounded, so that no order of summation matters
+        return self._ratio * step * math.sqrt(math.fsum(self._counts * means) / self._n_values)
+
+    def _integral(self, x: np.ndarray) -> np.ndarray:
+        """Of the squared error of rounding, from 0 to `x` (in steps, not negative)."""
+        dead = self._dead_zone
+        start, end = np.rint(dead), np.rint(x)
+        rounding = (end - start) / 12 + (_cube(x - end) - _cube(dead - start) + _cube(dead)) / 3
+        return np.where(x < dead, _cube(x) / 3, rounding)
 
     def index_for(self, target: float) -> int:
         """Step index at which the error is `target`, to the index."""
@@ -70,6 +92,7 @@ def largest_step(
     target: float,
     start: int,
     model: RoundingModel | None = None,
+    closest: float = 0.998,
 ) -> int | None:
     """Largest step index found whose error is at most `target`; None if there is none.
 
@@ -83,12 +106,14 @@ def largest_step(
         First index to try; a good guess saves rounds.
     model : RoundingModel, optional
         Says how the error changes from one step to another, which saves rounds, too.
+    closest : float
+        Errors from this part of the target on are good enough.
     """
     tried: dict[int, float] = {}
     index, slope = start, 1.0
     for _ in range(_MAX_ROUNDS):
         tried[index] = evaluate(index)
-        if _CLOSE * target <= tried[index] <= target:
+        if closest * target <= tried[index] <= target:
             break
         good = [i for i, e in tried.items() if e <= target]
         bad = [i for i, e in tried.items() if not e <= target]
@@ -97,9 +122,9 @@ def largest_step(
             break
         slope = _slope(tried, slope)
         if model is not None and len(tried) == 1 and 0.5 < tried[index] / target < 2:
-            index = model.index_for(model.error(index) * _AIM * target / tried[index])
+            index = model.index_for(model.error(index) * aim(closest) * target / tried[index])
         else:
-            index = _next_index(index, tried[index], target, slope, low, high)
+            index = _next_index(index, tried[index], aim(closest) * target, slope, low, high)
         if index in tried:
             break
     good = [i for i, e in tried.items() if e <= target]
@@ -118,7 +143,7 @@ def _slope(tried: dict[int, float], slope: float) -> float:
 
 def _next_index(index, error, target, slope, low, high) -> int:
     if error > 0 and math.isfinite(error):
-        move = math.log2(target * _AIM / error) * STEPS_PER_OCTAVE / slope
+        move = math.log2(target / error) * STEPS_PER_OCTAVE / slope
         # an error far off says little about the right step: go there in bounded leaps
         guess = index + int(min(8192, max(-8192, math.floor(move))))
     else:

@@ -6,8 +6,10 @@ import io
 import math
 import os
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,16 +17,18 @@ import numpy as np
 
 from caesar_freq.codec.bodies import Bodies
 from caesar_freq.codec.choose import SPATIAL
-from caesar_freq.codec.chunk import Chunk, span
+from caesar_freq.codec.chunk import Chunk
 from caesar_freq.codec.chunks import Box, boxes, five_dimensional
 from caesar_freq.codec.coders import Predictor
 from caesar_freq.codec.container import Container
 from caesar_freq.codec.decoder import decode_chunks, in_order
+from caesar_freq.codec.effort import USUAL, effort_of
 from caesar_freq.codec.encoder import Encoder
 from caesar_freq.codec.header import DTYPES, MODES, Header, Variable
 from caesar_freq.codec.large import LargeVariable, fits
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.plan import STRATEGIES, models_for
+from caesar_freq.codec.refit import refitted
 from caesar_freq.codec.relative import (
     log_bound,
     log_magnitudes,
@@ -32,6 +36,7 @@ from caesar_freq.codec.relative import (
     without_logarithm,
 )
 from caesar_freq.codec.segments import models_in
+from caesar_freq.codec.statistics import span
 from caesar_freq.data.lazy import Source
 from caesar_freq.data.sections import missing
 from caesar_freq.errors import InputError, ModelError
@@ -59,6 +64,7 @@ class Options:
     embed_model: bool | None = None
     spatial: tuple[tuple[str, int], ...] = SPATIAL
     spacing: int | None = None
+    effort: int = USUAL
 
     @property
     def workers(self) -> int:
@@ -74,6 +80,22 @@ class Options:
     def logarithmic(self) -> bool:
         """Whether logarithms of the values are coded."""
         return self.mode == "pw_rel" and not self.lossless
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The array of which a source is a part.
+
+    Attributes
+    ----------
+    variables : sequence of Variable
+        Offset and range of each of its variables.
+    first : int
+        Number of the one that is the source's first.
+    """
+
+    variables: Sequence[Variable]
+    first: int = 0
 
 
 def encode_array(
@@ -101,11 +123,15 @@ def encode_source(
     model: FrequencyModel,
     predictors: list[Predictor] | tuple = (),
     folder: Path | None = None,
+    whole: Whole | None = None,
 ) -> int:
     """Compress a source chunk by chunk to an empty, seekable file; returns the stream's length.
 
     Parameters
     ----------
+    whole : Whole, optional
+        Where `source` is only a part of an array: bounds are relative to the ranges of the whole,
+        and a part without any valid value is no error.
     folder : Path, optional
         For temporary files of about the size of the stream; without, those are kept in memory.
 
@@ -120,33 +146,48 @@ def encode_source(
             "teacher and student come from different files, but a stream names one; merge them "
             "with caesar_freq.merge and give the combined_model.pth"
         )
-    with ThreadPoolExecutor(options.workers) as pool:
-        head, bodies = _stream(source, options, model, predictors, pool, folder)
-        if options.embed_model is None and len(head) + bodies.size < _SMALL_STREAM:
-            # here the model's own bytes count: the packaged one, which costs none, may be better
-            base = FrequencyModel.base().on(model.device)
-            if model.fingerprint != base.fingerprint:
-                other = _stream(source, options, base, predictors, pool, folder)
-                head, bodies = min((head, bodies), other, key=lambda s: len(s[0]) + s[1].size)
-    out.write(head)
-    bodies.copy_to(out)
-    bodies.close()
-    stream = Container(out)
-    _verify(stream, source, options, model, predictors)
-    return stream.size
+    for exact in (False, True):
+        with ThreadPoolExecutor(options.workers) as pool:
+            write = partial(
+                _stream, source, options, predictors=predictors, pool=pool, folder=folder,
+                exact=exact, whole=whole,
+            )  # fmt: skip
+            found = [write(model)]
+            head, bodies = found[0]
+            if options.embed_model is None and len(head) + bodies.size < _SMALL_STREAM:
+                # here the model's own bytes count: the packaged one may be better, it costs none
+                if model.fingerprint != FrequencyModel.base().fingerprint:
+                    found.append(write(FrequencyModel.base().on(model.device)))
+            if effort_of(options.effort).fitted and options.embed_model is not False:
+                chunks = partial(_chunk, source, options)
+                fitted = refitted(model, Header.unpack(head)[0], chunks)
+                if fitted is not None:
+                    found.append(write(fitted))
+            head, bodies = min(found, key=lambda s: len(s[0]) + s[1].size)
+        out.seek(0)
+        out.truncate()
+        out.write(head)
+        bodies.copy_to(out)
+        bodies.close()
+        stream = Container(out)
+        broken = _broken_variable(stream, source, options, model, predictors)
+        if broken is None:
+            return stream.size
+        # errors were estimated from coefficients; measured on decoded values they are exact
+    raise RuntimeError(
+        f"internal error: variable {broken} breaks the bound {options.mode} {options.bound} "
+        "after decoding; nothing was written, please report the data"
+    )
 
 
-def _stream(source, options, model, predictors, pool, folder) -> tuple[bytes, Bodies]:
-    """Head and bodies of the stream under one model."""
+def _stream(source, options, model, predictors, pool, folder, exact, whole) -> tuple[bytes, Bodies]:
+    """Head and bodies of the stream under one model; `exact` as `Encoder` has it."""
     header = Header(
         source.shape, source.dtype, options.mode, float(options.bound),
-        _needs_double(source, options), [], options.fill_value, metadata=options.metadata,
+        _needs_double(source, options, whole), [], options.fill_value, metadata=options.metadata,
     )  # fmt: skip
     places = list(boxes(five_dimensional(source.shape)))
-
-    def make(place: Box) -> Chunk:
-        return Chunk(source.read(place.index), place, options.fill_value, options.logarithmic)
-
+    make = partial(_chunk, source, options)
     bodies = Bodies(folder)
     if options.lossless:
         for written in in_order(
@@ -156,11 +197,13 @@ def _stream(source, options, model, predictors, pool, folder) -> tuple[bytes, Bo
     else:
         encoder = Encoder(
             header, model, pool, models_for(options.strategy, predictors, options.spacing),
-            options.strategy, options.spacing, options.spatial,
+            options.strategy, options.spacing, options.spatial, exact=exact,
+            effort=effort_of(options.effort),
         )  # fmt: skip
-        any_valid = False
+        any_valid = whole is not None
         for v in range(five_dimensional(header.shape)[0]):
             own = [place for place in places if place.variable == v]
+            encoder = replace(encoder, known=whole and whole.variables[whole.first + v])
             variable, coded, valid = _encode_variable(encoder, make, own, options, folder)
             any_valid |= valid
             header.variables.append(variable)
@@ -178,8 +221,13 @@ def _stream(source, options, model, predictors, pool, folder) -> tuple[bytes, Bo
         if predictor.kind in models_in(bodies.modes):
             header.generator_sha256 = predictor.sha256
             header.generator_source = predictor.source
+    header.linked = bodies.modes["linked"] > 0
     header.chunks = bodies.table
     return header.pack(), bodies
+
+
+def _chunk(source: Source, options: Options, place: Box) -> Chunk:
+    return Chunk(source.read(place.index), place, options.fill_value, options.logarithmic)
 
 
 def _encode_variable(encoder, make, places, options, folder) -> tuple[Variable, Bodies, bool]:
@@ -215,6 +263,7 @@ def _check(array: Source, options: Options) -> None:
         raise InputError(
             f"unknown strategy {options.strategy!r}; choose one of {', '.join(STRATEGIES)}"
         )
+    effort_of(options.effort)
     if options.mode != "lossless" and not (options.bound >= 0 and np.isfinite(options.bound)):
         raise InputError(f"the bound is {options.bound}; it must be a finite number of at least 0")
     if options.mode == "pw_rel" and options.bound >= 1:
@@ -224,7 +273,7 @@ def _check(array: Source, options: Options) -> None:
         )
 
 
-def _needs_double(source: Source, options: Options) -> bool:
+def _needs_double(source: Source, options: Options, whole=None) -> bool:
     if options.mode == "psnr":
         return 10 ** (-options.bound / 20) < _DOUBLE_RMS
     if options.mode == "nrmse":
@@ -234,6 +283,8 @@ def _needs_double(source: Source, options: Options) -> bool:
     if options.mode not in ("abs", "pw_rel"):
         return False
     bound = log_bound(options.bound, source.dtype) if options.logarithmic else options.bound
+    if whole and not options.logarithmic:
+        return bound < _DOUBLE_POINTWISE * max(variable.range for variable in whole.variables)
     lows, highs = {}, {}
     for place in boxes(five_dimensional(source.shape)):
         part = source.read(place.index)
@@ -249,8 +300,8 @@ def _needs_double(source: Source, options: Options) -> bool:
     return bound < _DOUBLE_POINTWISE * spread
 
 
-def _verify(stream: Container, source: Source, options, model, predictors) -> None:
-    """Decode what was written; a bound that does not hold there is our fault, say so."""
+def _broken_variable(stream: Container, source: Source, options, model, predictors) -> int | None:
+    """Decode what was written; the number of a variable whose bound does not hold there."""
     variables = stream.header.variables
     squares: Counter = Counter()
     counts: Counter = Counter()
@@ -259,15 +310,16 @@ def _verify(stream: Container, source: Source, options, model, predictors) -> No
         spread = variables[v].range if variables else 0.0
         found = _chunk_error(before, after, options, spread)
         if found is None:
-            raise _broken(v, options)
+            return v
         squares[v] += found[0]
         counts[v] += found[1]
-    if options.mode not in ("nrmse", "psnr") or not variables:
-        return
+    if options.mode not in ("nrmse", "psnr"):
+        return None
     for v, variable in enumerate(variables):
         limit = options.bound if options.mode == "nrmse" else 10 ** (-options.bound / 20)
         if counts[v] and not np.sqrt(squares[v] / counts[v]) <= limit * bool(variable.range):
-            raise _broken(v, options)
+            return v
+    return None
 
 
 def _chunk_error(before, after, options: Options, spread: float) -> tuple[float, int] | None:
@@ -283,27 +335,25 @@ def _chunk_error(before, after, options: Options, spread: float) -> tuple[float,
             mode, bound = "abs", max(0 if averaged else bound * spread, _SMALLEST)
         held = bound_holds(before, after, mode, bound, options.fill_value)
         return (0.0, 0) if held else None
-    if not bound_holds(before, after, "abs", np.inf, options.fill_value):
-        return None
     masked = missing(before, options.fill_value)
-    _, squares = compare(before, after, masked, spread or 1.0)
-    return squares, masked.size - int(masked.sum())
+    n_masked = int(np.count_nonzero(masked))
+    largest, squares = compare(before, after, masked, spread or 1.0)
+    if not largest < np.inf or (n_masked and not _same_bits(before[masked], after[masked])):
+        return None
+    return squares, masked.size - n_masked
 
 
-def _broken(variable: int, options: Options) -> RuntimeError:
-    return RuntimeError(
-        f"internal error: variable {variable} breaks the bound {options.mode} {options.bound} "
-        "after decoding; nothing was written, please report the data"
-    )
+def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    bits = np.uint32 if a.dtype == np.float32 else np.uint64
+    return np.array_equal(a.view(bits), b.view(bits))
 
 
 def bound_holds(before, after, mode: str, bound: float, fill_value: float | None = None) -> bool:
     """Whether `after` keeps the bound of one variable and every masked value bit by bit."""
-    bits = np.uint32 if before.dtype == np.float32 else np.uint64
     if mode == "lossless" or bound == 0:
-        return bool(np.array_equal(before.view(bits), after.view(bits)))
+        return _same_bits(before, after)
     masked = missing(before, fill_value)
-    if not np.array_equal(before[masked].view(bits), after[masked].view(bits)):
+    if not _same_bits(before[masked], after[masked]):
         return False
     if mode == "pw_rel":
         return relative_bound_holds(before[~masked], after[~masked], bound)

@@ -14,11 +14,12 @@ from caesar_freq.codec.entropy_side import decode_ints, encode_ints
 from caesar_freq.codec.layout import N_CLASSES
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
-from caesar_freq.codec.quantise import fit_alphas, frequency_classes
+from caesar_freq.codec.quantise import ERROR_UNIT, fit_alphas, frequency_classes
+from caesar_freq.codec.refine import prices
 from caesar_freq.entropy.context import shells
 from caesar_freq.entropy.rans import LOWER
 from caesar_freq.errors import CorruptStreamError
-from caesar_freq.kernels.errors import compare
+from caesar_freq.kernels.errors import size_histogram
 from caesar_freq.transform.blocks import Transform
 
 
@@ -35,7 +36,7 @@ class VolumeCode:
     data : bytes
         Everything `decode_volume` needs besides transform, step and model.
     levels, bins : int32 and uint8 arrays
-        Quantised levels and their scale bins, for `reconstruct`.
+        Quantised levels and their scale bins, for `dequantised`.
     """
 
     data: bytes
@@ -111,6 +112,16 @@ def decode_volume(
     CorruptStreamError
         If `data` is not a whole stream for this transform and model.
     """
+    q, bins, alphas = decode_levels(data, transform, model)
+    planes = dequantised(q, bins, step, alphas, model, dtype)
+    del q, bins
+    return kernels(model.device).inverse(transform, planes)
+
+
+def decode_levels(
+    data: bytes, transform: Transform, model: FrequencyModel
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Levels, their scale bins and the prediction factors; see `decode_volume`."""
     reader = Reader(data)
     alphas = np.zeros(N_CLASSES, np.int64)
     if reader.byte():
@@ -128,15 +139,15 @@ def decode_volume(
     q, bins, state, word = kernels(model.device).decode_blocks(used, state, words, transform, model)
     if state != int(LOWER) or word != 0:
         raise CorruptStreamError("the coefficient stream does not end where its symbols do")
-    return reconstruct(q, bins, step, alphas, transform, model, dtype)[0]
+    return q, bins, alphas
 
 
-def reconstruct(q, bins, step, alphas, transform, model, dtype):
-    """Dequantise and transform back; returns the volume and its coefficient planes."""
+def dequantised(q, bins, step, alphas, model, dtype) -> np.ndarray:
+    """Coefficient planes of levels and their bins."""
     planes = np.empty(q.shape, dtype)
     classes = frequency_classes(*q.shape[2:4])
     kernels(model.device).dequantise(q, bins, step, alphas, classes, model.centroid, planes)
-    return kernels(model.device).inverse(transform, planes), planes
+    return planes
 
 
 class VolumeEncoder:
@@ -147,20 +158,32 @@ class VolumeEncoder:
     x : float32 or float64 [T, H, W]
     transform : Transform
     model : FrequencyModel
+    refined : bool
+        Choose levels by what they cost (`refine`), not by rounding alone: fewer bytes at equal
+        error, for another pass over the contexts.
     """
 
-    def __init__(self, x: np.ndarray, transform: Transform, model: FrequencyModel) -> None:
-        self.transform, self.model = transform, model
+    def __init__(
+        self, x: np.ndarray, transform: Transform, model: FrequencyModel, refined: bool = False
+    ) -> None:
+        self.transform, self.model, self.refined = transform, model, refined
         self.planes = kernels(model.device).forward(transform, x)
         self.classes = frequency_classes(*self.planes.shape[2:4])
         self.alphas = fit_alphas(self.planes, self.classes)
         self.size = x.size
 
+    def histogram(self) -> np.ndarray:
+        """Sizes of the coefficients, as `search.RoundingModel` takes them."""
+        return size_histogram(self.planes)
+
     def levels(self, step: float, dead_zone: float) -> np.ndarray:
         """Quantised levels; raises LevelOverflow if one is too large."""
-        q, fits = kernels(self.model.device).quantise(
-            self.planes, step, dead_zone, self.alphas, self.classes
-        )
+        chosen = kernels(self.model.device)
+        q, fits = chosen.quantise(self.planes, step, dead_zone, self.alphas, self.classes)
+        if fits and self.refined:
+            bins = chosen.scale_bins(q, chosen.ends_of(q), self.transform, self.model)
+            tables = prices(self.model)
+            q, fits = chosen.refine(self.planes, step, self.alphas, self.classes, bins, *tables)
         if not fits:
             raise LevelOverflow
         return q
@@ -171,39 +194,35 @@ class VolumeEncoder:
 
     def coefficient_error(self, code: VolumeCode, step: float) -> float:
         """Sum of squared coefficient errors of `code`: by Parseval that of the values."""
-        planes = np.empty_like(self.planes)
-        kernels(self.model.device).dequantise(
-            code.levels, code.bins, step, self.alphas, self.classes, self.model.centroid, planes
-        )
-        return compare(self.planes, planes)[1]
+        total = kernels(self.model.device).coefficient_error(
+            code.levels, code.bins, step, self.alphas, self.classes, self.model.centroid,
+            self.planes,
+        )  # fmt: skip
+        return total * step * step / ERROR_UNIT
 
     def simulate(self, step: float, dead_zone: float) -> np.ndarray:
         """What a decoder would return, ``[T, H, W]``, without entropy coding."""
-        code = self.encode(step, dead_zone)
-        return reconstruct(
-            code.levels, code.bins, step, self.alphas, self.transform, self.model, self.planes.dtype
-        )[0]
+        return self.decoded(self.encode(step, dead_zone), step)
+
+    def decoded(self, code: VolumeCode, step: float) -> np.ndarray:
+        """What a decoder returns of `code`, ``[T, H, W]``."""
+        planes = dequantised(
+            code.levels, code.bins, step, self.alphas, self.model, self.planes.dtype
+        )
+        return kernels(self.model.device).inverse(self.transform, planes)
 
 
 def training_rows(
-    x: np.ndarray,
-    step: float,
-    transform: Transform,
-    model: FrequencyModel,
-    dead_zone: float,
-    rng: np.random.Generator,
-    n: int,
+    encoder: VolumeEncoder, step: float, dead_zone: float, rng: np.random.Generator, n: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Contexts and levels exactly as the coder meets them, for phase 1.
 
     Parameters
     ----------
-    x : float32 [T, H, W]
-        Normalised volume.
+    encoder : VolumeEncoder
+        Under any model: contexts do not depend on its network.
     step, dead_zone : float
         Quantisation step and threshold in steps.
-    model : FrequencyModel
-        Any model: contexts do not depend on its network.
     rng, n
         At most `n` rows are drawn without replacement.
 
@@ -216,11 +235,10 @@ def training_rows(
     """
     from caesar_freq.codec.portable import collect_rows
 
-    encoder = VolumeEncoder(x, transform, model)
     q = encoder.levels(step, dead_zone)
     parts, total = [], 0
     per_block = -(-n * 2 // q.shape[0])
-    for rows, values in collect_rows(q, transform, model):
+    for rows, values in collect_rows(q, encoder.transform, encoder.model):
         found = len(values)
         total += found
         kept = np.sort(rng.permutation(found)[:per_block])

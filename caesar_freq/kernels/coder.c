@@ -23,7 +23,7 @@ typedef struct {
     uint8_t *bins;
     const int32_t *used;                              /* [nh, nw] */
     int16_t *m;           /* magnitudes with margins [bt+3, bh+3, bw+3, nh+2, nw+2] */
-    const int16_t *p;     /* the same of the block before */
+    const int16_t *p;     /* the same of the block before, if there is one */
     uint8_t *log_m;       /* their logarithms */
     const uint8_t *log_p;
 } block_t;
@@ -58,7 +58,7 @@ static void gather(const block_t *b, plane_t *plane, int64_t i, int64_t j, int64
     const int64_t nh = b->nh, nw = b->nw, wide = nw + 2, size = (nh + 2) * wide;
     const int64_t dj = (b->bw + 3) * size, di = (b->bh + 3) * dj;
     const int64_t here = (i + 2) * di + (j + 2) * dj + (k + 2) * size;
-    const int16_t *m = b->m + here, *p = b->p + here;
+    const int16_t *m = b->m + here, *p = b->first ? 0 : b->p + here;
     const uint8_t *lm = b->log_m + here, *lp = b->log_p + here, *table = b->log_table;
     int32_t *s1 = plane->sums1, *s2 = plane->sums2;
     sum_lower(m, di, dj, size, wide, size - wide, s1, s2);
@@ -80,9 +80,13 @@ static void gather(const block_t *b, plane_t *plane, int64_t i, int64_t j, int64
             g[9] = table[s1[a - wide] + s1[a + wide] + s1[a - 1] + s1[a + 1]];
             g[10] = table[s1[a - wide - 1] + s1[a + wide + 1] + s1[a - wide + 1] + s1[a + wide - 1]];
             g[11] = table[s2[a - wide] + s2[a + wide] + s2[a - 1] + s2[a + 1]];
-            g[12] = lp[a];
-            g[13] = table[p[a - di] + p[a + di] + p[a - dj] + p[a + dj] + p[a - size] + p[a + size]];
-            g[14] = table[p[a - wide] + p[a + wide] + p[a - 1] + p[a + 1]];
+            g[12] = g[13] = g[14] = 0;
+            if (p) {
+                g[12] = lp[a];
+                g[13] = table[p[a - di] + p[a + di] + p[a - dj] + p[a + dj] + p[a - size] +
+                              p[a + size]];
+                g[14] = table[p[a - wide] + p[a + wide] + p[a - 1] + p[a + 1]];
+            }
             const int32_t near = above[u] + below[u] + (u > 0 ? used[u - 1] : own) +
                                  (u < nw - 1 ? used[u + 1] : own) - 4 * (int32_t)s;
             g[15] = table[own - s];

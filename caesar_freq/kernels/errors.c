@@ -51,18 +51,20 @@ static inline double folded(double *lanes)
 DEFINE_COMPARE(cf_compare_f32, float)
 DEFINE_COMPARE(cf_compare_f64, double)
 
-#define DEFINE_ROUNDING(name, real)                                                                \
-    /* Squared error of rounding to multiples of `step`, magnitudes below the dead zone to 0. */   \
-    CLONES EXPORT double name(const real *y, int64_t n, double step, double dead_zone)             \
+#define DEFINE_HISTOGRAM(name, real)                                                               \
+    /* Adds to counts [1 << 16] the coefficients by the leading bits of their size as floats. */   \
+    EXPORT void name(const real *y, int64_t n, int64_t *counts)                                    \
     {                                                                                              \
-        double total = 0;                                                                          \
-        IN_GROUPS(const double x = fabs((double)y[i]) / step;                                      \
-                  const double e = x >= dead_zone ? x - rint(x) : x; sum[a] += e * e)       \
-        return total * step * step;                                                                \
+        for (int64_t i = 0; i < n; i++) {                                                          \
+            const float size = fabsf((float)y[i]);                                                 \
+            uint32_t bits;                                                                         \
+            memcpy(&bits, &size, sizeof bits);                                                     \
+            counts[bits >> 15]++;                                                                  \
+        }                                                                                          \
     }
 
-DEFINE_ROUNDING(cf_rounding_error_f32, float)
-DEFINE_ROUNDING(cf_rounding_error_f64, double)
+DEFINE_HISTOGRAM(cf_histogram_f32, float)
+DEFINE_HISTOGRAM(cf_histogram_f64, double)
 
 /* Sum of log2(1 + (y * scale)^2) in 2^-15, each rounded down (ordered.log2_bits). */
 CLONES EXPORT int64_t cf_log2_bits(const float *y, int64_t n, float scale)

@@ -10,7 +10,15 @@ from ctypes import byref, c_double, c_float, c_int64
 import numpy as np
 
 from caesar_freq.kernels import SUFFIX, library, pointer
-from caesar_freq.kernels.ordered import Array, as_double, as_integers, like, namespace, total
+from caesar_freq.kernels.ordered import (
+    Array,
+    as_double,
+    as_integers,
+    as_single,
+    like,
+    namespace,
+    total,
+)
 
 
 def compare(
@@ -45,25 +53,24 @@ def compare(
     return largest.value, squares.value
 
 
-def rounding_error(values: Array, step: float, dead_zone: float) -> float:
-    """Sum of squared errors of rounding `values` to multiples of `step` with a dead zone.
+def size_histogram(values: Array) -> np.ndarray:
+    """How many coefficients have each size: int64 ``[1 << 16]``.
+
+    Bin ``b`` holds magnitudes whose float32 bits are ``b << 15`` and up: 256 bins an octave.
 
     Parameters
     ----------
-    values : float32 or float64 [n]
-    step : float
-    dead_zone : float
-        In steps; smaller magnitudes become 0.
+    values : float32 or float64 array, C-contiguous
     """
     if not _in_c(values):
-        x = abs(as_double(values))
-        x = x / like(step, x)
-        error = namespace(x).where(x >= dead_zone, x - x.round(), x)
-        return total(error * error) * step * step
-    function = getattr(library(), f"cf_rounding_error_{SUFFIX[values.dtype]}")
-    function.restype = c_double
-    values = np.ascontiguousarray(values)
-    return function(pointer(values), c_int64(values.size), c_double(step), c_double(dead_zone))
+        bits = as_integers(as_single(abs(values))).reshape(-1) >> 15
+        counts = namespace(values).bincount(bits, minlength=1 << 16)
+        return counts if isinstance(counts, np.ndarray) else counts.cpu().numpy()
+    counts = np.zeros(1 << 16, np.int64)
+    getattr(library(), f"cf_histogram_{SUFFIX[values.dtype]}")(
+        pointer(values), c_int64(values.size), pointer(counts)
+    )
+    return counts
 
 
 def log2_bits(values: Array, scale: float) -> int:

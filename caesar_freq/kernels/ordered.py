@@ -43,6 +43,11 @@ def as_double(x: Array) -> Array:
     return x.astype(np.float64) if isinstance(x, np.ndarray) else x.double()
 
 
+def as_single(x: Array) -> Array:
+    """`x` in float32."""
+    return x.astype(np.float32) if isinstance(x, np.ndarray) else x.float()
+
+
 def as_integers(x: Array) -> Array:
     """The bits of float32 values as int32."""
     return x.view(np.int32) if isinstance(x, np.ndarray) else x.view(namespace(x).int32)

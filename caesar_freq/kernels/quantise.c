@@ -4,7 +4,7 @@
 
 #include "kernels.h"
 
-enum { MAX_LEVEL = 1 << 29 };
+enum { MAX_LEVEL = 1 << 29, ERROR_UNIT = 1 << 28 };
 
 /* A volume's planes [nt, bt, bh, bw, cells] with cells = nh * nw. */
 typedef struct {
@@ -90,7 +90,8 @@ static inline double value_of(int64_t level, int64_t mu, const double *shifts, d
     {                                                                                              \
         const int64_t space = p->bh * p->bw, block = p->bt * space;                                \
         int64_t *previous = calloc(space * p->cells, sizeof(int64_t));                             \
-        double shifts[N_BINS / 4][8], result = 0;                                                  \
+        double shifts[N_BINS / 4][8];                                                              \
+        int64_t result = 0;                                                                        \
         if (!previous)                                                                             \
             return -1;                                                                             \
         shifts_of(centroid, shifts);                                                               \
@@ -108,12 +109,20 @@ static inline double value_of(int64_t level, int64_t mu, const double *shifts, d
                 }                                                                                  \
             }                                                                                      \
         free(previous);                                                                            \
-        return result;                                                                             \
+        return (double)result;                                                                     \
     }
 
 /* Fill planes with the reconstruction. */
 DEFINE_RECONSTRUCTION(cf_dequantise_f32, float *y, done, y[at + a] = (float)value)
 DEFINE_RECONSTRUCTION(cf_dequantise_f64, double *y, done, y[at + a] = value)
+
+/* Squared error of the coefficients y in units of step^2 / ERROR_UNIT, each rounded to an integer,
+ * so that the sum is the same in any order. */
+#define ADD_ERROR                                                                                  \
+    const double e = ((double)y[at + a] - value) / step;                                           \
+    total += (int64_t)rint(e * e * ERROR_UNIT)
+DEFINE_RECONSTRUCTION(cf_coefficient_error_f32, const float *y, total, ADD_ERROR)
+DEFINE_RECONSTRUCTION(cf_coefficient_error_f64, const double *y, total, ADD_ERROR)
 
 /* One more than the last non-zero shell of every cell, for each time block. */
 CLONES EXPORT void cf_shells_used(const planes_t *p, const int32_t *q, int32_t *used)

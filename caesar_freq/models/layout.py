@@ -18,6 +18,10 @@ from caesar_freq.transform.latent import CELL, frequency_order, from_cells, to_c
 FREQUENCIES = CELL * CELL
 
 
+#: Distances of keyframes that every model learns besides its layout's own.
+SPACINGS = (2, 3, 5)
+
+
 @dataclass(frozen=True)
 class Layout:
     """Frames and latents of a block.
@@ -55,19 +59,19 @@ class Layout:
         """Frames that are coded."""
         return tuple(range(0, self.n_frame, self.interpo_rate))
 
+    def keyframes_at(self, rate: int) -> tuple[int, ...]:
+        """Keyframes at another distance; the last frame is one, whatever the distance."""
+        return tuple(sorted({*range(0, self.n_frame, rate), self.n_frame - 1}))
+
+    @property
+    def spacings(self) -> tuple[int, ...]:
+        """Distances of keyframes that a model with this layout knows."""
+        return tuple(sorted({*(n for n in SPACINGS if n < self.n_frame), self.interpo_rate}))
+
     @property
     def missing(self) -> tuple[int, ...]:
         """Frames that are predicted."""
         return tuple(t for t in range(self.n_frame) if t % self.interpo_rate)
-
-    def linear_weights(self) -> np.ndarray:
-        """Linear interpolation between neighbouring keyframes, float64 ``[missing, keyframes]``."""
-        weights = np.zeros((len(self.missing), len(self.keyframes)))
-        for row, t in enumerate(self.missing):
-            gap, into = divmod(t, self.interpo_rate)
-            weights[row, gap + 1] = into / self.interpo_rate
-            weights[row, gap] = 1 - weights[row, gap + 1]
-        return weights
 
     def cells(self, frames: np.ndarray) -> np.ndarray:
         """Cells ``[..., 256, h, w]`` of frames ``[..., H, W]``."""

@@ -1,8 +1,10 @@
-"""Teacher and student as the codec sees them: decoded keyframes in, missing frames out."""
+"""Teacher and student as the codec sees them: decoded frames in, best estimates out."""
 
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from caesar_freq.errors import ConfigError, ModelError
-from caesar_freq.models.conditions import Conditions, conditions
+from caesar_freq.models.conditions import conditions, filled, log2_step
 from caesar_freq.models.diffusion import sample, start_noise
 from caesar_freq.models.layout import Layout
 from caesar_freq.models.unet3d import Unet3D
@@ -18,11 +20,19 @@ from caesar_freq.models.wiener import Wiener
 
 #: By kind: key in the combined checkpoint, key of the weights, format.
 KINDS = {
-    "teacher": ("diffusion", "diffusion_state_dict", "caesar-freq/diffusion/1"),
-    "student": ("single_step_diffusion", "student_state_dict", "caesar-freq/student/1"),
+    "teacher": ("diffusion", "diffusion_state_dict", "caesar-freq/diffusion/2"),
+    "student": ("single_step_diffusion", "student_state_dict", "caesar-freq/student/2"),
 }
-#: Blocks that go through the network at a time.
-_BATCH = 4
+#: Formats of releases whose models filled in missing frames only.
+_OLD_FORMATS = ("caesar-freq/diffusion/1", "caesar-freq/student/1")
+#: Error of a keyframe in steps of the residual, where a caller of `predict` does not say: that of
+#: a uniform quantiser at 0.62 of the step.
+KEYFRAME_NOISE = 0.62 / 12**0.5
+#: Blocks, and frames of each, that go through the network at a time.
+_BATCH, _TARGETS = 4, 8
+#: One thread of the codec calls a network at a time: it has all cores, and the switch that keeps
+#: TF32 off, which drifts a thousand times more than float32, is one for all threads.
+_ONE = threading.Lock()
 
 
 class Predictor:
@@ -53,80 +63,82 @@ class Predictor:
         self.steps, self.noise_scale = steps, noise_scale
         self.network, self.wiener, self.layout = network.to(device).eval(), wiener, layout
         self.device = device
-        self.restores, self.spacings = False, ()
+        self.restores, self.spacings = True, layout.spacings
         self.n_frame, self.interpo_rate = layout.n_frame, layout.interpo_rate
         self.keyframes = layout.keyframes
 
-    def predict(self, keyframes: np.ndarray, step: float) -> np.ndarray:
-        """Missing frames float32 ``[N, M, H, W]`` from keyframes ``[N, K, H, W]``.
-
-        `step` is the normalised quantisation step of the residual. The same input gives the same
-        output, bit for bit, in every process on one machine with the same number of threads.
-        """
-        answer = teacher_frames if self.kind == "teacher" else student_frames
-        parts = []
-        for i in range(0, len(keyframes), _BATCH):
-            part = keyframes[i : i + _BATCH]
-            given = conditions(self.layout, self.wiener, part, step, self.device)
-            with torch.no_grad():
-                parts.append(answer(self, given))
-        return np.concatenate(parts)
-
-    def restore(self, frames: np.ndarray, noise: np.ndarray, step: float) -> np.ndarray:
+    def restore(
+        self, frames: np.ndarray, noise: np.ndarray, step: float,
+        targets: Sequence[int] | None = None,
+    ) -> np.ndarray:  # fmt: skip
         """Best estimates of decoded and of missing frames.
 
         Parameters
         ----------
         frames : float32 [N, T, H, W]
-            Decoded frames in normalised units; anything finite where a frame is missing.
+            Decoded frames in normalised units; anything where a frame is missing.
         noise : float32 [N, T]
             Standard deviation of each frame's error in the same units: what coding left of a
-            decoded frame, ``inf`` for a missing one. Which frames are missing is the same for all
-            items.
+            decoded frame, ``inf`` for a missing one.
         step : float
             Normalised quantisation step.
+        targets : sequence of int, optional
+            Frames wanted; all if not given. Fewer cost the student less.
 
         Returns
         -------
-        float32 [N, T, H, W]
+        float32 [N, len(targets), H, W]
 
         Raises
         ------
         ModelError
-            If the frames that are missing are not those this model fills in.
+            If there are too few keyframes.
 
         Notes
         -----
-        With every noise finite this is restoration, with some infinite interpolation: one call and
-        one network. It repeats itself as `predict` does.
+        With every noise finite this is restoration, with some infinite interpolation between
+        keyframes at any distance: one call and one network. The same input gives the same output,
+        bit for bit, in every process on one machine with the same number of threads.
         """
-        missing = ~np.isfinite(noise[0])
-        out = np.array(frames, np.float32)
-        if missing.any():
-            if tuple(np.flatnonzero(missing)) != self.layout.missing:
-                raise ModelError(
-                    f"this model fills in frames {self.layout.missing}, not those asked for"
-                )
-            out[:, missing] = self.predict(out[:, ~missing], step)
-        return out
+        targets = range(frames.shape[1]) if targets is None else targets
+        answer = self._teacher if self.kind == "teacher" else self._student
+        parts = []
+        with _ONE, torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
+            for i in range(0, len(frames), _BATCH):
+                part = slice(i, i + _BATCH)
+                parts.append(answer(frames[part], noise[part], step, list(targets)))
+        return np.concatenate(parts)
 
+    def predict(self, keyframes: np.ndarray, step: float) -> np.ndarray:
+        """Missing frames float32 ``[N, M, H, W]`` from keyframes ``[N, K, H, W]`` at the layout's
+        distance, coded at the codec's part of `step` (see `restore`)."""
+        layout = self.layout
+        frames = np.zeros((len(keyframes), layout.n_frame, *keyframes.shape[2:]), np.float32)
+        frames[:, list(layout.keyframes)] = keyframes
+        noise = np.full(frames.shape[:2], np.inf, np.float32)
+        noise[:, list(layout.keyframes)] = KEYFRAME_NOISE * step
+        return self.restore(frames, noise, step, layout.missing)
 
-def teacher_frames(teacher: Predictor, given: Conditions) -> np.ndarray:
-    """Frames at the end of the teacher's deterministic sampler."""
+    def _teacher(self, frames, noise, step: float, targets: list[int]) -> np.ndarray:
+        """Frames at the end of the deterministic sampler."""
+        given = conditions(self.layout, self.wiener, frames, noise, step, self.device)
 
-    def velocity(x: Tensor, t: Tensor) -> Tensor:
-        return teacher.network(x, given.latents, given.key_mask, t, given.log_step)
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            return self.network(x, given.latents, given.noise, t, given.log_step)
 
-    noise = start_noise(given.latents.shape).to(given.latents) * teacher.noise_scale
-    return given.frames_with(sample(velocity, noise, teacher.steps))
+        start = start_noise(given.latents.shape).to(given.latents) * self.noise_scale
+        return given.frames_with(sample(velocity, start, self.steps))[:, targets]
 
-
-def student_frames(student: Predictor, given: Conditions) -> np.ndarray:
-    """The student's frames, in one step."""
-    nothing = torch.zeros_like(given.base_frames)
-    t = torch.ones(len(nothing), device=nothing.device)
-    frames = student.network(given.keyframes, given.base_frames, nothing, t, given.log_step)
-    return frames.cpu().numpy()
+    def _student(self, frames, noise, step: float, targets: list[int]) -> np.ndarray:
+        """Frames in one step."""
+        known = torch.from_numpy(filled(self.layout, self.wiener, frames, noise)).to(self.device)
+        levels = torch.from_numpy(np.asarray(noise, np.float32)).to(self.device)
+        log_step = torch.full((len(frames),), log2_step(step), device=self.device)
+        parts = []
+        for i in range(0, len(targets), _TARGETS):  # bounds memory
+            wanted = torch.tensor(targets[i : i + _TARGETS], device=self.device)
+            parts.append(self.network(known, levels, log_step, wanted.expand(len(known), -1)))
+        return torch.cat(parts, 1).cpu().numpy()
 
 
 def build_network(kind: str, architecture: dict) -> nn.Module:
@@ -151,6 +163,10 @@ def load_predictor(path: str | Path, kind: str, device: str = "cpu") -> Predicto
     checkpoint = load_checkpoint(path)
     section, weights, layout_format = KINDS[kind]
     part = checkpoint.get(section, checkpoint)
+    if isinstance(part, dict) and part.get("format") in _OLD_FORMATS:
+        raise ModelError(
+            f"{path} is of a release whose models filled in frames only; train phases 2 and 3 again"
+        )
     if not isinstance(part, dict) or weights not in part or part.get("format") != layout_format:
         raise ModelError(
             f"{path} holds no {kind}; give a combined_model.pth made by caesar_freq.merge or the "

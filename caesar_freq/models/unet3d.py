@@ -32,7 +32,7 @@ class ResBlock(nn.Module):
 
 
 class Unet3D(nn.Module):
-    """U-Net that predicts the correction of a linear interpolation between keyframes.
+    """U-Net that predicts the correction of decoded and of linearly estimated frames.
 
     Parameters
     ----------
@@ -47,8 +47,9 @@ class Unet3D(nn.Module):
 
     Notes
     -----
-    Input channels are the noisy correction (C), the interpolated latents (C) and a map of the
-    keyframes (1). The embedding carries diffusion time and quantisation step.
+    Input channels are the noisy correction (C), the latents to correct (C) and two maps of each
+    frame's noise level: whether it is known at all, and how large it is against the step. The
+    embedding carries diffusion time and quantisation step.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Unet3D(nn.Module):
         widths = [dim * m for m in dim_mults]
         self.multiple = 1 << (len(widths) - 1)
         self.embed = nn.Sequential(nn.Linear(6, 4 * dim), nn.SiLU(), nn.Linear(4 * dim, 4 * dim))
-        self.inlet = _space(2 * channels + 1, dim)
+        self.inlet = _space(2 * channels + 2, dim)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         before = dim
         for level, width in enumerate(widths):
@@ -74,25 +75,26 @@ class Unet3D(nn.Module):
             grow = nn.ConvTranspose3d(width, finer, (1, 2, 2), (1, 2, 2))
             self.up.append(nn.ModuleList([grow, ResBlock(2 * finer, finer, 4 * dim)]))
         self.outlet = nn.Sequential(_norm(dim), nn.SiLU(), _space(dim, channels))
-        # start as the plain interpolation: no correction
+        # start as the linear estimate: no correction
         nn.init.zeros_(self.outlet[-1].weight)
         nn.init.zeros_(self.outlet[-1].bias)
 
-    def forward(self, x: Tensor, interpolated: Tensor, keys: Tensor, t: Tensor, log_step: Tensor):
+    def forward(self, x: Tensor, latents: Tensor, noise: Tensor, t: Tensor, log_step: Tensor):
         """Network output ``[N, C, T, h, w]``.
 
         Parameters
         ----------
-        x, interpolated : Tensor [N, C, T, h, w]
-            Noisy correction and scaled interpolation.
-        keys : Tensor [T]
-            1 at keyframes, 0 elsewhere.
+        x, latents : Tensor [N, C, T, h, w]
+            Noisy correction and scaled latents of the decoded or estimated frames.
+        noise : Tensor [N, T]
+            Standard deviation of each frame's error, ``inf`` for a missing one.
         t, log_step : Tensor [N]
             Diffusion time in 0..1 and log2 of the normalised step.
         """
         height, width = x.shape[-2:]
-        mask = keys.to(x.dtype)[None, None, :, None, None].expand(len(x), 1, -1, height, width)
-        h = _pad(torch.cat([x, interpolated, mask], 1), self.multiple)
+        maps = _levels(noise, log_step).to(x.dtype)[..., None, None]
+        maps = maps.expand(-1, -1, -1, height, width)
+        h = _pad(torch.cat([x, latents, maps], 1), self.multiple)
         angles = math.pi / 2 * t
         embedding = self.embed(torch.stack(
             [t, torch.sin(angles), torch.cos(angles), torch.sin(4 * angles), log_step / 8,
@@ -108,6 +110,13 @@ class Unet3D(nn.Module):
         for (grow, block), skip in zip(self.up, skips[-2::-1], strict=True):
             h = block(torch.cat([grow(h), skip], 1), embedding)
         return self.outlet(h)[..., :height, :width]
+
+
+def _levels(noise: Tensor, log_step: Tensor) -> Tensor:
+    """Known or not, and log2 of the noise in steps (0 for a missing frame), ``[N, 2, T]``."""
+    known = torch.isfinite(noise)
+    level = torch.log2(noise.clamp(1e-7, 1.0)) - log_step[:, None]
+    return torch.stack([known.to(level.dtype), torch.where(known, level / 4, 0.0)], 1)
 
 
 def _norm(channels: int) -> nn.GroupNorm:

@@ -26,11 +26,11 @@ from caesar_freq.models.predictor import KINDS, load_checkpoint, read_part
 from caesar_freq.models.student import MotionStudent
 from caesar_freq.models.unet3d import Unet3D
 from caesar_freq.models.wiener import Wiener
-from caesar_freq.training.generative import Batch, draw_blocks, draw_step, layout_of, make_batch
+from caesar_freq.training.generative import Batch, draw_blocks, layout_of, make_batch
 from caesar_freq.training.loop import noise_for
 from caesar_freq.training.losses import (
-    MULTI_SCALE_WEIGHT,
-    SPECTRUM_WEIGHT,
+    OBJECTIVES,
+    bits,
     multi_scale_error,
     spectrum_error,
     squared_error,
@@ -42,6 +42,8 @@ CACHED_BATCHES, CACHED_USES, CACHED_EVERY = 64, 4, 4
 #: Samples whose mean stands for the teacher: one sample has twice the error of the mean.
 TEACHER_SAMPLES = 2
 TEACHER_WEIGHT = 0.5
+#: Parts of a quantiser's squared error below which a missing and a decoded frame count as exact.
+_FLOORS = (0.25, 1e-3)
 
 
 class Distiller:
@@ -66,7 +68,7 @@ class Distiller:
             "base_channels": args.student_base_channels,
             "channel_mults": list(args.student_channel_mults),
             "num_res_blocks": args.student_num_res_blocks,
-            "interpo_rate": self.layout.interpo_rate,
+            "patch": args.student_patch,
         }
         self.student = MotionStudent(**self.architecture).to(device)
         self.stages = halvings(args.teacher_steps) if args.progressive else [1]
@@ -85,8 +87,8 @@ class Distiller:
         cached = self._cached(step)
         number = step if cached is None else cached
         blocks = draw_blocks(self.sampler, number, self.args.batch_size)
-        quantisation = draw_step(self.args.seed, number)
-        return make_batch(blocks, self.layout, self.wiener, quantisation, self.model, self.device)
+        return make_batch(blocks, (self.args.seed, number), self.layout, self.wiener, self.model,
+                          self.device)  # fmt: skip
 
     def _cached(self, step: int) -> int | None:
         """Number of a batch that goes to the teacher, for every fourth step; None for the others.
@@ -120,48 +122,49 @@ class Distiller:
             self.before.eval().requires_grad_(False)
 
     def loss(self, step: int, batch: Batch, part: slice) -> Tensor:
-        """Loss of some items of a batch, relative to what the linear interpolation leaves."""
-        cached, taught = self._cached(step), None
+        """Loss of some items of a batch, relative to what decoding or linear estimation left."""
+        cached, taught, shown, t = self._cached(step), None, None, None
         if cached is not None:
             taught = self._teacher_mean(cached, batch)[part]
         if self.args.progressive:
-            noisy_frames, t, taught = self._halved(step, batch, part)
-            batch = batch.part(part)
-        else:
-            batch = batch.part(part)
-            noisy_frames = torch.zeros_like(batch.frames)
-            t = torch.ones(len(noisy_frames), device=self.device)
-        given = batch.given
-        frames = self.student(given.keyframes, given.base_frames, noisy_frames, t, given.log_step)
-        # an error far below the step saves no more bits
-        left = ((given.base_frames - batch.frames) ** 2).mean((1, 2, 3), keepdim=True)
-        weight = 1 / (left + given.step**2 / 12)
-        loss = squared_error(frames, batch.frames, weight)
+            shown, t, taught = self._halved(step, batch, part)
+        batch = batch.part(part)
+        frames, noise, log_step, targets = batch.frames()
+        truth, start = batch.at_targets(batch.truth), batch.at_targets(batch.decoded)
+        answer = self.student(frames, noise, log_step, targets, shown, t)
+        # the residual of a missing frame is coded at the step; a decoded one has none
+        missing = torch.isinf(noise).gather(1, targets)
+        floor = torch.exp2(2 * log_step)[:, None] / 12 * torch.where(missing, *_FLOORS)
+        loss = bits(answer, truth, start, floor)
+        weight = 1 / (((start - truth) ** 2).mean((2, 3)) + floor)[..., None, None]
         if taught is not None:
-            loss = loss + self._distillation(frames, batch, taught, weight)
+            loss = loss + self._distillation(answer, truth, batch, taught, weight)
+        multi_scale, spectral = OBJECTIVES[self.args.objective]
         if self.args.use_perceptual_loss:
-            loss = loss + MULTI_SCALE_WEIGHT * multi_scale_error(frames, batch.frames, weight)
+            loss = loss + multi_scale * multi_scale_error(answer, truth, weight)
         if self.args.use_frequency_loss:
-            loss = loss + SPECTRUM_WEIGHT * spectrum_error(frames, batch.frames, weight)
+            loss = loss + spectral * spectrum_error(answer, truth, weight)
         return loss
 
-    def _distillation(self, frames: Tensor, batch: Batch, taught: Tensor, weight: Tensor) -> Tensor:
+    def _distillation(
+        self, frames: Tensor, truth: Tensor, batch: Batch, taught: Tensor, weight: Tensor
+    ) -> Tensor:
         """Squared error of the latents to the teacher's, where the teacher knows better.
 
         The teacher's word counts by the part of the student's error that it would remove: pulling
         towards a teacher that is worse than the student only costs bits.
         """
-        answer, truth = self.layout.latents(frames), self.layout.latents(batch.frames)
-        target = batch.given.latents_with(taught)
-        axes = (1, 2, 3, 4)
-        own = ((answer.detach() - truth) ** 2).mean(axes)
-        others = ((target - truth) ** 2).mean(axes)
+        answer, right = self.layout.latents(frames), self.layout.latents(truth)
+        target = batch.at_targets(batch.given.latents_with(taught).cpu().numpy())
+        axes = (2, 3, 4)
+        own = ((answer.detach() - right) ** 2).mean(axes)
+        others = ((target - right) ** 2).mean(axes)
         trust = (1 - others / own.clamp(min=1e-20)).clamp(min=0)
         per_value = answer[0].numel() / frames[0].numel()
         return (
             TEACHER_WEIGHT
             * per_value
-            * squared_error(answer, target, (trust * weight.flatten())[:, None, None, None, None])
+            * squared_error(answer, target, trust[..., None, None, None] * weight[..., None])
         )
 
     @torch.no_grad()
@@ -169,7 +172,7 @@ class Distiller:
         """Mean of the teacher's samples for a batch, computed once and kept in main memory."""
         if number not in self.cache:
             network = self._teacher_velocity(batch.given)
-            shape = tuple(batch.target.shape)
+            shape = tuple(batch.given.latents.shape)
             samples = [
                 sample(network, start_noise(shape, seed).to(self.device), self.args.teacher_steps)
                 for seed in range(TEACHER_SAMPLES)
@@ -178,15 +181,17 @@ class Distiller:
         return self.cache[number].to(self.device)
 
     def _teacher_velocity(self, given: Conditions) -> Velocity:
-        return lambda x, t: self.teacher(x, given.latents, given.key_mask, t, given.log_step)
+        return lambda x, t: self.teacher(x, given.latents, given.noise, t, given.log_step)
 
     def _before_velocity(self, given: Conditions) -> Velocity:
         """The last stage's student as the velocity of a sampler on latents."""
+        n, length = given.noise.shape
+        everything = torch.arange(length, device=self.device).expand(n, -1)
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
-            frames = self.before(given.keyframes, given.base_frames, _shown(given, x, t), t,
-                                 given.log_step)  # fmt: skip
-            return implied_velocity(x, given.correction_of(self.layout.latents(frames)), t)
+            frames = self.before(given.frames, given.noise, given.log_step, everything,
+                                 _shown(given, x, t), t)  # fmt: skip
+            return implied_velocity(x, given.correction_of(frames.cpu().numpy()), t)
 
         return velocity
 
@@ -194,15 +199,17 @@ class Distiller:
     def _halved(self, step: int, batch: Batch, part: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Noisy correction as frames, its time, and the x_0 that two steps of the teacher imply."""
         count = self.stages[self.stage]
-        noise, uniform = noise_for(self.args.seed, step, tuple(batch.target.shape), self.device)
+        shape = tuple(batch.correction.shape)
+        noise, uniform = noise_for(self.args.seed, step, shape, self.device)
         given = batch.given.part(part)
         t = (torch.floor(uniform[part] * count) + 1) / count
-        x = noisy(batch.target[part], noise[part], t)
+        x = noisy(batch.correction[part], noise[part], t)
         velocity = self._before_velocity if self.stage else self._teacher_velocity
         network = velocity(given)
         middle, end = t - 0.5 / count, t - 1 / count
         reached = ddim_step(network, ddim_step(network, x, t, middle), middle, end)
-        return _shown(given, x, t), t, implied_clean(x, reached, t, end)
+        shown = batch.part(part).at_targets(_shown(given, x, t).cpu().numpy())
+        return shown, t, implied_clean(x, reached, t, end)
 
 
 def _shown(given: Conditions, x: Tensor, t: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.stream import Options, encode_array
 from caesar_freq.data.blocks import Volume
 from caesar_freq.entropy.network import bins_reference
-from caesar_freq.training.pmf_fit import fit_pmf
+from caesar_freq.entropy.pmf_fit import fit_pmf
 from caesar_freq.training.qat import ScaleNetwork
 from caesar_freq.training.rows import Rows
 

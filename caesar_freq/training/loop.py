@@ -43,13 +43,15 @@ class Task:
     loss : callable
         Optimiser step, batch and the slice of its items to the loss of these items.
     evaluate : callable
-        Averaged weights to a dict of validation metrics with the key "val_byte_ratio".
+        Averaged weights to a dict of validation metrics.
     begin : callable
         Called before an optimiser step with its number and the averaged weights.
     state, restore : callable
         What of the phase itself a resumed run needs (tensors and plain types), and its inverse.
     name : str
         What the phase is called where its progress is shown.
+    criterion : str
+        The metric whose lowest value decides which weights are kept.
     """
 
     network: nn.Module
@@ -60,6 +62,7 @@ class Task:
     state: Callable[[], dict] = dict
     restore: Callable[[dict], None] = lambda state: None
     name: str = ""
+    criterion: str = "val_byte_ratio"
 
 
 @dataclass
@@ -69,12 +72,12 @@ class Progress:
     Attributes
     ----------
     best : dict
-        Averaged weights with the lowest validation byte ratio.
+        Averaged weights with the lowest value of the task's criterion.
     """
 
     step: int = 0
     running: float = math.nan
-    best_ratio: float = math.inf
+    best_value: float = math.inf
     best: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict] = field(default_factory=list)
 
@@ -174,7 +177,7 @@ def _step(task, optimiser, batch, step, n_steps, lr, size, device, ranks, stop):
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(lr, step, n_steps)
     optimiser.zero_grad()
-    n, total = len(batch.target), 0.0
+    n, total = len(batch), 0.0
     own = ranks.share(n)
     for start in range(own.start, own.stop, size):
         part = slice(start, min(own.stop, start + size))
@@ -192,10 +195,10 @@ def _step(task, optimiser, batch, step, n_steps, lr, size, device, ranks, stop):
 
 def _evaluate(task, average, progress, steps_per_epoch, started) -> dict[str, float]:
     metrics = task.evaluate(average.weights)
-    ratio = metrics["val_byte_ratio"]
-    best = ratio < progress.best_ratio or not progress.best
+    value = metrics[task.criterion]
+    best = value < progress.best_value or not progress.best
     if best:
-        progress.best_ratio = ratio
+        progress.best_value = value
         progress.best = {k: v.detach().clone() for k, v in average.weights.items()}
     progress.history.append({
         "epoch": round(progress.step / steps_per_epoch, 3), "step": progress.step,

@@ -6,9 +6,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-#: Weights of the optional terms, small against the squared error that bytes depend on.
-MULTI_SCALE_WEIGHT, SPECTRUM_WEIGHT = 0.25, 0.05
+#: Weights of the multi-scale and the spectral term by what the student is trained for: fewest
+#: bytes at equal error, or frames with the energy of real ones at every scale.
+OBJECTIVES = {"rate": (0.05, 0.01), "spectrum": (0.25, 1.0)}
 _POOLS = (2, 4, 8)
+
+
+def bits(frames: Tensor, truth: Tensor, start: Tensor, floor: Tensor) -> Tensor:
+    """Half the logarithm of the error left, by which bits at equal quality go, mean over frames.
+
+    Parameters
+    ----------
+    frames, truth, start : Tensor [N, M, H, W]
+        Estimates, what they should be, and what there was before.
+    floor : Tensor [N, M]
+        Squared error below which nothing is gained: the residual is coded as coarsely as that.
+    """
+    left, before = (((z - truth) ** 2).mean((2, 3)) + floor for z in (frames, start))
+    return 0.5 * torch.log(left / before).mean()
 
 
 def squared_error(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from caesar_freq.kernels import library
@@ -12,6 +14,8 @@ from caesar_freq.transform.native import NativeAxes
 #: Cell sizes and time blocks that the entropy model knows.
 CELLS = (8, 16, 32)
 MAX_TIME_BLOCK = 64
+#: Kinds whose coefficients have the squared error of the values.
+ORTHONORMAL = ("dct", "lot", "haar")
 
 
 class Transform:
@@ -86,10 +90,12 @@ class Transform:
         y = self.columns.forward(y).reshape(nw, bw, nt, bt, nh, bh)
         return contiguous(permuted(y, (2, 3, 5, 1, 4, 0)))
 
-    def inverse(self, y: Array) -> Array:
-        """Inverse of `forward`."""
+    def inverse(self, y: Array, overwrite: bool = False) -> Array:
+        """Inverse of `forward`; with `overwrite` in the memory of `y` where it fits."""
         if self._native_fits(y):
-            x = np.empty(self.shape, y.dtype)
+            # C is done with `y` before it writes the first sample
+            here = overwrite and y.size == math.prod(self.shape) and y.flags.c_contiguous
+            x = y.reshape(self.shape) if here else np.empty(self.shape, y.dtype)
             self._axes(y.dtype).inverse(np.ascontiguousarray(y), x)
             return x
         frames, height, width = self.shape

@@ -114,7 +114,7 @@ class ModeTransform:
         modes = product(self.basis.T, x.reshape(len(x), -1))
         return self._space.forward(modes.reshape(-1, *x.shape[1:])).reshape(self.planes_shape)
 
-    def inverse(self, y: np.ndarray) -> np.ndarray:
-        """The volume that planes `y` stand for."""
-        modes = self._space.inverse(y.reshape(self._space.planes_shape))
+    def inverse(self, y: np.ndarray, overwrite: bool = False) -> np.ndarray:
+        """The volume that planes `y` stand for; with `overwrite` they are lost."""
+        modes = self._space.inverse(y.reshape(self._space.planes_shape), overwrite)
         return product(self.basis, modes.reshape(len(modes), -1)).reshape(self.shape)

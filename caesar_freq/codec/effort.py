@@ -1,0 +1,68 @@
+"""How hard the encoder looks for few bytes: levels of effort and what each of them does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from caesar_freq.errors import InputError
+
+
+@dataclass(frozen=True)
+class Effort:
+    """One level.
+
+    Attributes
+    ----------
+    sample : int
+        Values on which transforms are compared.
+    finalists : int
+        Transforms that are really coded there, the others only estimated.
+    closest : float
+        Part of the error allowed that ends the search of the step.
+    modes : bool
+        Try temporal modes of the data's own.
+    links : bool
+        Try to predict sections from one another.
+    levels : bool
+        Ask whether a grid of levels or a lossless body is smaller than the transform.
+    ratios : bool
+        Try steps of a pointwise bound on a sample instead of taking the usual one.
+    refine_from : float
+        NRMSE from which on levels are chosen by what they cost (`refine`). Under a thousandth or
+        two, that saves about a hundredth of the bytes for a third more time.
+    fitted : bool
+        Code again with tables fitted to the file, which are stored in it, and keep what is shorter.
+    """
+
+    sample: int
+    finalists: int
+    closest: float
+    modes: bool = True
+    links: bool = True
+    levels: bool = True
+    ratios: bool = True
+    refine_from: float = 2e-3
+    fitted: bool = False
+
+
+EFFORTS = (
+    Effort(1 << 18, 1, 0.98, modes=False, links=False, levels=False, ratios=False, refine_from=1.0),
+    Effort(1 << 18, 2, 0.995, modes=False),
+    Effort(1 << 20, 3, 0.998),
+    Effort(1 << 22, 16, 0.9995, refine_from=0.0, fitted=True),
+)
+USUAL = 2
+
+
+def effort_of(level: int) -> Effort:
+    """The effort of a level, 0 to 3.
+
+    Raises
+    ------
+    InputError
+        If there is no such level.
+    """
+    # not only a check of the range: True is no level, and neither is 1.5
+    if type(level) is not int or not 0 <= level < len(EFFORTS):
+        raise InputError(f"effort is {level!r}; choose 0 (fastest), 1, 2 or 3 (fewest bytes)")
+    return EFFORTS[level]

@@ -1,0 +1,69 @@
+"""The step is found from the sizes of coefficients, and errors are told from coefficients."""
+
+import numpy as np
+import pytest
+
+import caesar_freq
+from caesar_freq.codec import encoder, search, stream
+from caesar_freq.codec.search import RoundingModel, step_of
+from caesar_freq.kernels.errors import size_histogram
+
+
+def field(shape=(48, 40, 50), seed=0):
+    x = np.random.default_rng(seed).standard_normal(shape)
+    for axis in range(3):
+        x = x.cumsum(axis)
+    return x.astype(np.float32)
+
+
+@pytest.mark.parametrize("dead_zone", [0.5, 0.66])
+@pytest.mark.parametrize("index", [-3000, -1500, 0, 800])
+def test_rounding_error_is_known_from_the_histogram(dead_zone, index):
+    y = np.random.default_rng(0).laplace(size=200_000).astype(np.float32)
+    step = step_of(index)
+    x = np.abs(y.astype(np.float64)) / step
+    error = step * np.sqrt(np.mean(np.where(x < dead_zone, x, x - np.rint(x)) ** 2))
+    model = RoundingModel(size_histogram(y), y.size, dead_zone)
+    assert model.error(index) == pytest.approx(error, rel=4e-3)
+
+
+def rounds(monkeypatch, array, bound, **options):
+    """Steps that are tried, and the stream."""
+    tried, largest = [], search.largest_step
+
+    def counted(evaluate, *arguments):
+        def one(index):
+            tried.append(index)
+            return evaluate(index)
+
+        return largest(one, *arguments)
+
+    monkeypatch.setattr(encoder, "largest_step", counted)
+    return tried, caesar_freq.encode(array, "nrmse", bound, **options)
+
+
+@pytest.mark.parametrize("bound", [1e-2, 1e-3, 1e-4])
+def test_the_first_step_is_nearly_always_right(monkeypatch, bound):
+    x = field()
+    tried, data = rounds(monkeypatch, x, bound, spatial=(("lot", 16),))
+    error = np.sqrt(np.mean((caesar_freq.decode(data).astype(np.float64) - x) ** 2)) / np.ptp(x)
+    assert 0.99 * bound < error <= bound
+    assert len(tried) <= 2
+
+
+def test_a_wrong_estimate_is_noticed_and_mended(monkeypatch):
+    """The last check decodes the bytes; where it fails, errors are measured on values."""
+    x = field()
+    right = caesar_freq.encode(x, "nrmse", 1e-3)
+    monkeypatch.setattr(
+        encoder.PlainCoder, "measured", lambda self, step, dead: (self.code(step, dead).data, 0.0)
+    )
+    calls, make = [], stream.Encoder
+    monkeypatch.setattr(
+        stream, "Encoder", lambda *a, **k: calls.append(k["exact"]) or make(*a, **k)
+    )
+    data = caesar_freq.encode(x, "nrmse", 1e-3)
+    assert calls == [False, True]
+    assert len(data) == pytest.approx(len(right), rel=0.01)
+    error = np.sqrt(np.mean((caesar_freq.decode(data).astype(np.float64) - x) ** 2)) / np.ptp(x)
+    assert error <= 1e-3
