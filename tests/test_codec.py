@@ -313,10 +313,11 @@ def golden_cases():
 def test_time_blocks_follow_the_speed_of_what_moves():
     slow = golden_cases()["long_blocks"][0]
     rng = np.random.default_rng(0)
-    fast = rng.standard_normal((24, 64, 64)).cumsum(1).cumsum(2).astype(np.float32)
-    for x, blocks in ((slow, 128), (fast, 1)):
+    still = (rng.random((64, 64)) > 0.99) * 9.0 + 0.02 * rng.standard_normal((64, 64))
+    fast = np.stack([np.roll(still, (7 * t, 11 * t), (0, 1)) for t in range(24)])
+    for x, blocks in ((slow, {128}), (fast.astype(np.float32), {1, 4})):
         data = caesar_freq.encode(x, "nrmse", 1e-2)
-        assert caesar_freq.info(data)["transforms"][0]["time_block"] == blocks
+        assert caesar_freq.info(data)["transforms"][0]["time_block"] in blocks
 
 
 @pytest.mark.parametrize("name", sorted(golden_cases()))
