@@ -18,8 +18,8 @@ from caesar_freq.transform.blocks import Transform
 #: Spatial transforms ``(kind, cell)`` to choose from; time blocks are chosen apart.
 SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("dct", 8), ("lot", 32), ("dct", 32),
            ("haar", 16), ("cdf97", 16))  # fmt: skip
-#: Short ones are for what moves too fast: storms, cells under a microscope.
-TIME_BLOCKS = (1, 4, 16, 64)
+#: Short ones are for what moves too fast: storms, cells under a microscope; long ones for climate.
+TIME_BLOCKS = (1, 4, 16, 64, 128)
 #: Values of a sample.
 SAMPLE_VALUES = 1 << 20
 #: Values on which all spatial transforms are really coded to find those worth a look at the sample.
