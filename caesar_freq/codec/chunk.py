@@ -285,6 +285,7 @@ def read_chunk(
     body: bytes,
     box: Box,
     header: Header,
+    variable: Variable | None,
     model: FrequencyModel | None,
     predictors: dict,
     linked: Decoded | None = None,
@@ -293,6 +294,8 @@ def read_chunk(
 
     Parameters
     ----------
+    variable : Variable or None
+        What the chunk was coded with (`Header.variable_of`).
     linked : linked.Decoded, optional
         Levels of a chunk that refers to another or is referred to.
 
@@ -311,8 +314,9 @@ def read_chunk(
         if len(data) != 8:
             raise CorruptStreamError("a constant chunk has no value")
         values = np.full(box.shape, struct.unpack("<d", data)[0])
-    elif linked or (kind in (VOLUME, SEGMENTS, MODES) and header.variables and model is not None):
-        variable = header.variables[box.variable]
+    elif linked or (
+        kind in (VOLUME, SEGMENTS, MODES) and variable is not None and model is not None
+    ):
         arguments = (box.shape, variable, variable.step, model)
         dtype = np.float64 if header.double else np.float32
         if linked:

@@ -127,7 +127,8 @@ def decode_chunks(
         number, box, place, part = arguments
         try:
             linked = links.of(number) if links else None
-            values = read_chunk(checked(number), box, header, network, available, linked)
+            variable = header.variable_of(number, box)
+            values = read_chunk(checked(number), box, header, variable, network, available, linked)
         except CorruptStreamError as error:
             raise CorruptStreamError(f"chunk {number} ({box}) is damaged: {error}") from error
         return place, values[part]

@@ -14,6 +14,8 @@ N_CLASSES = 6
 #: Classes of frequency with a factor for the section before each (`linked`): five of temporal
 #: frequency, in the first time block and in the others.
 N_BETAS = 2 * 5 * N_CLASSES
+#: Sections in a run of which each refers to the one before (`linked`).
+RUN = 8
 
 
 def chunk_kind(body: bytes) -> int:

@@ -20,7 +20,7 @@ import numpy as np
 from caesar_freq.codec.backend import kernels
 from caesar_freq.codec.choose import estimated_bits
 from caesar_freq.codec.coders import Coded
-from caesar_freq.codec.layout import N_BETAS, N_CLASSES
+from caesar_freq.codec.layout import N_BETAS, N_CLASSES, RUN
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader
 from caesar_freq.codec.quantise import frequency_classes
@@ -28,8 +28,6 @@ from caesar_freq.codec.volume import VolumeEncoder, decode_levels, dequantised, 
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.transform.blocks import Transform
 
-#: Sections in a run of which each refers to the one before.
-RUN = 8
 _TEMPORAL = (1, 2, 4, 8)
 #: Classes of one time block; in the first of them the mean state is new, too.
 _BLOCK_CLASSES = N_BETAS // 2

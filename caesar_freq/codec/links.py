@@ -77,7 +77,7 @@ class Links:
                 raise CorruptStreamError(
                     f"it refers to chunk {before} ({self._boxes[before]}), which is damaged: {error}"
                 ) from error
-        transform = plain_transform(box.shape, self._stream.header.variables[box.variable])
+        transform = plain_transform(box.shape, self._stream.header.variable_of(number, box))
         return Decoded(data, transform, self._model, innovation)
 
 
