@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import caesar_freq
+from caesar_freq.codec import large
 from caesar_freq.codec.chunks import boxes
 from caesar_freq.codec.container import Container
 from caesar_freq.codec.layout import LINKED, N_BETAS, VOLUME
@@ -164,3 +165,17 @@ def test_kernels_in_torch_link_to_the_same_bytes():
     np.testing.assert_array_equal(
         caesar_freq.decode(data, model=model.on("cpu")), caesar_freq.decode(data)
     )
+
+
+@pytest.mark.parametrize("mode, bound", [("nrmse", 1e-2), ("rel", 1e-2)])
+def test_variables_above_the_size_held_in_memory_are_linked_where_a_pair_gains(
+    monkeypatch, mode, bound
+):
+    x = levels_field()
+    unlike = levels_field(unlike=3.0)
+    data = caesar_freq.encode(x, mode, bound)
+    monkeypatch.setattr(large, "EXACT_BYTES", 1000)
+    assert caesar_freq.encode(x, mode, bound) == data
+    assert LINKED not in kinds(caesar_freq.encode(unlike, mode, bound))
+    monkeypatch.setattr(large, "LINKED_BYTES", 1000)
+    assert LINKED not in kinds(caesar_freq.encode(x, mode, bound))

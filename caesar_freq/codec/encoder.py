@@ -21,7 +21,6 @@ from caesar_freq.codec.coders import (
     plain_transform,
 )
 from caesar_freq.codec.effort import EFFORTS, USUAL, Effort
-from caesar_freq.codec.generated import SegmentedCoder
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.layout import MODES, SEGMENTS, VOLUME
 from caesar_freq.codec.linking import linked_coders, referred_to
@@ -108,7 +107,7 @@ class Encoder:
         coders = self._map(lambda c: self._plain(volumes[id(c)], variable), coded)
         plain = {id(c): (coder, VOLUME) for c, coder in zip(coded, coders)}
         rounding = self._rounding(coders, dead_zone, ratio)
-        best = self._best(chunks, plain, variable, target, dead_zone, rounding)
+        first = best = self._best(chunks, plain, variable, target, dead_zone, rounding)
         for left_out in LEFT_OUT if self.effort.modes else ():
             moded = self._in_own_modes(volumes, variable, target, left_out)
             if moded:
@@ -118,7 +117,9 @@ class Encoder:
                 other = self._best(chunks, coders, start, target, dead_zone, rounding)
                 best = min(best, other, key=_size)
         if self.predictors and (self.strategy != "auto" or target >= HOPELESS):
-            segmented, start = self._segmented(volumes, largest, best[0], target, dead_zone)
+            least = 1 - (_size(best) - self._naming) / _size(first)
+            x = volumes[id(largest)]
+            segmented, start = self._segmented(volumes, x, first[0], target, dead_zone, least)
             if segmented:
                 coders = {**plain, **segmented}
                 rounding = self._rounding((coder for coder, _ in plain.values()), dead_zone)
@@ -344,20 +345,24 @@ class Encoder:
             return bits
         return bits + lagrangian(variable.step) * written.squared_error / variable.range**2
 
-    def _segmented(self, volumes, largest: Chunk, plain: Variable, target, dead_zone):
-        """Coders of the chunks in which a network pays, or of all if forced; the step to begin with."""
-        x, corrections, fine = volumes[id(largest)], None, plain.step
+    def _segmented(self, volumes, x, plain: Variable, target, dead_zone, least: float):
+        """Coders of the chunks in which a network pays, or of all if forced; the step to begin with.
+
+        It pays where it saves `least` of the bytes at least, seen on a sample of the volume `x`.
+        """
+        corrections, fine = None, plain.step
         if self.pointwise:
             fine = min(fine, 2 * target * GENERATED_RATIO)
             corrections = partial(correction_bytes, bound=2 * target)
         planner = Planner(
-            self.model, plain, dead_zone, self.predictors, self.strategy, self.spacing, corrections
-        )
-        modes, step = planner.choice(x, plain.step, fine)
+            self.model, plain, dead_zone, self.predictors, self.strategy, self.spacing, corrections,
+            self._refined(plain),
+        )  # fmt: skip
+        modes, step = planner.choice(x, plain.step, fine, least)
         plans = self._map(lambda v: planner.plan(v, step, modes), volumes.values()) if modes else []
         start = replace(plain, step_index=step_index(step))
         return {
-            key: (SegmentedCoder(v, plain, self.model, plan, self.predictors), SEGMENTS)
+            key: (planner.coder(v, plan), SEGMENTS)
             for (key, v), plan in zip(volumes.items(), plans)
             if any(mode.model for mode, _ in plan)
         }, start

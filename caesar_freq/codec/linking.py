@@ -36,8 +36,8 @@ def linked_coders(chunks: Sequence[Chunk], plain: dict, step: float, dead_zone: 
     try:
         # a look at one of them is cheap, and enough where sections have nothing in common
         n = sorted(before)[len(before) // 2]
-        look = SectionCoder(_thinned(encoders[before[n]]))
-        if not _pays(SectionCoder(_thinned(encoders[n]), look), step, dead_zone):
+        look = SectionCoder(thinned(encoders[before[n]]))
+        if not _pays(SectionCoder(thinned(encoders[n]), look), step, dead_zone):
             return {}
         for n, encoder in encoders.items():
             coder, kind = SectionCoder(encoder), VOLUME
@@ -75,7 +75,7 @@ def _chunk_before(chunks) -> dict[int, int]:
     return {n: m for n, m in found.items() if m is not None and may_link(chunks[n].box.section)}
 
 
-def _thinned(encoder: VolumeEncoder) -> VolumeEncoder:
+def thinned(encoder: VolumeEncoder) -> VolumeEncoder:
     """The same with every other row and column of cells: cells are quantised one by one."""
     thin = copy(encoder)
     thin.planes = np.ascontiguousarray(encoder.planes[..., ::2, ::2])
