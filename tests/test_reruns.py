@@ -111,7 +111,7 @@ KEYS = [
     ("evaluation.codecs", {"evaluation.codecs": ["frequency", "student"]}, {"report"}),
     ("evaluation.nrmse", {"evaluation.nrmse": [0.01, 0.001]}, EVERYTHING_MEASURED),
     ("evaluation.max_rel", {"evaluation.max_rel": [0.001]}, EVERYTHING_MEASURED),
-    ("compress.*.input", {"compress.wind.input": "storm.npy"}, WIND),
+    ("compress.*.input", {"compress.wind.input": "storm.npy"}, {"source wind", *WIND}),
     ("compress.*.variables", {"compress.wind.variables": ["data"]}, WIND),
     ("compress.*.mode", {"compress.wind.mode": "psnr"}, CODED),
     ("compress.*.bound", {"compress.wind.bound": 0.1}, CODED),
@@ -240,7 +240,7 @@ def job(output: str) -> str:
     first, second, *rest = output.split("/")
     if second == "compressed":
         name, *kind = [second.split(".")[0] for second in rest[:2]]
-        rules = {"survey": "survey", "ranges": "ranges", "parts": "compress_part", "receipt": "join",
+        rules = {"source": "source", "survey": "survey", "ranges": "ranges", "parts": "compress_part", "receipt": "join",
                  "verify": "verify_part"}  # fmt: skip
         if kind == ["usage"]:
             kind = [

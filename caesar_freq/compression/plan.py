@@ -28,15 +28,20 @@ class Plan:
     memory : dict of name to int
         MB that a job of a part asks for.
     minutes : dict of name to int
-    source : str
-        Changes when the data set may have been written again.
+    store : str
+        Of a store: changes when it may have been written again.
     """
 
     entry: Mapping[str, Any]
     parts: Mapping[str, Part]
     memory: Mapping[str, int]
     minutes: Mapping[str, int]
-    source: str
+    store: str
+
+    @property
+    def files(self) -> list[str]:
+        """The data set, if it is a file, whose content Snakemake can tell from an earlier one's."""
+        return [] if self.store else [self.entry["input"]]
 
     @property
     def input_flags(self) -> str:
@@ -111,17 +116,16 @@ def plan(name: str, entry: Mapping[str, Any]) -> Plan:
         named,
         {key: memory_mb(part, shape, itemsize, block) for key, part in named.items()},
         {key: _LEAST_MINUTES + math.ceil(size / _SLOWEST / 60) for key, size in sizes.items()},
-        signature(path),
+        signature(path) if path.is_dir() else "",
     )
 
 
 def signature(path: Path) -> str:
-    """Size and time of a file, or of the metadata of a store.
+    """Sizes and times of the metadata of a store.
 
-    A data set of many gigabytes is not hashed for every job. A store whose chunks were written again
-    in place looks the same; snakemake --forcerun survey then compresses it again.
+    A store whose chunks were written again in place looks the same; snakemake --forcerun source then
+    compresses it again.
     """
     heads = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
-    files = [path / head for head in heads] if path.is_dir() else [path]
-    stats = [file.stat() for file in files if file.exists()]
+    stats = [(path / head).stat() for head in heads if (path / head).exists()]
     return " ".join(f"{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)

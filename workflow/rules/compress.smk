@@ -1,6 +1,6 @@
 # Large data sets, one job a part: survey -> ranges -> compress_part -> join -> verify_part -> table.
-# The data set itself is no declared input, since Snakemake would hash it for every job; surveys depend
-# on its size and time of writing instead (params.source).
+# The data set is a declared input of `source` alone: Snakemake hashes an input after every job that
+# has it. A store is a folder, which it does not hash: its metadata's times count (params.store).
 # Surveys and verifications are short: profiles/slurm puts several into one job, one after the other.
 
 
@@ -8,7 +8,34 @@ resource_scopes:
     in_turn="local",
 
 
+rule source:
+    input:
+        of_plan("files"),
+    output:
+        "results/compressed/{name}/source.txt",
+    log:
+        "logs/source/{name}.log",
+    benchmark:
+        "results/benchmarks/source/{name}.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=growing(500),
+        runtime=growing(15),
+    params:
+        path=lambda wildcards: PLANS[wildcards.name].entry["input"],
+        store=of_plan("store"),
+    message:
+        "{wildcards.name} is to be compressed"
+    shell:
+        "echo '{params.path}' 2>&1 | logged {log} && echo '{params.path}' > {output}"
+
+
 rule survey:
+    input:
+        "results/compressed/{name}/source.txt",
     output:
         survey="results/compressed/{name}/survey/{part}.json",
         usage="results/compressed/{name}/usage/survey/{part}.json",
@@ -29,7 +56,6 @@ rule survey:
         data=of_plan("input_flags"),
         fill=of_plan("fill_flag"),
         part=part_flags,
-        source=of_plan("source"),
         code=fingerprint("caesar_freq.compression.survey"),
     message:
         "Statistics of {wildcards.name}, part {wildcards.part}"
