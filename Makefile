@@ -2,12 +2,14 @@
 PYTHON ?= python3
 # folders of .npz files that `make bench` measures besides the simulated fields
 DATA ?= $(wildcard data/bench)
+# what `make bench-generative` measures
+MODEL ?= checkpoints/combined_model.pth
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-cluster test-cluster-accounting lint format bench bench-speed bench-device fuzz base-model clean
+.PHONY: demo test test-cluster test-cluster-accounting test-scale lint format bench bench-generative bench-speed bench-device fuzz base-model clean
 
 demo: $(READY)
 	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml
@@ -27,6 +29,10 @@ test-cluster: $(READY)
 test-cluster-accounting: $(READY)
 	CAESAR_TEST_CLUSTER=accounting $(BIN)/python -m pytest -q -s tests/cluster
 
+# 20 GB of synthetic Zarr compressed there as many jobs; results/cluster/scale.md
+test-scale: $(READY)
+	$(BIN)/python tests/cluster/scale.py results/scale
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,6 +46,10 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/peers.py --data_dir $(DATA)
+
+bench-generative: $(READY)
+	$(BIN)/python benchmarks/generative.py --model $(MODEL) --zero_shot $(wildcard $(DATA)/*.npz)
+	$(BIN)/python benchmarks/generative.py --model $(MODEL) --speed
 
 bench-speed: $(READY)
 	$(BIN)/python benchmarks/speed.py

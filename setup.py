@@ -21,12 +21,14 @@ setup(
                     "refine",
                     "dct",
                     "errors",
+                    "levels",
                     "sparse",
                     "values",
                 )
             ],
             depends=[
-                f"caesar_freq/kernels/{name}.h" for name in ("kernels", "dct_of", "wavelet_of")
+                f"caesar_freq/kernels/{name}.h"
+                for name in ("kernels", "dct_of", "wavelet_of", "range_coder")
             ],
             extra_compile_args=FLAGS,
             optional=True,

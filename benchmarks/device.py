@@ -66,7 +66,7 @@ def kernel_calls(x: np.ndarray, step: float, device: str | None) -> dict[str, Ca
         "contexts, network, rANS": lambda: here.encode_blocks(q, used, transform, model),
         "the same, decoding": lambda: here.decode_blocks(used, state, words, transform, model),
         "dequantise": dequantise,
-        "inverse transform": lambda: here.inverse(transform, planes),
+        "inverse transform": lambda: here.inverse(transform, planes.copy()),
     }
 
 

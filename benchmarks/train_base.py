@@ -199,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--work_dir", type=Path, default=Path("data/base_model"))
     parser.add_argument("--assets", type=Path, default=ASSETS, help="where the result goes")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--rows_per_set", type=int, default=12000)
     parser.add_argument("--sets", nargs="+", choices=[*PACKAGED, *SIMULATED],

@@ -59,7 +59,7 @@ Compressed = Annotated[Path, typer.Argument(metavar="IN", help=".cfq")]
 
 @app.command()
 def compress(
-    source: Annotated[Path, typer.Argument(metavar="IN", help=".npy, .npz or .nc")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help=".npy, .npz, .nc or .zarr")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help=".cfq")],
     mode: Annotated[Mode, typer.Option(help="what the bound limits")] = Mode.rel,
     bound: Annotated[
@@ -163,7 +163,7 @@ def info(source: Compressed, as_json: AsJson = False) -> None:
 
 @app.command()
 def verify(
-    original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help=".npy, .npz or .nc")],
+    original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help=".npy, .npz, .nc or .zarr")],
     compressed: Annotated[Path, typer.Argument(metavar="COMPRESSED", help=".cfq")],
     var: Var = None,
     model: GivenModel = None,

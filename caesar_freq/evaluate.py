@@ -93,7 +93,7 @@ def generators(codec: str, model: str) -> list:
         return []
     from caesar_freq.models.predictor import load_predictor  # torch only when needed
 
-    kinds = ("student", "teacher") if codec == "auto" else (codec,)
+    kinds = (codec,) if codec in ("student", "teacher") else ("student",)
     return [load_predictor(model, kind) for kind in kinds]
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 PACKAGE = Path(__file__).parent
 #: Codecs of this project; all others are peers.
-OURS = ("frequency", "teacher", "student", "auto")
+OURS = ("frequency", "restoration", "teacher", "student", "auto")
 #: What our codecs with a generator run besides.
 _GENERATORS = {
+    "restoration": ("caesar_freq.models.predictor", "caesar_freq.models.student"),
     "teacher": ("caesar_freq.models.predictor",),
     "student": ("caesar_freq.models.predictor", "caesar_freq.models.student"),
     "auto": ("caesar_freq.models.predictor", "caesar_freq.models.student"),

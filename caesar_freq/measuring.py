@@ -15,7 +15,7 @@ from caesar_freq import metrics
 from caesar_freq.atomic import atomic_path
 from caesar_freq.data.sections import Sections
 
-OURS = ("frequency", "teacher", "student", "auto")
+OURS = ("frequency", "restoration", "teacher", "student", "auto")
 CRITERIA = ("nrmse", "max_rel", "lossless")
 # A call faster than this is timed once more, so that loading and compiling code does not count.
 _REPEAT_BELOW_SECONDS = 2.0

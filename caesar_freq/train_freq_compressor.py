@@ -2,7 +2,7 @@
 
 ``python -m caesar_freq.train_freq_compressor --train_data a.npz --val_data b.npz``
 
-1. The coder walks over the training data under every transform and a range of steps and hands out
+1. The coder walks over the training data under every transform and a range of bounds and hands out
    contexts and magnitudes (`training.rows`).
 2. A network learns each coefficient's scale from its context, first in floating point, then with
    rounding (`training.qat`); the loss is the code length in bits per value.

@@ -70,6 +70,21 @@ def check_settings(config: Mapping[str, Any]) -> None:
                 raise ConfigError(f"datasets: {name} names {path}, which does not exist")
 
 
+def compression_plans(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`compression.plan.Plan` of every entry of the section ``compress``, by name.
+
+    Raises
+    ------
+    ConfigError
+        Naming the entry, what is wrong and what is possible.
+    """
+    if not config["compress"]:
+        return {}
+    from caesar_freq.compression.plan import plan  # reads arrays: of no use to other runs
+
+    return {name: plan(name, entry) for name, entry in config["compress"].items()}
+
+
 def use_this_interpreter() -> None:
     """Let ``python`` in a rule be the one that runs Snakemake, with no environment activated.
 

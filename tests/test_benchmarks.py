@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from caesar_freq import evaluate
+from caesar_freq.data.simulated import random_field
 from caesar_freq.errors import InputError
 from caesar_freq.reporting.records import _MEASURED
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import choice
 import device as device_bench
 import peers as peers_bench
 import peers_report
@@ -172,3 +174,12 @@ def test_devices_are_compared_byte_by_byte(tmp_path, capsys):
     calls = {"a": {"x": lambda: np.zeros(3)}, "b": {"x": lambda: np.ones(3)}}
     with pytest.raises(RuntimeError, match="b: x gives other bytes than C"):
         device_bench.measure(calls, 1)
+
+
+@pytest.mark.parametrize("nrmse", [1e-2, 1e-3])
+@pytest.mark.parametrize("slope, speed", [(3.0, 1.0), (5.0, 0.2)])
+def test_choice_of_a_transform_is_within_one_percent_of_the_best(slope, speed, nrmse):
+    x = random_field((64, 48, 64), 2, slope, speed)
+    found = choice.judge((x - x.mean()) / np.ptp(x), nrmse)
+    assert 0 <= found["regret_percent"] <= 1
+    assert found["other_times_percent"] <= 1, "then time blocks of 32 frames would pay"

@@ -286,7 +286,12 @@ def golden_cases():
     bowl = np.sqrt(t * t + 3.0 * y * y + 2.0 * x * x - x * y + 9).astype(np.float32)
     busy = cube + np.random.default_rng(0).standard_normal(cube.shape) * (x > 20) * (y > 8)
     signed = np.exp(cube / 3 - 4) * np.where(x + y > 30, -1, 1) * (x % 11 > 1)
+    years = np.arange(90.0)[:, None, None]
+    drift = np.sin(years / 40 + x[:, :10, :16] / 9) + 0.02 * np.cos(0.7 * years + y[:, :10, :16])
+    cut = np.where(np.sin(x / 4 + t) + np.cos(y / 3 - t) > 0.8, 1 + busy / 100, 0)
     return {
+        "long_blocks": (drift.astype(np.float32), "nrmse", 1e-2),
+        "edges": (cut.astype(np.float32), "nrmse", 1e-2),
         "contexts": (busy.astype(np.float32), "rel", 2e-2),
         "pw_rel": (signed.astype(np.float32), "pw_rel", 1e-3),
         "rel": (cube, "rel", 1e-3),
@@ -296,8 +301,23 @@ def golden_cases():
         "clouds": (clouds, "rel", 1e-2),
         "folded": (bowl, "lossless", 0),
         "modes": (waves, "nrmse", 1e-4),
+        "linked": (
+            np.stack([cube, cube + 0.2 * waves[:18], cube - 0.1 * waves[:18]])[None],
+            "nrmse",
+            1e-3,
+        ),
         "lattice": (np.where(drifting, np.float32(np.nan), np.rint(cube * 10) / 10), "nrmse", 1e-4),
     }
+
+
+def test_time_blocks_follow_the_speed_of_what_moves():
+    slow = golden_cases()["long_blocks"][0]
+    rng = np.random.default_rng(0)
+    still = (rng.random((64, 64)) > 0.99) * 9.0 + 0.02 * rng.standard_normal((64, 64))
+    fast = np.stack([np.roll(still, (7 * t, 11 * t), (0, 1)) for t in range(24)])
+    for x, blocks in ((slow, {128}), (fast.astype(np.float32), {1, 4})):
+        data = caesar_freq.encode(x, "nrmse", 1e-2)
+        assert caesar_freq.info(data)["transforms"][0]["time_block"] in blocks
 
 
 @pytest.mark.parametrize("name", sorted(golden_cases()))

@@ -18,10 +18,10 @@ from caesar_freq import train_freq_compressor as phase1
 from caesar_freq.codec.model import FrequencyModel, load_frequency_model
 from caesar_freq.codec.volume import VolumeEncoder
 from caesar_freq.data.blocks import Volume
+from caesar_freq.entropy import pmf_fit
 from caesar_freq.entropy.network import UNIT_BIN, bins_reference
 from caesar_freq.entropy.tables import build_tables
 from caesar_freq.errors import ConfigError, InputError
-from caesar_freq.training import pmf_fit
 from caesar_freq.training.qat import MagnitudeBits, ScaleNetwork
 from caesar_freq.training.quantiser_fit import fit_centroids, fit_dead_zones
 from caesar_freq.training.rows import encoders, gather

@@ -10,6 +10,8 @@ from caesar_freq.codec import backend, portable
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.quantise import ERROR_UNIT, fit_alphas, frequency_classes
 from caesar_freq.codec.volume import decode_volume, encode_levels
+from caesar_freq.entropy.levels import decode_levels
+from caesar_freq.entropy.levels import encode_levels as encode_levels_of_grid
 from caesar_freq.entropy.sparse import decode_sparse, encode_sparse
 from caesar_freq.errors import ConfigError, CorruptStreamError
 from caesar_freq.kernels.errors import size_histogram
@@ -176,3 +178,36 @@ def test_same_histogram_and_values(use, dtype):
     assert results[0][0].sum() == x.size and not results[0][1][mask].any()
     limit = np.finfo(np.float32).max
     assert restored(np.array([2.0, -2.0]), 0, 3e38, np.float32).tolist() == [limit, -limit]
+
+
+@pytest.mark.parametrize("shape, top, masked", [
+    ((5, 23, 31), 255, 0.0), ((4, 20, 17), 3, 0.3), ((3, 9, 40), (1 << 22) - 1, 0.1), ((2, 1, 50), 40, 0),
+    ((6, 70, 80), 4000, 0.05), ((1, 1, 1), 1, 0),
+])  # fmt: skip
+def test_levels_in_c_are_those_of_numba(use, shape, top, masked):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape).cumsum(0).cumsum(1).cumsum(2)
+    x = (x - x.min()) / max(np.ptp(x), 1e-9) * top + rng.standard_normal(shape) * (top / 50)
+    values = np.rint(x).clip(0, top).astype(np.int64)
+    skip = rng.random(shape) < masked
+    found = []
+    for name in ("numba", "native"):
+        use(name)
+        data = encode_levels_of_grid(values, skip, top, 1 << 30)
+        decoded = decode_levels(data, skip, top)
+        assert np.array_equal(decoded[~skip], values[~skip])
+        damaged = decode_damaged(data, skip, top)
+        small = encode_levels_of_grid(values, skip, top, 1)
+        found.append((data, decoded.tobytes(), damaged, small is None))
+    assert found[0] == found[1]
+
+
+def decode_damaged(data, skip, top):
+    """What becomes of damaged bytes: the same levels or the same error."""
+    damaged = bytearray(data)
+    for place in range(3, len(data), 7):
+        damaged[place] ^= 0x5A
+    try:
+        return decode_levels(bytes(damaged), skip, top).tobytes()
+    except CorruptStreamError as error:
+        return str(error)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from test_workflow import CONFIG, ROOT, SCHEMA, Checkout
@@ -28,7 +29,11 @@ BASE = CONFIG | {
     "datasets": {
         "waves": {"files": ["waves.npz"], "method": "time"},
         "flow": {"source": "turbulence", "method": "section"},
-    }
+    },
+    "compress": {
+        "wind": {"input": "wind.npy", "mode": "nrmse", "bound": 0.01},
+        "rain": {"input": "wind.npy", "mode": "lossless"},
+    },
 }
 OURS_COMBINED = {"evaluate waves student", "evaluate flow student"}
 MERGED = {"merge", "report", *OURS_COMBINED}
@@ -37,6 +42,9 @@ PHASE_2 = {"train_diffusion", *PHASE_3}
 PHASE_1 = {"train_freq_compressor", "evaluate waves frequency", "evaluate flow frequency", *PHASE_2}
 WAVES = {"split waves", "evaluate waves sz3", *PHASE_1}
 FLOW = {"split flow", "evaluate flow sz3", *PHASE_1}
+#: What a data set that is compressed for itself needs, and the part of it behind the surveys.
+CODED = {f"{rule} wind" for rule in ("compress_part", "join", "verify_part", "compression_table")}
+WIND = {"survey wind", "ranges wind", *CODED}
 NEW = {"evaluate waves zfp", "evaluate flow zfp", "report"}
 EVERYTHING_MEASURED = {
     "report", *(f"evaluate {d} {c}" for d in ("waves", "flow") for c in CONFIG["evaluation"]["codecs"])
@@ -103,6 +111,13 @@ KEYS = [
     ("evaluation.codecs", {"evaluation.codecs": ["frequency", "student"]}, {"report"}),
     ("evaluation.nrmse", {"evaluation.nrmse": [0.01, 0.001]}, EVERYTHING_MEASURED),
     ("evaluation.max_rel", {"evaluation.max_rel": [0.001]}, EVERYTHING_MEASURED),
+    ("compress.*.input", {"compress.wind.input": "storm.npy"}, {"source wind", *WIND}),
+    ("compress.*.variables", {"compress.wind.variables": ["data"]}, WIND),
+    ("compress.*.mode", {"compress.wind.mode": "psnr"}, CODED),
+    ("compress.*.bound", {"compress.wind.bound": 0.1}, CODED),
+    ("compress.*.fill_value", {"compress.wind.fill_value": -999.0}, WIND),
+    ("compress.*.model", {"compress.wind.model": "own.cfm"}, CODED),
+    ("compress.*.part_mb", {"compress.wind.part_mb": 2}, WIND),
     # all data sets train the one model, but peers and the splits of the others are left alone
     ("datasets", {"datasets.more": {"files": ["other.npz"]}},
      {"split more", *PHASE_1, *(f"evaluate more {c}" for c in ("frequency", "student", "sz3"))}),
@@ -112,13 +127,16 @@ TRAINING = {"train_freq_compressor", "train_diffusion", "train_distillation"}
 GENERATIVE = {"train_diffusion", "train_distillation"}
 GENERATED = {"evaluate teacher", "evaluate auto"}
 OURS = {"evaluate frequency", *GENERATED}
+COMPRESSION = {"survey", "ranges", "compress_part", "join", "verify_part", "compression_table"}
 MEASURED = {*OURS, "evaluate sz3"}
 ARRAYS = {"fetch", "split", "report", *MEASURED, *TRAINING}
 #: Rules whose own code a module is (what follows from their outputs reruns as well), and modules.
 MODULES = [
     # command line and Python API beside the workflow; what a job is told, not what it does
     (set(),
-     "caesar_freq cfq_file cli codec.contents cluster cluster.command cluster.fit cluster.offer "
+     "codec.joining compression compression.compress compression.job compression.join "
+     "compression.parts compression.plan compression.ranges compression.survey "
+     "compression.table compression.verify caesar_freq cfq_file cli codec.contents cluster cluster.command cluster.fit cluster.offer "
      "cluster.plan cluster.recover cluster.requests comparison data.metadata "
      "data.simulated data.training_sets fingerprints settings status sweep sweeps "
      "sweeps.launch sweeps.results sweeps.space transfer workflow"),
@@ -132,7 +150,7 @@ MODULES = [
                                 "training.qat training.quantiser_fit training.rows"),
     ({"train_distillation"}, "train_distillation training.distiller"),
     # files that are not .npz are read by split alone
-    ({"split"}, "data.netcdf data.parts data.template"),
+    ({"split"}, "data.netcdf data.parts data.template data.unpacking data.zarr_store"),
     # arrays in memory and on disk; every .npz is written or read through them
     (ARRAYS, "data data.arrangement data.field data.files data.lazy data.sections"),
     ({*ARRAYS, "merge"}, "atomic errors"),
@@ -155,14 +173,15 @@ MODULES = [
      "codec.bodies codec.census codec.choose codec.chunk codec.container codec.decoder codec.effort "
      "codec.encoder codec.large codec.lattice codec.lossless codec.outliers codec.plan codec.pointwise "
      "codec.refit codec.region codec.relative codec.search codec.spacing codec.statistics codec.step_ratio "
-     "codec.stream entropy.levels entropy.logistic entropy.pmf_fit entropy.sparse kernels.values "
-     "codec.coarse"),
+     "codec.stream entropy.levels entropy.logistic entropy.pmf_fit entropy.sparse kernels.logarithms "
+     "kernels.values "
+     "codec.coarse codec.linked codec.linking codec.links"),
     # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves
     ({*OURS, *TRAINING},
      "codec.backend codec.chunks codec.coders codec.entropy_side codec.generated "
      "codec.header codec.layout codec.modes codec.native codec.portable codec.quantise codec.refine "
      "codec.restoration codec.segments codec.volume entropy.coder "
-     "entropy.rans kernels.errors transform.blocks transform.modes transform.native codec.torch_kernels codec.torch_contexts"),
+     "entropy.rans kernels.eigen kernels.errors transform.blocks transform.modes transform.native codec.torch_kernels codec.torch_contexts"),
     # the frequency model, which merge reads and writes, and the axes of the transform
     ({*OURS, *TRAINING, "merge"},
      "codec.model entropy.context entropy.network entropy.tables kernels kernels.ordered "
@@ -171,6 +190,24 @@ MODULES = [
     ({*MEASURED, "train_freq_compressor"}, "codec.special entropy.binary entropy.mask"),
     ({*MEASURED, *TRAINING}, "codec.packing data.filling"),
     ({*MEASURED, *TRAINING, "merge"}, "codec entropy"),
+]  # fmt: skip
+
+READING = {"survey", "compress_part", "verify_part"}
+#: The same for the rules of a compression; of the codec, modules that tell them apart.
+COMPRESSION_MODULES = [
+    ({"compress_part"}, "codec.encoder codec.stream codec.large codec.search compression.compress"),
+    ({"survey", "ranges", "compress_part"}, "codec.statistics"),
+    ({"ranges", "compress_part"}, "compression.ranges"),
+    ({"compress_part", "verify_part"}, "codec.decoder"),
+    ({"join"}, "codec.joining compression.join"),
+    ({"join", "compress_part", "verify_part"}, "codec.container"),
+    ({"join", "ranges", *READING}, "codec.header"),
+    ({"ranges", *READING}, "codec.chunk entropy.rans"),
+    (COMPRESSION, "compression compression.job compression.parts data.zarr_store data.netcdf"),
+    ({"survey"}, "compression.survey"),
+    ({"verify_part"}, "compression.verify"),
+    ({"compression_table"}, "compression.table"),
+    (set(), "compression.plan api workflow"),
 ]  # fmt: skip
 
 
@@ -194,9 +231,22 @@ def edited(edits: dict) -> dict:
     return config
 
 
+#: Rules of results that lie beside the folder of a compressed data set.
+JOINED = {".cfq": "join"}
+
+
 def job(output: str) -> str:
     """Name of the job that makes a file."""
     first, second, *rest = output.split("/")
+    if second == "compressed":
+        name, *kind = [second.split(".")[0] for second in rest[:2]]
+        rules = {"source": "source", "survey": "survey", "ranges": "ranges", "parts": "compress_part", "receipt": "join",
+                 "verify": "verify_part"}  # fmt: skip
+        if kind == ["usage"]:
+            kind = [
+                "parts" if rest[2] == "compress" else "receipt" if rest[2] == "join" else rest[2]
+            ]
+        return f"{rules[kind[0]] if kind else JOINED.get(rest[0][-4:], 'compression_table')} {name}"
     if first == "data":
         return "fetch" if second == "raw" else f"split {rest[0]}"
     if second == "raw":
@@ -213,6 +263,9 @@ class Finished(Checkout):
         super().__init__(folder)
         shutil.copy(ROOT / "tests" / "dry_runs.py", folder)
         (folder / "other.npz").write_bytes(b"other")
+        (folder / "own.cfm").write_bytes(b"own")
+        for name in ("wind.npy", "storm.npy"):
+            np.save(folder / name, np.zeros((1, 4, 2, 300, 500), np.float32))
         (folder / "data" / "raw" / "turbulence").mkdir(parents=True)
         self.configure(BASE)
         self.finish()
@@ -275,15 +328,29 @@ def all_modules() -> set[str]:
 def test_an_edited_module_reruns_the_rules_of_its_row_and_no_others():
     code = code_of_rules()
     assert {rule.split()[0] for rule in code} == {*TRAINING, "fetch", "split", "merge", "evaluate",
-                                                  "report"}  # fmt: skip
+                                                  "report", *COMPRESSION}  # fmt: skip
     table = {name: rules for rules, names in MODULES for name in names.split()}
     silent = {name.removeprefix("caesar_freq.") for name in fingerprints.SILENT}
-    found = {
-        name: {rule for rule, modules in code.items() if f"caesar_freq.{name}" in modules}
-        for name in all_modules()
-    }
+    training = {rule: modules for rule, modules in code.items() if rule not in COMPRESSION}
+    found = {name: rerun_by(name, training) for name in all_modules()}
     assert set(found) == {*table, *silent}, "every module needs a row in MODULES"
     assert {n: r for n, r in found.items() if r != table.get(n, set())} == {}
+
+
+def test_the_compression_of_large_data_has_rows_of_its_own():
+    code = {rule: modules for rule, modules in code_of_rules().items() if rule in COMPRESSION}
+    table = {name: rules for rules, names in COMPRESSION_MODULES for name in names.split()}
+    assert {name: rerun_by(name, code) for name in table} == table
+    own = {name for name in all_modules() if name.split(".")[0] == "compression"}
+    assert own <= set(table), "every module of compression needs a row"
+    # training, models, peers and reports have no part in it
+    folders = {name.split(".")[0] for name in all_modules() if rerun_by(name, code)}
+    assert folders == {"atomic", "codec", "compression", "data", "entropy", "errors", "kernels",
+                       "transform"}  # fmt: skip
+
+
+def rerun_by(name: str, code: dict[str, set[str]]) -> set[str]:
+    return {rule for rule, modules in code.items() if f"caesar_freq.{name}" in modules}
 
 
 def test_what_phases_2_and_3_are_made_of_retrains_no_earlier_phase():

@@ -31,7 +31,7 @@ class Mean(Motion):
         super().__init__(kind, speed=speed, drift=drift, **more)
         self.reach, self.calls = reach, 0
 
-    def restore(self, frames, noise, step):
+    def restore(self, frames, noise, step, targets=None):
         self.calls += 1
         count, out = frames.shape[1], np.empty_like(frames)
         reach = max(self.reach, 5) if np.isinf(noise).any() else self.reach
@@ -40,7 +40,7 @@ class Mean(Motion):
             weights = [1 / max(float(noise[0, u]), 1e-9) ** 2 for u in near]
             shifted = [np.roll(frames[:, u], self.speed * (t - u), axis=-1) for u in near]
             out[:, t] = np.average(shifted, axis=0, weights=weights)
-        return (out + self.drift).astype(np.float32)
+        return (out + self.drift).astype(np.float32)[:, slice(None) if targets is None else targets]
 
 
 def restored_alone(**more):

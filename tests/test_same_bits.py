@@ -13,7 +13,10 @@ from test_kernels import use  # noqa: F401 a fixture
 import caesar_freq
 from caesar_freq import kernels
 from caesar_freq.codec.quantise import fit_alphas, frequency_classes
+from caesar_freq.codec.search import step_of
+from caesar_freq.kernels.eigen import eigh
 from caesar_freq.kernels.errors import compare, log2_bits, size_histogram
+from caesar_freq.kernels.logarithms import exp2, log2
 from caesar_freq.transform.axis import KINDS
 from caesar_freq.transform.blocks import Transform
 from caesar_freq.transform.matrices import dct_matrix, lapped_core
@@ -50,6 +53,8 @@ def files():
         "modes": (waves, "nrmse", 1e-4, {}),
         "levels": (np.rint(field((20, 30, 31), 6) * 40), "psnr", 60.0, {}),
         "line": (field((1, 1, 7), 7), "rel", 1e-4, {}),
+        "effort 0": (field((20, 30, 31), 8), "nrmse", 3e-3, {"effort": 0}),
+        "effort 3": (field((2, 1, 20, 33, 34), 9), "nrmse", 3e-3, {"effort": 3}),
     }
 
 
@@ -70,24 +75,65 @@ def test_files_are_the_same_whatever_the_kernels(use, name):  # noqa: F811
 SCRIPT = """
 import hashlib, sys
 sys.path.insert(0, sys.argv[1])
+import numpy as np
 import caesar_freq
+from caesar_freq.kernels.eigen import eigh
+from caesar_freq.kernels.logarithms import exp2, log2
 from test_same_bits import FILES
-for name in ("modes", "holes", "levels", "chosen"):
+for name in sys.argv[2:]:
     array, mode, bound, options = FILES[name]
     print(hashlib.sha256(caesar_freq.encode(array, mode, bound, **options)).hexdigest())
+x = np.random.default_rng(0).random(50_000) * 100
+whole = np.rint(x.reshape(50, -1))
+for found in (log2(x), exp2(x), eigh(whole @ whole.T)[1]):
+    print(hashlib.sha256(found.tobytes()).hexdigest())
+print(hashlib.sha256(np.log2(x).tobytes()).hexdigest())
 """
 
 
+def digests(names, **environment):
+    """Hashes of some files, then of our logarithms, powers and eigenvectors and of numpy's logarithms, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, os.path.dirname(__file__), *names],
+        env=os.environ | environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.split()
+
+
 def test_files_do_not_depend_on_the_threads_of_other_libraries():
-    outputs = []
-    for threads in ("1", "4"):
-        limits = {f"{name}_NUM_THREADS": threads for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, os.path.dirname(__file__)], env=os.environ | limits,
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        outputs.append(done.stdout)
-    assert outputs[0].count("\n") == 4 and outputs[0] == outputs[1]
+    names = ["modes", "holes", "levels", "chosen"]
+    one, four = (
+        digests(names, **{f"{n}_NUM_THREADS": threads for n in ("OMP", "OPENBLAS", "MKL", "NUMBA")})
+        for threads in ("1", "4")
+    )
+    assert len(one) == len(names) + 4 and one == four
+
+
+def test_files_do_not_depend_on_the_processor():
+    """Libraries are told to do without what other processors lack; numpy's logarithm then changes."""
+    names = ["signs", "chosen", "tight", "modes"]
+    less = {
+        "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+        "OPENBLAS_CORETYPE": "Prescott",
+    }
+    here = digests(names)
+    assert digests(names, CAESAR_FREQ_KERNELS="portable", **less)[:-1] == here[:-1]
+    assert digests([], NUMBA_CPU_NAME="generic", **less)[:-1] == here[len(names) : -1]
+
+
+@pytest.mark.parametrize("n", [1, 1000])
+def test_logarithms_and_powers_are_close_to_those_of_numpy(n):
+    rng = np.random.default_rng(n)
+    x = np.ldexp(rng.uniform(1, 2, n), rng.integers(-1022, 1024, n))
+    near = 1 + rng.uniform(-1e-3, 1e-3, n)
+    y = rng.uniform(-1022, 1024, n)
+    for ours, theirs in ((log2(x), np.log2(x)), (log2(near), np.log2(near)), (exp2(y), np.exp2(y))):
+        np.testing.assert_array_max_ulp(ours, theirs, 4)
+    special = exp2(np.array([0, 10, -1022, 1024, -5000, np.inf, -np.inf, np.nan]))
+    tiny = np.finfo(np.float64).tiny
+    np.testing.assert_array_equal(special, [1, 1024, tiny, np.inf, tiny, np.inf, tiny, np.nan])
+    assert np.array_equal(log2(np.array([1.0, 0.25, 2.0**1023])), [0, -2, 1023])
+    assert log2(np.ones((2, 3))).shape == exp2(np.ones((2, 3))).shape == (2, 3)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -173,8 +219,30 @@ def test_inner_products_are_exact_in_any_order():
     assert np.abs(found - exact).max() < 1e-9 * np.abs(exact).max()
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 40, 130])
+def test_eigenvectors_are_those_of_the_matrix(n):
+    rng = np.random.default_rng(n)
+    t = np.arange(n)
+    waves = np.stack([np.sin(0.37 * t), np.cos(0.37 * t), 1e-3 * np.sin(0.9 * t)])
+    square = rng.standard_normal((n, n))
+    for matrix in (square @ square.T, square + square.T, waves.T @ waves, np.zeros((n, n)), np.eye(n),
+                   np.diag(t - 3.0), np.ones((n, n))):  # fmt: skip
+        values, vectors = eigh(matrix)
+        size = np.linalg.norm(matrix, 2)
+        assert np.abs(matrix @ vectors - vectors * values).max() <= 1e-14 * size * n**0.5
+        assert np.abs(vectors.T @ vectors - np.eye(n)).max() < 1e-14 * n**0.5
+        assert np.abs(values - np.linalg.eigvalsh(matrix)).max() <= 1e-14 * size * n**0.5
+        assert np.all(np.diff(values) >= 0)
+
+
 def test_kernels_are_native_here(use):  # noqa: F811
     """Else the tests above compare numba with itself."""
     use("native")
     if kernels.library() is None:
         pytest.skip("the package was installed without native kernels")
+
+
+def test_steps_are_powers_of_two_rounded_to_nearest():
+    for index in [*range(-5000, 5000, 7), -20000, 3 * 512]:
+        assert step_of(index) == pytest.approx(2 ** (index / 512), rel=3e-16)
+    assert step_of(-1024) == 0.25 and step_of(256) == np.sqrt(2.0)

@@ -158,6 +158,36 @@ def test_an_interrupted_sweep_continues_where_it_was(tmp_path, data):
         process.wait(90)
 
 
+def test_a_trial_is_stopped_by_a_handler_in_the_thread_that_waits_for_it(tmp_path):
+    """As in a job of submitit."""
+    program = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from caesar_freq.sweeps.launch import Trial
+
+child = "import signal, sys; signal.signal(15, lambda *_: sys.exit(5)); print(flush=True); signal.pause()"
+trial = Trial([sys.executable, "-c", child], Path("trial"))
+
+def told(*_):
+    trial.stop()
+    sys.exit(3)
+
+def tell():
+    while not Path("trial/trial.log").exists() or not Path("trial/trial.log").stat().st_size:
+        time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGUSR2)
+
+signal.signal(signal.SIGUSR2, told)
+threading.Thread(target=tell).start()
+trial()
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(sweep.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, timeout=300
+    )
+    assert done.returncode == 3
+
+
 @pytest.mark.parametrize("executor", ["submitit-debug", "submitit-local"])
 def test_submitit_runs_the_same_trials(tmp_path, data, executor):
     pytest.importorskip("submitit")

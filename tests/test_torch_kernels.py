@@ -60,9 +60,10 @@ def test_every_kernel_has_the_same_bits(device, dtype, shape, time_block, cell, 
     before = planes.copy()
     pairs = [
         (torch_kernels.forward(transform, x), planes),
-        (torch_kernels.inverse(transform, planes), host.inverse(transform, planes)),
+        (torch_kernels.inverse(transform, planes), host.inverse(transform, planes.copy())),
         (torch_kernels.quantise(planes, 1 / steps, 0.6, alphas, classes)[0], q),
         (torch_kernels.ends_of(q), used),
+        (torch_kernels.scale_bins(q, used, transform, BASE), bins),
         (found, restored),
         (planes, before),
     ]

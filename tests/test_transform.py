@@ -18,7 +18,7 @@ SHAPES = st.tuples(st.integers(1, 20), st.integers(1, 40), st.integers(1, 40))
     SHAPES,
     st.sampled_from(sorted(KINDS)),
     st.sampled_from([8, 16, 32]),
-    st.sampled_from([1, 2, 6, 16, 64]),
+    st.sampled_from([1, 2, 6, 16, 64, 128]),
 )
 @settings(max_examples=60, deadline=None)
 def test_inverse_restores_any_shape(shape, kind, cell, time_block):

@@ -15,7 +15,7 @@ from caesar_freq.cluster.requests import Request
 from caesar_freq.errors import ConfigError
 
 #: Rules that run on the login node.
-_LOCAL = {"all"}
+_LOCAL = {"all", "compress", "source", "ranges", "compression_table"}
 
 
 def refuse_impossible(workflow: Any) -> None:

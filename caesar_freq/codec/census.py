@@ -7,8 +7,10 @@ from collections import Counter
 from caesar_freq.codec.layout import (
     CONSTANT,
     LATTICE,
+    LINKED,
     LOSSLESS,
     MODES,
+    N_BETAS,
     N_CLASSES,
     PARTS,
     VOLUME,
@@ -43,6 +45,11 @@ def chunk_census(body: bytes, frames: int) -> tuple[Counter, Counter]:
         return streams, Counter({_WHOLE[kind]: frames})
     if kind == VOLUME:
         return streams + _volume(reader.rest()), Counter(plain=frames)
+    if kind == LINKED:
+        used = int.from_bytes(reader.take(-(-N_BETAS // 8)), "big").bit_count()
+        reader.take(used)
+        streams["links"] += -(-N_BETAS // 8) + used
+        return streams + _volume(reader.rest()), Counter(linked=frames)
     if kind == MODES:
         before = reader.left
         reader.take(reader.varint())

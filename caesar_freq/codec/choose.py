@@ -18,10 +18,12 @@ from caesar_freq.transform.blocks import Transform
 #: Spatial transforms ``(kind, cell)`` to choose from; time blocks are chosen apart.
 SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("dct", 8), ("lot", 32), ("dct", 32),
            ("haar", 16), ("cdf97", 16))  # fmt: skip
-#: Short ones are for what moves too fast: storms, cells under a microscope.
-TIME_BLOCKS = (1, 4, 16, 64)
+#: Short ones are for what moves too fast: storms, cells under a microscope; long ones for climate.
+TIME_BLOCKS = (1, 4, 16, 64, 128)
 #: Values of a sample.
 SAMPLE_VALUES = 1 << 20
+#: Values on which all spatial transforms are really coded to find those worth a look at the sample.
+_LOOK_VALUES = 1 << 16
 #: Time blocks are compared with these spatial transforms; those whose guessed bits are within this
 #: factor of the best one's stay in the running.
 _SCOUTS, _NEAR = (("lot", 16), ("dct", 8)), 1.04
@@ -104,7 +106,7 @@ def choose_transform(
     """The transform that codes `x` ``[T, H, W]`` in the fewest bits at equal error.
 
     All combinations are ranked by `estimated_bits`, the best few by really coding the sample: the
-    first of each time block, then others of the best one's.
+    first of each time block, then others of the best one's, those that code a small part best.
 
     Parameters
     ----------
@@ -141,6 +143,21 @@ def choose_transform(
     ranked = [sorted(((*s, t) for s in spatial), key=lambda c: guess(*c)) for t in times]
     ranked = sorted(ranked, key=lambda same: guess(*same[0]))[: effort.finalists]
     same_time = min(ranked, key=lambda same: coded(*same[0])[0])
+    if 1 < effort.finalists < len(same_time):
+        # the guess knows nothing of contexts, which favours large cells; a small part is soon coded
+        part_of_it = np.ascontiguousarray(sample(part, _LOOK_VALUES))
+        costs = {
+            (kind, cell, t): _coded(
+                part_of_it,
+                Transform(part_of_it.shape, t, cell, kind),
+                model,
+                step,
+                dead_zone,
+                False,
+            )[0]
+            for kind, cell, t in same_time
+        }
+        same_time = list(dict.fromkeys([same_time[0], *sorted(costs, key=costs.get)]))
     best = min(same_time[: effort.finalists], key=lambda c: coded(*c)[0])
     return Choice(*best, coded(*best)[1])
 

@@ -1,8 +1,8 @@
 """One chunk: what it holds, how it is written, and its checks after decoding.
 
-Body of a chunk: a byte (`CONSTANT`, `LOSSLESS`, `VOLUME`, `SEGMENTS`, `LATTICE` or `MODES`, with
-`HAS_MASK`, `HAS_CORRECTIONS` and `HAS_SIGNS`), then, each after its varint length, the mask, the
-corrections and the signs if there are any, then the rest.
+Body of a chunk: a byte (a kind of `layout`, with `HAS_MASK`, `HAS_CORRECTIONS` and `HAS_SIGNS`),
+then, each after its varint length, the mask, the corrections and the signs if there are any, then
+the rest.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from caesar_freq.codec.layout import (
     SEGMENTS,
     VOLUME,
 )
+from caesar_freq.codec.linked import Decoded
 from caesar_freq.codec.lossless import decode_lossless, encode_lossless
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
@@ -270,10 +271,33 @@ class Chunk:
         return bytes([kind]) + b"".join(parts) + data
 
 
+def split_body(body: bytes) -> tuple[int, dict[str, bytes], bytes]:
+    """Kind of a chunk, its parts by name and the rest of its body."""
+    reader = Reader(body)
+    kind = reader.byte()
+    if kind == LOSSLESS:
+        return kind, {}, reader.rest()
+    parts = {name: reader.take(reader.varint()) for flag, name in PARTS if kind & flag}
+    return kind & ~FLAGS, parts, reader.rest()
+
+
 def read_chunk(
-    body: bytes, box: Box, header: Header, model: FrequencyModel | None, predictors: dict
+    body: bytes,
+    box: Box,
+    header: Header,
+    variable: Variable | None,
+    model: FrequencyModel | None,
+    predictors: dict,
+    linked: Decoded | None = None,
 ) -> np.ndarray:
     """Decode a chunk's body to values ``[T, H, W]`` in the stream's dtype.
+
+    Parameters
+    ----------
+    variable : Variable or None
+        What the chunk was coded with (`Header.variable_of`).
+    linked : linked.Decoded, optional
+        Levels of a chunk that refers to another or is referred to.
 
     Raises
     ------
@@ -282,22 +306,22 @@ def read_chunk(
     ModelError
         If it needs a predictor that is not given.
     """
-    reader = Reader(body)
-    kind = reader.byte()
+    kind, parts, data = split_body(body)
     if kind == LOSSLESS:
-        return decode_lossless(reader.rest(), box.shape, header.dtype)
-    parts = {name: reader.take(reader.varint()) for flag, name in PARTS if kind & flag}
+        return decode_lossless(data, box.shape, header.dtype)
     special, corrections = parts.get("mask", b""), parts.get("outliers")
-    data, kind = reader.rest(), kind & ~FLAGS
     if kind == CONSTANT:
         if len(data) != 8:
             raise CorruptStreamError("a constant chunk has no value")
         values = np.full(box.shape, struct.unpack("<d", data)[0])
-    elif kind in (VOLUME, SEGMENTS, MODES) and header.variables and model is not None:
-        variable = header.variables[box.variable]
+    elif linked or (
+        kind in (VOLUME, SEGMENTS, MODES) and variable is not None and model is not None
+    ):
         arguments = (box.shape, variable, variable.step, model)
         dtype = np.float64 if header.double else np.float32
-        if kind == VOLUME:
+        if linked:
+            decoded = linked.volume(variable.step, dtype)
+        elif kind == VOLUME:
             decoded = decode_plain(data, *arguments, dtype)
         elif kind == MODES:
             decoded = decode_in_modes(data, *arguments, dtype)

@@ -65,6 +65,11 @@ def _limits(height: int, width: int) -> tuple[int, int, int]:
     return frames, rows, columns
 
 
+def chunk_frames(height: int, width: int) -> int:
+    """Frames of all chunks but the last of a section: parts of a stream begin at multiples of it."""
+    return _limits(height, width)[0]
+
+
 def chunk_count(shape: tuple[int, int, int, int, int]) -> int:
     """Number of chunks, without listing them."""
     variables, sections, frames, height, width = shape

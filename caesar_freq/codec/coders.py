@@ -6,6 +6,7 @@ computed by the very functions the decoder calls.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,9 +54,12 @@ class Predictor(Protocol):
     def predict(self, keyframes: np.ndarray, step: float) -> np.ndarray:
         """Missing frames ``[N, M, H, W]`` from decoded keyframes ``[N, K, H, W]``."""
 
-    def restore(self, frames: np.ndarray, noise: np.ndarray, step: float) -> np.ndarray:
-        """Best estimates of frames ``[N, T, H, W]`` whose errors have the standard deviations
-        `noise` ``[N, T]``: small for keyframes, infinite for missing frames."""
+    def restore(
+        self, frames: np.ndarray, noise: np.ndarray, step: float, targets: Sequence[int] | None
+    ) -> np.ndarray:
+        """Best estimates of the frames `targets` (None: all) of ``[N, T, H, W]`` whose errors have
+        the standard deviations `noise` ``[N, T]``: small for keyframes, infinite for missing ones,
+        which are among at most `n_frame` frames."""
 
 
 @dataclass

@@ -7,6 +7,7 @@ import threading
 from typing import BinaryIO
 
 from caesar_freq.codec.header import MAGIC, Header
+from caesar_freq.codec.layout import chunk_kind
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.errors import CorruptStreamError
 
@@ -63,6 +64,11 @@ class Container:
     def chunk(self, number: int) -> bytes:
         """Body of a chunk; shorter than it should be if the stream is truncated."""
         return self.read(self._ends[number], self.header.chunks[number][0])
+
+    def kind(self, number: int) -> int:
+        """Kind of a chunk, from its first byte alone; -1 if it is missing."""
+        first = self.read(self._ends[number], min(1, self.header.chunks[number][0]))
+        return chunk_kind(first) if first else -1
 
     def _header(self) -> tuple[Header, int]:
         start = self.read(0, _START)

@@ -16,6 +16,7 @@ from caesar_freq.codec.chunks import Box, boxes, five_dimensional
 from caesar_freq.codec.coders import Predictor
 from caesar_freq.codec.container import Container
 from caesar_freq.codec.header import Header
+from caesar_freq.codec.links import Links
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.region import Region
 from caesar_freq.codec.segments import KINDS
@@ -112,19 +113,27 @@ def decode_chunks(
         if (overlap := region.overlap(box)) is not None
     ]
 
+    workers = threads or os.cpu_count() or 1
+
+    def checked(number: int) -> bytes:
+        body = stream.chunk(number)
+        if google_crc32c.value(body) != header.chunks[number][1]:
+            raise CorruptStreamError("its checksum does not match")
+        return body
+
+    links = Links(stream, network, checked, workers) if network and header.linked else None
+
     def one(arguments) -> tuple[Box, np.ndarray]:
         number, box, place, part = arguments
         try:
-            body = stream.chunk(number)
-            if google_crc32c.value(body) != header.chunks[number][1]:
-                raise CorruptStreamError("its checksum does not match")
-            values = read_chunk(body, box, header, network, available)
+            linked = links.of(number) if links else None
+            variable = header.variable_of(number, box)
+            values = read_chunk(checked(number), box, header, variable, network, available, linked)
         except CorruptStreamError as error:
             raise CorruptStreamError(f"chunk {number} ({box}) is damaged: {error}") from error
         return place, values[part]
 
     def run() -> Iterator[tuple[Box, np.ndarray]]:
-        workers = threads or os.cpu_count() or 1
         with ThreadPoolExecutor(workers) as pool:
             yield from in_order(pool, one, todo, workers)
 

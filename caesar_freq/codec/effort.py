@@ -21,6 +21,8 @@ class Effort:
         Part of the error allowed that ends the search of the step.
     modes : bool
         Try temporal modes of the data's own.
+    links : bool
+        Try to predict sections from one another.
     levels : bool
         Ask whether a grid of levels or a lossless body is smaller than the transform.
     ratios : bool
@@ -36,6 +38,7 @@ class Effort:
     finalists: int
     closest: float
     modes: bool = True
+    links: bool = True
     levels: bool = True
     ratios: bool = True
     refine_from: float = 2e-3
@@ -43,7 +46,7 @@ class Effort:
 
 
 EFFORTS = (
-    Effort(1 << 18, 1, 0.98, modes=False, levels=False, ratios=False, refine_from=1.0),
+    Effort(1 << 18, 1, 0.98, modes=False, links=False, levels=False, ratios=False, refine_from=1.0),
     Effort(1 << 18, 2, 0.995, modes=False),
     Effort(1 << 20, 3, 0.998),
     Effort(1 << 22, 16, 0.9995, refine_from=0.0, fitted=True),

@@ -21,9 +21,9 @@ from caesar_freq.codec.coders import (
     plain_transform,
 )
 from caesar_freq.codec.effort import EFFORTS, USUAL, Effort
-from caesar_freq.codec.generated import SegmentedCoder
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.layout import MODES, SEGMENTS, VOLUME
+from caesar_freq.codec.linking import linked_coders, referred_to
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.plan import HOPELESS, Planner
 from caesar_freq.codec.pointwise import NETWORK_DRIFT, rounding_room
@@ -68,7 +68,7 @@ class Encoder:
     spatial : tuple of (kind, cell)
         Spatial transforms to choose from.
     known : Variable or None
-        Offset and range, where the chunks given are only a sample of the variable.
+        Offset and range, where the chunks given are only some of the variable.
     exact : bool
         Measure errors on decoded values even where those of the coefficients tell them.
     effort : Effort
@@ -107,7 +107,7 @@ class Encoder:
         coders = self._map(lambda c: self._plain(volumes[id(c)], variable), coded)
         plain = {id(c): (coder, VOLUME) for c, coder in zip(coded, coders)}
         rounding = self._rounding(coders, dead_zone, ratio)
-        best = self._best(chunks, plain, variable, target, dead_zone, rounding)
+        first = best = self._best(chunks, plain, variable, target, dead_zone, rounding)
         for left_out in LEFT_OUT if self.effort.modes else ():
             moded = self._in_own_modes(volumes, variable, target, left_out)
             if moded:
@@ -117,7 +117,9 @@ class Encoder:
                 other = self._best(chunks, coders, start, target, dead_zone, rounding)
                 best = min(best, other, key=_size)
         if self.predictors and (self.strategy != "auto" or target >= HOPELESS):
-            segmented, start = self._segmented(volumes, largest, best[0], target, dead_zone)
+            least = 1 - (_size(best) - self._naming) / _size(first)
+            x = volumes[id(largest)]
+            segmented, start = self._segmented(volumes, x, first[0], target, dead_zone, least)
             if segmented:
                 coders = {**plain, **segmented}
                 rounding = self._rounding((coder for coder, _ in plain.values()), dead_zone)
@@ -128,7 +130,17 @@ class Encoder:
                     return other
                 if _size(other) + self._naming < _size(best):
                     best = other
-        return best[0], self._closer(chunks, *best[::-1]) if self.effort.levels else best[1]
+        levels, links = self.effort.levels, self.effort.links
+        closer = best[0], self._closer(chunks, *best[::-1]) if levels else best[1]
+        linked = linked_coders(chunks, plain, best[0].step, dead_zone) if links else {}
+        if linked:
+            rounding = self._rounding((coder for coder, _ in plain.values()), dead_zone, ratio)
+            other = self._best(chunks, linked, best[0], target, dead_zone, rounding)
+            kept = referred_to(chunks, other[1])
+            if kept is not None and _size(other) < _size(closer):
+                written = self._closer(chunks, *other[::-1], kept) if levels else other[1]
+                closer = other[0], written
+        return closer
 
     def settled(self, x, mask, variable: Variable) -> tuple[Variable, float]:
         """Transform of the variable and, of a pointwise bound, its step, from one volume `x`.
@@ -151,8 +163,12 @@ class Encoder:
             variable = replace(variable, step_index=step_index(2 * target * ratio))
         return variable, chosen.ratio
 
-    def _closer(self, chunks, written: list[Written], variable: Variable) -> list[Written]:
+    def _closer(
+        self, chunks, written: list[Written], variable: Variable, kept: frozenset[int] = frozenset()
+    ) -> list[Written]:
         """`written` with grid levels or lossless bodies where those are smaller.
+
+        Those numbered in `kept` stay as they are.
 
         In the modes of an average the bound still holds for the variable: either each new chunk
         keeps it alone, or it errs by less than the one it replaces.
@@ -160,7 +176,10 @@ class Encoder:
         limit, rms = self._chunk_limit(variable)
         bound = self.header.bound
         new = self._map(
-            lambda both: both[0].write_closer(both[1], limit, rms, bound), zip(chunks, written)
+            lambda n: (
+                written[n] if n in kept else chunks[n].write_closer(written[n], limit, rms, bound)
+            ),
+            range(len(chunks)),
         )
         count = sum(c.good.size for c in chunks)
         if rms and sum(w.squared_error for w in new) > limit**2 * count:
@@ -295,7 +314,7 @@ class Encoder:
             volumes, target = {id(chunk): self._normalised(chunk, variable)}, self.target(variable)
             ways = [self._in_own_modes(volumes, variable, target, part) for part in LEFT_OUT]
             others = [self._write(chunk, way, variable, dead_zone) for way in ways if way]
-            best = min(best, *others, key=lambda one: self._cost(one, variable))
+            best = min([best, *others], key=lambda one: self._cost(one, variable))
         if not self.effort.levels:
             return best
         return chunk.write_closer(best, *self._chunk_limit(variable), self.header.bound)
@@ -326,20 +345,24 @@ class Encoder:
             return bits
         return bits + lagrangian(variable.step) * written.squared_error / variable.range**2
 
-    def _segmented(self, volumes, largest: Chunk, plain: Variable, target, dead_zone):
-        """Coders of the chunks in which a network pays, or of all if forced; the step to begin with."""
-        x, corrections, fine = volumes[id(largest)], None, plain.step
+    def _segmented(self, volumes, x, plain: Variable, target, dead_zone, least: float):
+        """Coders of the chunks in which a network pays, or of all if forced; the step to begin with.
+
+        It pays where it saves `least` of the bytes at least, seen on a sample of the volume `x`.
+        """
+        corrections, fine = None, plain.step
         if self.pointwise:
             fine = min(fine, 2 * target * GENERATED_RATIO)
             corrections = partial(correction_bytes, bound=2 * target)
         planner = Planner(
-            self.model, plain, dead_zone, self.predictors, self.strategy, self.spacing, corrections
-        )
-        modes, step = planner.choice(x, plain.step, fine)
+            self.model, plain, dead_zone, self.predictors, self.strategy, self.spacing, corrections,
+            self._refined(plain),
+        )  # fmt: skip
+        modes, step = planner.choice(x, plain.step, fine, least)
         plans = self._map(lambda v: planner.plan(v, step, modes), volumes.values()) if modes else []
         start = replace(plain, step_index=step_index(step))
         return {
-            key: (SegmentedCoder(v, plain, self.model, plan, self.predictors), SEGMENTS)
+            key: (planner.coder(v, plan), SEGMENTS)
             for (key, v), plan in zip(volumes.items(), plans)
             if any(mode.model for mode, _ in plan)
         }, start

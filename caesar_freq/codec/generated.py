@@ -25,15 +25,31 @@ from caesar_freq.errors import CorruptStreamError, ModelError
 
 
 def fill_in(
-    predictor: Predictor, keyframes: np.ndarray, keys: list[int], frames: int, noise: float, step
+    predictor: Predictor, keyframes: np.ndarray, frames: int, spacing: int, noise: float, step
 ) -> np.ndarray:
-    """Frames between decoded keyframes ``[K, H, W]`` of a segment, in their dtype."""
-    given = np.zeros((1, frames, *keyframes.shape[1:]), np.float32)
-    given[0, keys] = keyframes
-    noises = np.full((1, frames), np.inf, np.float32)
-    noises[0, keys] = noise
-    missing = np.isinf(noises[0])
-    return np.asarray(predictor.restore(given, noises, step)[0, missing]).astype(keyframes.dtype)
+    """Frames between decoded keyframes ``[K, H, W]`` of a segment, in their dtype.
+
+    The network sees runs of whole gaps, at most `predictor.n_frame` frames of them at a time.
+    """
+    keys, missing = keyframes_of(frames, spacing)
+    gaps = (predictor.n_frame - 1) // spacing
+    runs: dict[tuple[int, ...], list[int]] = {}
+    for first in range(0, len(keys) - 1, gaps):
+        own = keys[first : first + gaps + 1]
+        runs.setdefault(tuple(k - own[0] for k in own), []).append(first)
+    out = np.empty((frames, *keyframes.shape[1:]), keyframes.dtype)
+    for places, firsts in runs.items():
+        count = places[-1] + 1
+        wanted = [t for t in range(count) if t not in places]
+        if not wanted:
+            continue
+        given = np.zeros((len(firsts), count, *keyframes.shape[1:]), np.float32)
+        noises = np.full((len(firsts), count), np.inf, np.float32)
+        given[:, places] = [keyframes[first : first + len(places)] for first in firsts]
+        noises[:, places] = noise
+        for first, made in zip(firsts, predictor.restore(given, noises, step, wanted)):
+            out[[keys[first] + t for t in wanted]] = made
+    return out[missing]
 
 
 class KeyedCoder:
@@ -47,23 +63,37 @@ class KeyedCoder:
     predictor : Predictor
         With `mode.spacing` among its `spacings`.
     mode : Mode
+    refined : bool
+        See `VolumeEncoder`.
     """
 
-    def __init__(self, x, variable: Variable, model: FrequencyModel, predictor, mode: Mode) -> None:
+    def __init__(
+        self, x, variable: Variable, model: FrequencyModel, predictor, mode: Mode,
+        refined: bool = False,
+    ) -> None:  # fmt: skip
         self.x, self.variable, self.model = x, variable, model
-        self.predictor, self.mode = predictor, mode
+        self.predictor, self.mode, self.refined = predictor, mode, refined
         self.keys, self.missing = keyframes_of(len(x), mode.spacing)
-        self._keyframes = PlainCoder(x[self.keys], variable, model)
+        self._keyframes = PlainCoder(x[self.keys], variable, model, refined=refined)
 
     def code(self, step: float, dead_zone: float) -> Coded:
         """Code at a normalised `step`; raises `volume.LevelOverflow`."""
         keys = self._keyframes.code(self.mode.key_step / 100 * step, dead_zone)
         noise = noise_byte(keys.decoded - self.x[self.keys], step)
         predicted = fill_in(
-            self.predictor, keys.decoded, self.keys, len(self.x), noise_of(noise, step), step
+            self.predictor,
+            keys.decoded,
+            len(self.x),
+            self.mode.spacing,
+            noise_of(noise, step),
+            step,
         )
         residual = PlainCoder(
-            self.x[self.missing] - predicted, self.variable, self.model, self.mode.spacing - 1
+            self.x[self.missing] - predicted,
+            self.variable,
+            self.model,
+            self.mode.spacing - 1,
+            self.refined,
         ).code(step, dead_zone)
         decoded = np.empty_like(self.x)
         decoded[self.keys] = keys.decoded
@@ -72,48 +102,28 @@ class KeyedCoder:
         return Coded(data, decoded)
 
 
-class BlockwiseCoder:
-    """Keyframes and residual in the layout of the predictor's own blocks (the first kind there was).
-
-    Takes volumes of exactly `predictor.n_frame` frames.
-    """
-
-    def __init__(self, x, variable: Variable, model: FrequencyModel, predictor: Predictor) -> None:
-        self.x, self.variable, self.model, self.predictor = x, variable, model, predictor
-        self.keys, self.missing = _own_frames(predictor)
-        self._keyframes = PlainCoder(x[self.keys], variable, model, len(self.keys))
-
-    def code(self, step: float, dead_zone: float) -> Coded:
-        """Code at a normalised `step`; raises `volume.LevelOverflow`."""
-        keys = self._keyframes.code(KEY_STEP / 100 * step, dead_zone)
-        predicted = predict(self.predictor, keys.decoded, step)
-        residual = PlainCoder(
-            self.x[self.missing] - predicted, self.variable, self.model,
-            self.predictor.interpo_rate - 1,
-        ).code(step, dead_zone)  # fmt: skip
-        decoded = np.empty_like(self.x)
-        decoded[self.keys] = keys.decoded
-        decoded[self.missing] = predicted + residual.decoded
-        return Coded(varint(len(keys.data)) + keys.data + residual.data, decoded)
-
-
 def predict(predictor: Predictor, keyframes: np.ndarray, step: float) -> np.ndarray:
     """One block's missing frames in the dtype of `keyframes`; the network runs in float32."""
     frames = predictor.predict(keyframes[None].astype(np.float32), step)[0]
     return np.asarray(frames).astype(keyframes.dtype)
 
 
-def make_coder(x, variable: Variable, model: FrequencyModel, mode: Mode, predictors: dict):
+def make_coder(
+    x,
+    variable: Variable,
+    model: FrequencyModel,
+    mode: Mode,
+    predictors: dict,
+    refined: bool = False,
+):
     """Coder of a segment `x` in any mode."""
     if not mode.model:
-        return PlainCoder(x, variable, model)
+        return PlainCoder(x, variable, model, refined=refined)
     predictor = predictors[mode.model]
-    if mode.blockwise:
-        return BlockwiseCoder(x, variable, model, predictor)
     if mode.restored:
-        inner = make_coder(x, variable, model, mode.without_restoration, predictors)
+        inner = make_coder(x, variable, model, mode.without_restoration, predictors, refined)
         return RestoredCoder(x, inner, predictor, mode)
-    return KeyedCoder(x, variable, model, predictor, mode)
+    return KeyedCoder(x, variable, model, predictor, mode, refined)
 
 
 class SegmentedCoder:
@@ -126,13 +136,17 @@ class SegmentedCoder:
         In order, covering all frames.
     predictors : dict
         By model.
+    refined : bool
+        See `VolumeEncoder`.
     """
 
-    def __init__(self, x, variable: Variable, model: FrequencyModel, plan, predictors) -> None:
+    def __init__(
+        self, x, variable: Variable, model: FrequencyModel, plan, predictors, refined: bool = False
+    ) -> None:
         self.plan = plan
         ends = np.cumsum([frames for _, frames in plan])
         self._coders = [
-            make_coder(x[end - frames : end], variable, model, mode, predictors)
+            make_coder(x[end - frames : end], variable, model, mode, predictors, refined)
             for end, (mode, frames) in zip(ends, plan)
         ]
 
@@ -211,7 +225,7 @@ def _decode_keyed(mode: Mode, parts: Parts, shape, variable, step, model, dtype,
         predicted = predict(predictor, out[keys], step)
     else:
         noise = noise_of(parts.key_noise, step)
-        predicted = fill_in(predictor, out[keys], keys, shape[0], noise, step)
+        predicted = fill_in(predictor, out[keys], shape[0], mode.spacing, noise, step)
     out[missing] = predicted + residual
     return out
 

@@ -8,17 +8,23 @@ All numbers are little-endian. The body holds, in this order: dtype and dimensio
 mode and bound, float precision of the transform, the variables (`Variable`), fill value, model,
 generator, metadata and the chunk table (length and CRC-32C of each chunk; offsets follow by
 summing, so any chunk can be read alone).
+
+A stream joined of parts (`codec.joining`) has one `Variable` for each part instead, behind the
+numbers of chunks (`runs`) that follow each of them.
 """
 
 from __future__ import annotations
 
 import struct
+from bisect import bisect
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
 
 import google_crc32c
 import numpy as np
 
-from caesar_freq.codec.chunks import chunk_count, five_dimensional
+from caesar_freq.codec.chunks import Box, chunk_count, five_dimensional
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.transform.axis import KINDS
@@ -74,7 +80,10 @@ class Variable:
 
 @dataclass
 class Header:
-    """Parsed head of a stream; see the fields' names."""
+    """Parsed head of a stream; see the fields' names.
+
+    `linked` says that some chunks refer to the section before (`codec.linked`).
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -88,7 +97,19 @@ class Header:
     generator_sha256: str = ""
     generator_source: str = ""
     metadata: bytes = b""
+    linked: bool = False
     chunks: list[tuple[int, int]] = field(default_factory=list)
+    runs: list[int] = field(default_factory=list)
+
+    def variable_of(self, number: int, place: Box) -> Variable | None:
+        """What the chunk of this number and place was coded with; None in a lossless stream."""
+        if not self.variables:
+            return None
+        return self.variables[bisect(self._ends, number) if self.runs else place.variable]
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(self.runs))
 
     def pack(self) -> bytes:
         """Serialise with magic, version and checksum."""
@@ -99,11 +120,15 @@ class Header:
             | bool(self.generator_sha256) << 3
             | bool(self.metadata) << 4
             | bool(self.variables) << 5
+            | bool(self.linked) << 6
+            | bool(self.runs) << 7
         )
         body = bytes([DTYPES.index(self.dtype), len(self.shape)])
         body += b"".join(varint(n) for n in self.shape)
         body += struct.pack("<BdB", MODES.index(self.mode), self.bound, flags)
         if self.variables:
+            if self.runs:
+                body += b"".join(map(varint, (len(self.runs), *self.runs)))
             body += b"".join(v.pack() for v in self.variables)
             body += bytes.fromhex(self.fingerprint)[:8]
         if self.fill_value is not None:
@@ -159,8 +184,12 @@ class Header:
         if mode >= len(MODES):
             raise CorruptStreamError("the header announces an unknown error mode")
         header = cls(shape, DTYPES[dtype], MODES[mode], bound, bool(flags & 1), [])
+        header.linked = bool(flags & 64)
         if flags & 32:
             count = five_dimensional(shape)[0]
+            if flags & 128:
+                header.runs = _read_runs(reader, chunk_count(five_dimensional(shape)))
+                count = len(header.runs)
             header.variables = [Variable.unpack(reader) for _ in range(count)]
             header.fingerprint = reader.take(8).hex()
         if flags & 2:
@@ -181,3 +210,14 @@ class Header:
         if reader.left:
             raise CorruptStreamError("the header holds more than its fields")
         return header
+
+
+def _read_runs(reader: Reader, n_chunks: int) -> list[int]:
+    """Numbers of chunks of the parts of a joined stream."""
+    count = reader.varint()
+    if not 1 <= count <= min(n_chunks, reader.left):
+        raise CorruptStreamError("the header announces an impossible number of parts")
+    runs = [reader.varint() for _ in range(count)]
+    if min(runs) < 1 or sum(runs) != n_chunks:
+        raise CorruptStreamError("the header's parts do not cover its chunks")
+    return runs

@@ -17,20 +17,25 @@ import numpy as np
 from caesar_freq.codec.bodies import Bodies
 from caesar_freq.codec.chunk import Chunk, Written
 from caesar_freq.codec.chunks import Box
+from caesar_freq.codec.coders import PlainCoder
 from caesar_freq.codec.decoder import in_order
 from caesar_freq.codec.encoder import FINEST, NRMSE_MARGIN, RANGE_LIMITS, Encoder
 from caesar_freq.codec.header import Variable
-from caesar_freq.codec.layout import MODES, chunk_kind
-from caesar_freq.codec.search import RoundingModel, aim, largest_step
+from caesar_freq.codec.layout import MODES, VOLUME, chunk_kind
+from caesar_freq.codec.linked import may_link
+from caesar_freq.codec.linking import linked_coders, thinned
+from caesar_freq.codec.search import RoundingModel, aim, largest_step, step_of
 from caesar_freq.codec.statistics import Statistics, variable_of
 
 #: Variables up to this size of coefficients are held in memory, with their coefficients.
 EXACT_BYTES = 16 << 20
+#: The same where sections pay to be linked, which takes them all together.
+LINKED_BYTES = 64 << 20
 
 
-def fits(n_values: int, double: bool) -> bool:
+def fits(n_values: int, double: bool, limit: int | None = None) -> bool:
     """Whether the coefficients of so many values are few enough to be held together."""
-    return n_values * (8 if double else 4) <= EXACT_BYTES
+    return n_values * (8 if double else 4) <= (limit or EXACT_BYTES)
 
 
 @dataclass
@@ -60,7 +65,7 @@ class LargeVariable:
         """Code it; the last result says whether any value is valid."""
         found = list(self._each(Statistics.of))
         count = sum(s.count for s in found)
-        variable = variable_of(found)
+        variable = self.encoder.known or variable_of(found)
         if all(s.constant for s in found) or not (
             RANGE_LIMITS[0] < variable.range < RANGE_LIMITS[1]
         ):
@@ -84,7 +89,16 @@ class LargeVariable:
             at = replace(variable, step_index=index)
             return self._write(lambda chunk: encoder.write_chunk(chunk, at, dead_zone, moded))
 
+        def whole() -> tuple[Variable, Bodies]:
+            chunks, bodies = list(encoder.pool.map(self.make, self.places)), Bodies(self.folder)
+            found, written = encoder.encode_variable(chunks)
+            for one in written:
+                bodies.append(one.body)
+            return found, bodies
+
         if encoder.pointwise:
+            if self._links_pay(variable, varied, variable.step, dead_zone):
+                return whole()
             return variable, write(variable.step_index)[0]
         counts = sum(self._each(lambda chunk: encoder.histogram(chunk, variable), varied))
         n_values = sum(math.prod(place.shape) for place in varied)
@@ -104,6 +118,8 @@ class LargeVariable:
             return rms
 
         start = model.index_for(aim(closest) * allowed)
+        if self._links_pay(variable, varied, step_of(start), dead_zone):
+            return whole()
         index = largest_step(error, allowed, start, model, closest)
         if index is None:
             return variable, self._write(Chunk.write_lossless)[0]
@@ -126,6 +142,33 @@ class LargeVariable:
             alone = replace(self.encoder, known=replace(variable, step_index=0))
             moded = any(chunk_kind(w.body) == MODES for w in alone.encode_variable([sample])[1])
         return variable, ratio, moded
+
+    def _links_pay(self, variable: Variable, varied, step: float, dead_zone: float) -> bool:
+        """Whether one pair of sections says that linking them all is worth their memory."""
+        n_values = sum(math.prod(place.shape) for place in self.places)
+        double = self.encoder.header.double
+        if not self.encoder.effort.links or not fits(n_values, double, LINKED_BYTES):
+            return False
+        here = {(p.section, p.time.start, p.height.start, p.width.start): p for p in varied}
+        pairs = [
+            (here[section - 1, *rest], place)
+            for (section, *rest), place in here.items()
+            if may_link(section) and (section - 1, *rest) in here
+        ]
+        if not pairs:
+            return False
+        chunks = [self.make(place) for place in pairs[len(pairs) // 2]]
+
+        def look() -> bool:
+            coders = {}
+            for chunk in chunks:
+                x = chunk.normalised(variable, double)
+                coder = PlainCoder(x, variable, self.encoder.model)
+                coder.encoder = thinned(coder.encoder)
+                coders[id(chunk)] = (coder, VOLUME)
+            return bool(linked_coders(chunks, coders, step, dead_zone))
+
+        return self.encoder.pool.submit(look).result()
 
     def _each(self, function: Callable[[Chunk], object], places: Sequence[Box] | None = None):
         """Results of `function` for all chunks or those at some places, in order."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-#: Kinds of chunks. `LATTICE`: levels of a grid; `MODES`: a volume in its own temporal modes.
-CONSTANT, LOSSLESS, VOLUME, SEGMENTS, LATTICE, MODES = 0, 1, 2, 3, 4, 5
+#: Kinds of chunks. `LATTICE`: levels of a grid; `MODES`: a volume in its own temporal modes;
+#: `LINKED`: a volume predicted from the section before (`linked`).
+CONSTANT, LOSSLESS, VOLUME, SEGMENTS, LATTICE, MODES, LINKED = 0, 1, 2, 3, 4, 5, 6
 HAS_MASK, HAS_CORRECTIONS, HAS_SIGNS = 0x80, 0x40, 0x20
 #: Flags with the names of what they announce, in its order.
 PARTS = ((HAS_MASK, "mask"), (HAS_CORRECTIONS, "outliers"), (HAS_SIGNS, "signs"))
 FLAGS = HAS_MASK | HAS_CORRECTIONS | HAS_SIGNS
 #: Classes of spatial frequency with a prediction factor each (`quantise`).
 N_CLASSES = 6
+#: Classes of frequency with a factor for the section before each (`linked`): five of temporal
+#: frequency, in the first time block and in the others.
+N_BETAS = 2 * 5 * N_CLASSES
+#: Sections in a run of which each refers to the one before (`linked`).
+RUN = 8
 
 
 def chunk_kind(body: bytes) -> int:

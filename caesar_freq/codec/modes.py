@@ -39,7 +39,7 @@ def encode_modes(modes: np.ndarray, energies: np.ndarray, noise: float) -> bytes
     steps = np.sqrt(12 * noise / (count * np.maximum(energies, 1e-300) * frames))
     # but a mode whose entries all vanish would have no direction
     steps = np.minimum(steps, np.abs(coefficients).max(1) / 2)
-    exponents = np.clip(np.ceil(-np.log2(steps)), 0, _MAX_EXPONENT).astype(np.int64)
+    exponents = np.clip(1 - np.frexp(steps)[1], 0, _MAX_EXPONENT).astype(np.int64)
     values = np.rint(coefficients * 2.0 ** exponents[:, None]).astype(np.int64)
     lengths = np.frexp(np.abs(values).astype(np.float64))[1].astype(np.int64)
     coded = encode_ints(np.diff(lengths, axis=1, prepend=0), -_MAX_BITS, _MAX_BITS)

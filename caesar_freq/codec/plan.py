@@ -16,7 +16,7 @@ import numpy as np
 
 from caesar_freq.codec.choose import lagrangian
 from caesar_freq.codec.coders import Coded, Predictor
-from caesar_freq.codec.generated import make_coder
+from caesar_freq.codec.generated import SegmentedCoder, make_coder
 from caesar_freq.codec.header import Variable
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.restoration import RestoredCoder
@@ -35,12 +35,12 @@ STRATEGIES: dict[str, Callable[[Mode], bool]] = {
 }
 #: Root-mean-square errors below this part of the range leave a network nothing to say.
 HOPELESS = 1e-3
-#: Frames of the sample of a variable; least side of all samples, and their part of a frame.
-_FRAMES, _SIDE, _PART = 2 * WINDOW, 64, 16
+#: Least side of samples, and their part of a frame.
+_SIDE, _PART = 64, 16
 #: The distance of keyframes that is tried first, and other steps of theirs (hundredths).
 _FIRST_SPACING, _KEY_STEPS = 3, (48, 80)
 #: Keyframes this much dearer than the best mode so far are not looked at more closely.
-_NEAR = 1.1
+_NEAR = 1.04
 #: What a mode has to save on the sample to be worth the network's time.
 _WORTH = 0.005
 #: The second step that tells what error is worth, and the limits of how the step may change.
@@ -71,6 +71,8 @@ class Planner:
     corrections : callable or None
         Bytes of the corrections of a decoded sample ``(x, decoded, other bytes)``, where every
         value has a bound.
+    refined : bool
+        See `VolumeEncoder`.
     """
 
     model: FrequencyModel
@@ -80,11 +82,14 @@ class Planner:
     strategy: str = "auto"
     spacing: int | None = None
     corrections: Callable[[np.ndarray, np.ndarray, int], float] | None = None
+    refined: bool = False
     #: Bits that a unit of squared error is worth, and the power of the step that the RMSE grows by.
     _worth: float = field(default=0.0, init=False)
     _power: float = field(default=1.0, init=False)
 
-    def choice(self, x: np.ndarray, step: float, fine: float) -> tuple[list[Mode], float]:
+    def choice(
+        self, x: np.ndarray, step: float, fine: float, least: float = 0.0
+    ) -> tuple[list[Mode], float]:
         """Modes for the blocks to choose from, the best first, and the step to begin with.
 
         No mode at all means that plain is best. A forced strategy gives its best mode, however bad.
@@ -95,16 +100,14 @@ class Planner:
             The largest chunk of the variable.
         step, fine : float
             Steps of modes without and with keyframes.
+        least : float
+            Part of the bytes that a mode has to save at least.
         """
-        x = sample_of(x, _FRAMES)
-        blockwise = [Mode(m) for m in self.predictors if self._wanted(Mode(m)) and self._is_old(m)]
-        if blockwise:
-            self._calibrate(x, fine)
-            return [Mode(), *blockwise] if self.strategy == "auto" else blockwise, fine
+        x = sample_of(x, max(WINDOW, self.variable.time_block))
         prices = self._prices(x, step, fine)
         ranked = sorted(filter(STRATEGIES[self.strategy], prices), key=lambda m: prices[m].total)
         plain, auto = prices[Mode()], self.strategy == "auto"
-        if not ranked or (auto and prices[ranked[0]].total > (1 - _WORTH) * plain.total):
+        if not ranked or (auto and prices[ranked[0]].total > (1 - _WORTH - least) * plain.total):
             return [], step
         best = ranked[0]
         others = [m for m in ranked if m.generated != best.generated] if auto else []
@@ -118,56 +121,58 @@ class Planner:
 
     def plan(self, x: np.ndarray, step: float, modes: list[Mode]) -> list[tuple[Mode, int]]:
         """Mode of every block of frames of a chunk `x`, blocks of one mode joined."""
-        own = max((self.predictors[m.model].n_frame for m in modes if m.blockwise), default=0)
-        if len(modes) == 1 and not own and modes[0].spacing < len(x):
-            return [(modes[0], len(x))]
-        length = own or max(WINDOW, self.variable.time_block)
+        length = max(WINDOW, self.variable.time_block) if len(modes) > 1 else len(x)
         plan: list[tuple[Mode, int]] = []
         for start in range(0, len(x), length):
             block = x[start : start + length]
             count = len(block)
-            able = [m for m in modes if m.spacing < count and (not m.blockwise or count == own)]
+            able = [m for m in modes if m.spacing < count]
             mode = able[0] if able else Mode()
             if len(able) > 1:
-                part = block if own else sample_of(block, length)
+                part = sample_of(block, length)
                 mode = min(able, key=lambda m: self._price_of(part, m, step))
-            if plan and plan[-1][0] == mode and not mode.blockwise:
+            if plan and plan[-1][0] == mode:
                 mode, before = plan.pop()
                 count += before
             plan.append((mode, count))
         return plan
 
+    def coder(self, x: np.ndarray, plan: list[tuple[Mode, int]]) -> SegmentedCoder:
+        """Coder of a chunk `x` as planned."""
+        return SegmentedCoder(x, self.variable, self.model, plan, self.predictors, self.refined)
+
+    def _coder(self, x: np.ndarray, mode: Mode):
+        return make_coder(x, self.variable, self.model, mode, self.predictors, self.refined)
+
     def _prices(self, x: np.ndarray, step: float, fine: float) -> dict[Mode, Price]:
         """Prices on a sample of the plain mode and of all that the strategy allows."""
         prices: dict[Mode, Price] = {Mode(): self._calibrate(x, step)}
 
-        def look(mode: Mode, model: int) -> float:
-            found = self._coded(x, mode, model, fine if mode.generated else step)
+        def look(mode: Mode, model: int, restore: bool) -> float:
+            found = self._coded(x, mode, model, fine if mode.generated else step, restore)
             prices.update({one: self._price(x, coded) for one, coded in found.items()})
             return min((prices[one].total for one in found), default=math.inf)
 
         for model in self.predictors:
+            restore = self._wanted(Mode(model, 2, restored=True))
             if self._wanted(Mode(model, restored=True)):
-                look(Mode(), model)
+                # what does not help decoded frames does not help those with keyframes, either
+                restore = look(Mode(), model, True) < prices[Mode()].total
             spacings = [n for n in self._spacings(model) if n < len(x)]
             if not spacings or not any(self._wanted(Mode(model, 2, 1, r)) for r in (False, True)):
                 continue
-            costs = {spacings[0]: look(Mode(model, spacings[0]), model)}
+            costs = {spacings[0]: look(Mode(model, spacings[0]), model, restore)}
             if self.strategy == "auto":
                 if costs[spacings[0]] > _NEAR * min(price.total for price in prices.values()):
                     continue
-            costs |= {n: look(Mode(model, n), model) for n in spacings[1:]}
+            costs |= {n: look(Mode(model, n), model, restore) for n in spacings[1:]}
             for key_step in _KEY_STEPS:
-                look(Mode(model, min(costs, key=costs.get), key_step), model)
+                look(Mode(model, min(costs, key=costs.get), key_step), model, restore)
         return prices
 
     def _wanted(self, mode: Mode) -> bool:
         able = not mode.restored or self.predictors[mode.model].restores
         return able and STRATEGIES[self.strategy](mode)
-
-    def _is_old(self, model: int) -> bool:
-        """Whether a model does nothing but fill in blocks of its own layout."""
-        return not self.predictors[model].restores and not self.predictors[model].spacings
 
     def _spacings(self, model: int) -> list[int]:
         known = self.predictors[model].spacings
@@ -175,22 +180,22 @@ class Planner:
             return [self.spacing] if self.spacing in known else []
         return sorted(known, key=lambda n: (n != _FIRST_SPACING, n))
 
-    def _coded(self, x: np.ndarray, mode: Mode, model: int, step: float) -> dict[Mode, Coded]:
+    def _coded(self, x, mode: Mode, model: int, step: float, restore: bool) -> dict[Mode, Coded]:
         """A sample in a mode without restoration, and with that of a model if it is wanted."""
-        coder = make_coder(x, self.variable, self.model, mode, self.predictors)
+        coder = self._coder(x, mode)
         try:
             coded = {mode: coder.code(step, self.dead_zone)}
         except LevelOverflow:
             return {}
         both = replace(mode, model=model, restored=True)
-        if self._wanted(both):
+        if restore:
             restorer = RestoredCoder(x, coder, self.predictors[model], both)
             coded[both] = restorer.restored(coded[mode], step)
         return coded
 
     def _price_of(self, x: np.ndarray, mode: Mode, step: float) -> float:
         """Price of one mode alone."""
-        coder = make_coder(x, self.variable, self.model, mode, self.predictors)
+        coder = self._coder(x, mode)
         try:
             return self._price(x, coder.code(step, self.dead_zone)).total
         except LevelOverflow:
@@ -204,7 +209,7 @@ class Planner:
 
     def _calibrate(self, x: np.ndarray, step: float) -> Price:
         """Find out what error is worth; the price of the plain mode."""
-        coder = make_coder(x, self.variable, self.model, Mode(), {})
+        coder = self._coder(x, Mode())
         self._worth = lagrangian(step)
         try:
             coded = coder.code(step, self.dead_zone)
@@ -240,16 +245,13 @@ def models_for(
             raise ModelError(f"no model given fills in frames between keyframes {spacing} apart")
     can = [Mode(n, restored=True) for n, p in known.items() if p.restores]
     for n, p in known.items():
-        if p.spacings or not p.restores:
+        if p.spacings:
             can += [Mode(n, 2), Mode(n, 2, restored=p.restores)]
     able = {mode.model: known[mode.model] for mode in can if STRATEGIES[strategy](mode)}
     if not able and strategy not in ("frequency", "auto"):
         what = strategy if strategy in KINDS.values() else "restoring"
         raise ModelError(f"strategy {strategy!r} needs a {what} model as generator")
-    student = able.get(STUDENT)
-    if strategy == "auto" and student and (student.restores or student.spacings):
-        return {STUDENT: student}
-    return able if strategy in (*KINDS.values(), "auto") else dict(list(able.items())[:1])
+    return dict(list(able.items())[:1])
 
 
 def sample_of(x: np.ndarray, frames: int) -> np.ndarray:

@@ -12,9 +12,10 @@ import math
 import numpy as np
 
 from caesar_freq.entropy.mask import decode_mask, encode_mask
+from caesar_freq.kernels.logarithms import exp2, log2
 
-#: What rounding to the output dtype and another device's exp2 may add, relative to a value:
-#: a unit in the last place of float32; in float64 logarithms up to 1024 are the coarser part.
+#: What rounding to the output dtype and another exp2 (that of older releases) may add, relative to a
+#: value: a unit in the last place of float32; in float64 logarithms up to 1024 are the coarser part.
 _ROUNDING = {4: 2.0**-23, 8: 2.0**-40}
 
 
@@ -30,14 +31,14 @@ def without_logarithm(values: np.ndarray) -> np.ndarray:
 
 def log_magnitudes(values: np.ndarray, ignore: np.ndarray) -> np.ndarray:
     """``log2|x|``, float64; 0 where `ignore`."""
-    return np.log2(np.abs(np.where(ignore, 1, values), dtype=np.float64))
+    return log2(np.abs(np.where(ignore, 1, values), dtype=np.float64))
 
 
 def from_logarithms(logs: np.ndarray, negative: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Values with magnitudes ``2**logs`` (float64), never beyond the normal numbers of `dtype`."""
     limits = np.finfo(dtype)
     with np.errstate(over="ignore", under="ignore"):
-        sizes = np.clip(np.exp2(logs), limits.tiny, limits.max).astype(dtype)
+        sizes = np.clip(exp2(logs), limits.tiny, limits.max).astype(dtype)
     return np.where(negative, -sizes, sizes)
 
 

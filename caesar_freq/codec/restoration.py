@@ -14,6 +14,8 @@ from caesar_freq.codec.segments import WINDOW, Mode, keyframes_of
 
 #: Noise levels are steps times ``2 ** ((byte - 128) / 16)``, 0 for byte 0.
 _NOISE_ZERO, _NOISE_UNIT = 128, 16
+#: Frames that the network sees at once.
+_AT_ONCE = 4 * WINDOW
 #: Weights of restoration are bytes over this.
 _WEIGHT_UNIT = 64
 
@@ -76,9 +78,14 @@ def decode_restored(predictor: Predictor, decoded, table: bytes, mode: Mode, ste
 def _change(predictor: Predictor, decoded, table, classes, step: float) -> np.ndarray:
     """What the network would add to `decoded`, float32 ``[T, H, W]``."""
     noise = np.array([noise_of(table[t // WINDOW, c], step) for t, c in enumerate(classes)])
-    given = decoded.astype(np.float32)
-    restored = predictor.restore(given[None], noise[None].astype(np.float32), step)[0]
-    return np.asarray(restored, np.float32) - given
+    given, noise = decoded.astype(np.float32), noise.astype(np.float32)
+    change = np.empty_like(given)
+    for start in range(0, len(given), _AT_ONCE):
+        run = slice(start, start + _AT_ONCE)
+        change[run] = (
+            predictor.restore(given[None, run], noise[None, run], step, None)[0] - given[run]
+        )
+    return change
 
 
 def _changed(decoded: np.ndarray, change: np.ndarray, table: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -23,8 +24,22 @@ def step_index(step: float) -> int:
 
 
 def step_of(index: int) -> float:
-    """Step of an index."""
-    return 2.0 ** (index / STEPS_PER_OCTAVE)
+    """Step of an index, rounded to nearest on every machine."""
+    octave, part = divmod(index, STEPS_PER_OCTAVE)
+    return math.ldexp(_powers()[part], octave)
+
+
+@lru_cache(maxsize=1)
+def _powers() -> list[float]:
+    """``2 ** (i / 512)`` from integers, by nine square roots and then products."""
+    one = 1 << 200
+    root = 2 * one
+    for _ in range(STEPS_PER_OCTAVE.bit_length() - 1):
+        root = math.isqrt(root * one)
+    powers = [one]
+    while len(powers) < STEPS_PER_OCTAVE:
+        powers.append(powers[-1] * root // one)
+    return [power / one for power in powers]
 
 
 def _cube(x):

@@ -6,8 +6,9 @@ import io
 import math
 import os
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -81,6 +82,22 @@ class Options:
         return self.mode == "pw_rel" and not self.lossless
 
 
+@dataclass(frozen=True)
+class Whole:
+    """The array of which a source is a part.
+
+    Attributes
+    ----------
+    variables : sequence of Variable
+        Offset and range of each of its variables.
+    first : int
+        Number of the one that is the source's first.
+    """
+
+    variables: Sequence[Variable]
+    first: int = 0
+
+
 def encode_array(
     array: np.ndarray,
     options: Options,
@@ -106,11 +123,15 @@ def encode_source(
     model: FrequencyModel,
     predictors: list[Predictor] | tuple = (),
     folder: Path | None = None,
+    whole: Whole | None = None,
 ) -> int:
     """Compress a source chunk by chunk to an empty, seekable file; returns the stream's length.
 
     Parameters
     ----------
+    whole : Whole, optional
+        Where `source` is only a part of an array: bounds are relative to the ranges of the whole,
+        and a part without any valid value is no error.
     folder : Path, optional
         For temporary files of about the size of the stream; without, those are kept in memory.
 
@@ -129,7 +150,7 @@ def encode_source(
         with ThreadPoolExecutor(options.workers) as pool:
             write = partial(
                 _stream, source, options, predictors=predictors, pool=pool, folder=folder,
-                exact=exact,
+                exact=exact, whole=whole,
             )  # fmt: skip
             found = [write(model)]
             head, bodies = found[0]
@@ -159,11 +180,11 @@ def encode_source(
     )
 
 
-def _stream(source, options, model, predictors, pool, folder, exact) -> tuple[bytes, Bodies]:
+def _stream(source, options, model, predictors, pool, folder, exact, whole) -> tuple[bytes, Bodies]:
     """Head and bodies of the stream under one model; `exact` as `Encoder` has it."""
     header = Header(
         source.shape, source.dtype, options.mode, float(options.bound),
-        _needs_double(source, options), [], options.fill_value, metadata=options.metadata,
+        _needs_double(source, options, whole), [], options.fill_value, metadata=options.metadata,
     )  # fmt: skip
     places = list(boxes(five_dimensional(source.shape)))
     make = partial(_chunk, source, options)
@@ -179,9 +200,10 @@ def _stream(source, options, model, predictors, pool, folder, exact) -> tuple[by
             options.strategy, options.spacing, options.spatial, exact=exact,
             effort=effort_of(options.effort),
         )  # fmt: skip
-        any_valid = False
+        any_valid = whole is not None
         for v in range(five_dimensional(header.shape)[0]):
             own = [place for place in places if place.variable == v]
+            encoder = replace(encoder, known=whole and whole.variables[whole.first + v])
             variable, coded, valid = _encode_variable(encoder, make, own, options, folder)
             any_valid |= valid
             header.variables.append(variable)
@@ -199,6 +221,7 @@ def _stream(source, options, model, predictors, pool, folder, exact) -> tuple[by
         if predictor.kind in models_in(bodies.modes):
             header.generator_sha256 = predictor.sha256
             header.generator_source = predictor.source
+    header.linked = bodies.modes["linked"] > 0
     header.chunks = bodies.table
     return header.pack(), bodies
 
@@ -250,7 +273,7 @@ def _check(array: Source, options: Options) -> None:
         )
 
 
-def _needs_double(source: Source, options: Options) -> bool:
+def _needs_double(source: Source, options: Options, whole=None) -> bool:
     if options.mode == "psnr":
         return 10 ** (-options.bound / 20) < _DOUBLE_RMS
     if options.mode == "nrmse":
@@ -260,6 +283,8 @@ def _needs_double(source: Source, options: Options) -> bool:
     if options.mode not in ("abs", "pw_rel"):
         return False
     bound = log_bound(options.bound, source.dtype) if options.logarithmic else options.bound
+    if whole and not options.logarithmic:
+        return bound < _DOUBLE_POINTWISE * max(variable.range for variable in whole.variables)
     lows, highs = {}, {}
     for place in boxes(five_dimensional(source.shape)):
         part = source.read(place.index)

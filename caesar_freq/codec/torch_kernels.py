@@ -24,7 +24,7 @@ _BATCH = 1 << 20
 
 
 class TorchKernels:
-    """Kernels on one device; those that it lacks are the host's.
+    """Kernels on one device; those that it lacks (levels by their cost, error sums) are the host's.
 
     Parameters
     ----------
@@ -95,10 +95,24 @@ class TorchKernels:
         used = ((self._put(q) != 0) * shells).amax(dim=(1, 2, 3))
         return used.to(torch.int32).cpu().numpy()
 
+    def scale_bins(
+        self, q: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel
+    ) -> np.ndarray:
+        """Bins that `encode_blocks` would code levels `q` under, without coding them."""
+        return self._bins(q, used, transform, model)[0].cpu().numpy()
+
     def encode_blocks(
         self, q: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel
     ) -> tuple[np.ndarray, int, np.ndarray]:
-        """Code levels `q`; returns bins, rANS state and words. Contexts of a block are parallel."""
+        """Code levels `q`; returns bins, rANS state and words."""
+        bins, *coded = self._bins(q, used, transform, model)
+        state, words = write_values(
+            *(torch.cat(part).cpu().numpy() for part in coded), model.tables
+        )
+        return bins.cpu().numpy(), state, words
+
+    def _bins(self, q, used, transform, model) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Bins of levels `q`; levels and bins in coding order. A block's contexts are parallel."""
         contexts = Contexts(transform, model, self.device)
         frequencies = len(contexts.order)
         levels = self._put(q).reshape(len(q), frequencies, *q.shape[4:])
@@ -113,14 +127,11 @@ class TorchKernels:
                 coded = contexts.coded(t, ends[t], part)
                 found = contexts.bins(t, now, before, ends[t], part)
                 order = contexts.order[part]
-                values.append(levels[t, order][coded].cpu().numpy())
-                scale_bins.append(found[coded].cpu().numpy())
+                values.append(levels[t, order][coded])
+                scale_bins.append(found[coded])
                 bins[t, order] = found * coded
             before = now
-        state, words = write_values(
-            np.concatenate(values), np.concatenate(scale_bins), model.tables
-        )
-        return bins.reshape(q.shape).cpu().numpy(), state, words
+        return bins.reshape(q.shape), values, scale_bins
 
     def decode_blocks(
         self, used: np.ndarray, state: int, words: np.ndarray, transform: Transform,

@@ -112,6 +112,16 @@ def decode_volume(
     CorruptStreamError
         If `data` is not a whole stream for this transform and model.
     """
+    q, bins, alphas = decode_levels(data, transform, model)
+    planes = dequantised(q, bins, step, alphas, model, dtype)
+    del q, bins
+    return kernels(model.device).inverse(transform, planes)
+
+
+def decode_levels(
+    data: bytes, transform: Transform, model: FrequencyModel
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Levels, their scale bins and the prediction factors; see `decode_volume`."""
     reader = Reader(data)
     alphas = np.zeros(N_CLASSES, np.int64)
     if reader.byte():
@@ -129,9 +139,7 @@ def decode_volume(
     q, bins, state, word = kernels(model.device).decode_blocks(used, state, words, transform, model)
     if state != int(LOWER) or word != 0:
         raise CorruptStreamError("the coefficient stream does not end where its symbols do")
-    planes = dequantised(q, bins, step, alphas, model, dtype)
-    del q, bins
-    return kernels(model.device).inverse(transform, planes)
+    return q, bins, alphas
 
 
 def dequantised(q, bins, step, alphas, model, dtype) -> np.ndarray:
@@ -205,24 +213,16 @@ class VolumeEncoder:
 
 
 def training_rows(
-    x: np.ndarray,
-    step: float,
-    transform: Transform,
-    model: FrequencyModel,
-    dead_zone: float,
-    rng: np.random.Generator,
-    n: int,
+    encoder: VolumeEncoder, step: float, dead_zone: float, rng: np.random.Generator, n: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Contexts and levels exactly as the coder meets them, for phase 1.
 
     Parameters
     ----------
-    x : float32 [T, H, W]
-        Normalised volume.
+    encoder : VolumeEncoder
+        Under any model: contexts do not depend on its network.
     step, dead_zone : float
         Quantisation step and threshold in steps.
-    model : FrequencyModel
-        Any model: contexts do not depend on its network.
     rng, n
         At most `n` rows are drawn without replacement.
 
@@ -235,11 +235,10 @@ def training_rows(
     """
     from caesar_freq.codec.portable import collect_rows
 
-    encoder = VolumeEncoder(x, transform, model)
     q = encoder.levels(step, dead_zone)
     parts, total = [], 0
     per_block = -(-n * 2 // q.shape[0])
-    for rows, values in collect_rows(q, transform, model):
+    for rows, values in collect_rows(q, encoder.transform, encoder.model):
         found = len(values)
         total += found
         kept = np.sort(rng.permutation(found)[:per_block])

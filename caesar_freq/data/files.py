@@ -1,4 +1,4 @@
-"""Read and write arrays and variables: ``.npy``, ``.npz`` and NetCDF (``.nc``).
+"""Read and write arrays and variables: ``.npy``, ``.npz`` and NetCDF (``.nc``); read Zarr stores.
 
 ``read`` gives a list of `Field` whatever the format, ``write`` takes one. Formats without names
 keep what they can: an ``.npy`` file has neither name nor dimensions, an ``.npz`` file only names.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +29,10 @@ def read(path: str | Path, names: Sequence[str] | None = None) -> list[Field]:
     Parameters
     ----------
     path : str or Path
-        ``.npy``, ``.npz`` or ``.nc`` (NetCDF 3 or 4).
+        ``.npy``, ``.npz``, ``.nc`` (NetCDF 3 or 4) or ``.zarr`` (a folder, format 2 or 3).
     names : sequence of str, optional
-        Keys (npz) or variables (nc) to read, in this order. By default the key ``data`` (npz), or
-        the only float variable that is not a coordinate (nc).
+        Keys (npz) or variables (nc, zarr) to read, in this order. By default the key ``data`` (npz),
+        or the only float variable that is not a coordinate (nc, zarr).
 
     Returns
     -------
@@ -45,6 +46,9 @@ def read(path: str | Path, names: Sequence[str] | None = None) -> list[Field]:
         lists what does) or is needed, or an array is not 1-D to 5-D float data.
     """
     path = Path(path)
+    if path.suffix.lower() == ".zarr":
+        with opened(path, names) as fields:
+            return [replace(field, values=field.values[...]) for field in fields]
     suffix = _suffix(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist or is not a file; check the path")
@@ -71,6 +75,12 @@ def opened(path: str | Path, names: Sequence[str] | None = None) -> Iterator[lis
     have no parts that could be read alone: they are read whole.
     """
     path = Path(path)
+    if path.suffix.lower() == ".zarr":
+        from caesar_freq.data import zarr_store
+
+        with zarr_store.opened(path, names) as fields:
+            yield fields
+        return
     suffix = _suffix(path)
     if suffix == ".nc" and path.is_file():
         from caesar_freq.data import netcdf

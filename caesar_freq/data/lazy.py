@@ -37,11 +37,14 @@ class LazyArray:
         Native, as `check_values` would make it; `cut` may return another float type.
     cut : callable
         From a tuple of slices to the values there; called by several threads at once.
+    block_bytes : int
+        Size of what the file has to decode at once for a single value, 0 if that is no more.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     cut: Callable[[tuple[slice, ...]], np.ndarray]
+    block_bytes: int = 0
 
     @property
     def ndim(self) -> int:
@@ -159,6 +162,11 @@ class Source:
     def nbytes(self) -> int:
         """Size of all values."""
         return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+
+    @property
+    def block_bytes(self) -> int:
+        """Largest of the blocks that the files decode at once (see `LazyArray`)."""
+        return max(getattr(array, "block_bytes", 0) for array in self._arrays)
 
     def whole(self) -> np.ndarray:
         """All values, in the shape of the source."""

@@ -7,6 +7,7 @@ floats and fill values NaN, as xarray does it.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,10 +22,9 @@ from caesar_freq.data.field import FILL_ATTRS, Coordinate, Field, check_values, 
 from caesar_freq.data.lazy import LazyArray, unreadable
 from caesar_freq.data.parts import Parts, sorted_parts
 from caesar_freq.data.template import Template
+from caesar_freq.data.unpacking import fill_values, is_packed, unpack
 from caesar_freq.errors import InputError
 
-# Attributes in packed units: meaningless once the data are floats.
-_PACKING = ("scale_factor", "add_offset", "_Unsigned", "valid_range", "valid_min", "valid_max")
 # Attributes that name further variables belonging to a field (CF conventions, chapters 5 and 7).
 _REFERENCES = ("coordinates", "grid_mapping", "bounds", "climatology")
 # Dimension names given to arrays that have none, last axis last.
@@ -99,7 +99,7 @@ def _write_parts(path, templates, dtype, parts) -> None:
                     dataset, template.name, dims, template.shape, dtype, template.attrs
                 )
             )
-            fills.append(np.array(_fills(template.attrs), dtype))
+            fills.append(np.array(fill_values(template.attrs), dtype))
         for number, where, values in sorted_parts(templates, parts):
             fill = fills[number]
             if np.isin(values, fill[~np.isnan(fill)]).any():
@@ -145,12 +145,8 @@ def _only_float_variable(dataset: netCDF4.Dataset, path: Path) -> str:
 def _is_float(variable: netCDF4.Variable) -> bool:
     if not isinstance(variable.dtype, np.dtype):  # text, compound, enum, variable length
         return False
-    packed = variable.dtype.kind in "iu" and _is_packed(_attrs(variable))
+    packed = variable.dtype.kind in "iu" and is_packed(_attrs(variable))
     return variable.dtype.kind == "f" or packed
-
-
-def _is_packed(attrs: Mapping[str, Any]) -> bool:
-    return "scale_factor" in attrs or "add_offset" in attrs
 
 
 def _attrs(variable: netCDF4.Variable) -> dict[str, Any]:
@@ -162,10 +158,10 @@ def _read_field(dataset: netCDF4.Dataset, name: str, path: Path, lock: threading
     stored = _attrs(variable)
     if not isinstance(variable.dtype, np.dtype) or variable.dtype.kind not in "iuf":
         raise InputError(f"variable {name!r} in {path} does not hold numbers; name another one")
-    decoded = variable.dtype.kind == "f" or _is_packed(stored)
+    decoded = variable.dtype.kind == "f" or is_packed(stored)
 
     def values(raw: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        return _decode(raw, stored) if decoded else (raw, stored)
+        return unpack(raw, stored) if decoded else (raw, stored)
 
     def cut(index) -> np.ndarray:
         try:
@@ -180,7 +176,12 @@ def _read_field(dataset: netCDF4.Dataset, name: str, path: Path, lock: threading
     hollow = np.broadcast_to(np.empty((), hollow.dtype), variable.shape)
     return Field(
         name,
-        LazyArray(variable.shape, checked_type(hollow, f"variable {name!r}", path), cut),
+        LazyArray(
+            variable.shape,
+            checked_type(hollow, f"variable {name!r}", path),
+            cut,
+            _block_bytes(variable),
+        ),
         tuple(variable.dimensions),
         attrs,
         _read_coords(dataset, name),
@@ -188,39 +189,10 @@ def _read_field(dataset: netCDF4.Dataset, name: str, path: Path, lock: threading
     )
 
 
-def _decode(raw: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
-    """Unpack to float and turn fill values into NaN; attributes of the packing are dropped."""
-    missing = np.zeros(raw.shape, dtype=bool)
-    for fill in _fills(attrs):
-        # Floats are compared in the stored type: float32(1e20) is not float64(1e20).
-        missing |= raw == (fill.astype(raw.dtype) if raw.dtype.kind == "f" else fill)
-    if raw.dtype.kind == "i" and attrs.get("_Unsigned") == "true":
-        raw = raw.view(raw.dtype.str.replace("i", "u"))
-    packed = _is_packed(attrs)
-    values = raw
-    if packed:
-        scale = float(np.ravel(attrs.get("scale_factor", 1))[0])
-        offset = float(np.ravel(attrs.get("add_offset", 0))[0])
-        values = (raw * scale + offset).astype(_unpacked_dtype(raw.dtype, scale, offset))
-        attrs = {key: value for key, value in attrs.items() if key not in (*_PACKING, *FILL_ATTRS)}
-    if missing.any():
-        values = np.where(missing, values.dtype.type(np.nan), values)
-    return values, attrs
-
-
-def _fills(attrs: Mapping[str, Any]) -> list[np.ndarray]:
-    """The numbers that stand for "no value"; some files note text there, which cannot occur."""
-    stated = [np.ravel(attrs[key]) for key in FILL_ATTRS if key in attrs]
-    return [fill for group in stated if group.dtype.kind in "iuf" for fill in group]
-
-
-def _unpacked_dtype(stored: np.dtype, scale: float, offset: float) -> np.dtype:
-    """float32 where it resolves an eighth of the packing quantum for every code, else float64."""
-    if stored.kind == "f":
-        return stored
-    largest = abs(offset) + abs(scale) * np.iinfo(stored).max
-    fine = np.spacing(np.float32(largest)) <= abs(scale) / 8
-    return np.dtype(np.float32 if fine else np.float64)
+def _block_bytes(variable: netCDF4.Variable) -> int:
+    """Size of an HDF5 chunk; 0 where the variable lies in one piece and any part can be read."""
+    chunks = variable.chunking() if variable.group().data_model.startswith("NETCDF4") else None
+    return math.prod(chunks) * variable.dtype.itemsize if isinstance(chunks, list) else 0
 
 
 def _referenced(attrs: Mapping[str, Any]) -> Iterable[str]:
@@ -257,7 +229,7 @@ def _with_fill(field: Field) -> tuple[np.ndarray, dict[str, Any]]:
     reader must never take a number for a hole.
     """
     attrs = dict(field.attrs)
-    fills = np.array(_fills(attrs), dtype=field.values.dtype)
+    fills = np.array(fill_values(attrs), dtype=field.values.dtype)
     if not fills.size:
         return field.values, attrs
     if np.isin(field.values, fills[~np.isnan(fills)]).any():

@@ -55,7 +55,14 @@ def random_field(
     return (field + noise * rng.standard_normal(shape)).astype(np.float32)
 
 
-def climate(shape: Shape, seed: int, period: float = 12.0, weather: float = 0.15) -> np.ndarray:
+def climate(
+    shape: Shape,
+    seed: int,
+    period: float = 12.0,
+    weather: float = 0.15,
+    surface: float = 1.0,
+    slope: float = 3.5,
+) -> np.ndarray:
     """Mean state, yearly cycle and drifting anomalies over land and sea.
 
     Parameters
@@ -66,6 +73,10 @@ def climate(shape: Shape, seed: int, period: float = 12.0, weather: float = 0.15
         Frames in a year; 1 leaves no cycle (annual means).
     weather : float
         Standard deviation of the anomalies, relative to the range from equator to pole.
+    surface : float
+        How much land and mountains show: 1 near the ground, 0 high above it.
+    slope : float
+        Spectral slope of the anomalies.
 
     Returns
     -------
@@ -75,6 +86,8 @@ def climate(shape: Shape, seed: int, period: float = 12.0, weather: float = 0.15
     plane = (1, height, width)
     latitude = np.linspace(-1.4, 1.4, height)[:, None]
     land = (random_field(plane, seed, 4.0) > 0.3)[0]
+    if surface != 1:  # a product with 1 would round other bits
+        land = surface * land
     mountains = np.maximum(random_field(plane, seed + 1, 3.0)[0], 0) * land
     mean = np.cos(latitude) ** 2 - 0.08 * mountains + 0.05 * land
     swing = np.sin(latitude) * (0.06 + 0.2 * land)
@@ -82,7 +95,7 @@ def climate(shape: Shape, seed: int, period: float = 12.0, weather: float = 0.15
     t = np.arange(frames)[:, None, None]
     cycle = swing * np.cos(2 * np.pi * t / period - lag)
     # the sea damps what the air above it does
-    anomaly = random_field(shape, seed + 3, 3.5, speed=6.0) * (0.4 + 0.6 * land)
+    anomaly = random_field(shape, seed + 3, slope, speed=6.0) * (0.4 + 0.6 * land)
     return (mean + cycle + weather * anomaly + 1e-3 * t).astype(np.float32)
 
 

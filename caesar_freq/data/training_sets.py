@@ -155,6 +155,15 @@ SIMULATED: dict[str, Callable[[], np.ndarray]] = {
     "climate_monthly": partial(
         simulated.realisations, simulated.climate, (128, 90, 120), [241], weather=0.04
     ),
+    # heights of pressure levels: smoother, and without coasts
+    "upper_air_seasons": partial(
+        simulated.realisations, simulated.climate, (48, 73, 144), [261, 271], period=4,
+        weather=0.08, surface=0.0, slope=5.5,
+    ),
+    "upper_air_annual": partial(
+        simulated.realisations, simulated.climate, (96, 64, 128), [281], period=1, weather=0.04,
+        surface=0.2, slope=4.5,
+    ),
     "rough": partial(simulated.realisations, simulated.random_field, _CUBE, [301], slope=3.0),
     "smooth": partial(
         simulated.realisations, simulated.random_field, _CUBE, [302], slope=5.0, speed=2.0

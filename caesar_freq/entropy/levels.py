@@ -9,12 +9,15 @@ is integer arithmetic: encoder and decoder are the same kernel and agree on ever
 
 from __future__ import annotations
 
+from ctypes import Structure, byref, c_int64, c_void_p
+
 import numba as nb
 import numpy as np
 
 from caesar_freq.entropy.binary import AT, finish, new_coder, open_coder
 from caesar_freq.entropy.logistic import (
     LIMIT,
+    RATES,
     SQUASH,
     STRETCH,
     code_mixed,
@@ -22,6 +25,7 @@ from caesar_freq.entropy.logistic import (
     new_slots,
 )
 from caesar_freq.errors import CorruptStreamError
+from caesar_freq.kernels import library
 
 #: Levels are 0 to at most this.
 MAX_LEVEL = (1 << 22) - 1
@@ -151,7 +155,7 @@ def _code_error(
 
 
 @nb.njit(nogil=True, cache=True)
-def code_frame(
+def _code_frame(
     frame, before, older, errors, errors_before, skip, top, weights, bias, costs,
     slots, mixer, state, data, limit, decoding,
 ):  # fmt: skip
@@ -301,6 +305,37 @@ def code_frame(
     return data
 
 
+class _Frame(Structure):
+    _fields_ = [
+        *((name, c_int64) for name in ("height", "width", "top", "shift", "slot_count")),
+        *((name, c_void_p) for name in (
+            "frame", "before", "older", "errors", "errors_before", "skip", "weights", "bias",
+            "costs", "mixer", "slots", "squash", "stretch", "rates", "state", "data")),
+        *((name, c_int64) for name in ("length", "decoding")),
+    ]  # fmt: skip
+
+
+def _code_frame_in_c(
+    frame, before, older, errors, errors_before, skip, top, weights, bias, costs,
+    slots, mixer, state, data, limit, decoding,
+):  # fmt: skip
+    """`_code_frame` by the native kernel."""
+    skip = np.ascontiguousarray(skip)
+    arrays = (frame, before, older, errors, errors_before, skip, weights, bias, costs, mixer,
+              slots, SQUASH, STRETCH, RATES, state)  # fmt: skip
+    height, width = frame.shape[0] - 3, frame.shape[1] - 4
+    shift = 64 - (slots.shape[1] - 1).bit_length()
+    y, x = c_int64(2), c_int64(2)
+    while True:
+        job = _Frame(height, width, top, shift, slots.shape[1], *(a.ctypes.data for a in arrays),
+                     data.ctypes.data, len(data), decoding)  # fmt: skip
+        if library().cf_levels_frame(byref(job), byref(y), byref(x)):
+            return data
+        if len(data) >= limit:
+            return data[:0]
+        data = np.concatenate([data, np.zeros(len(data) + _ROOM, np.uint8)])
+
+
 def _run(levels, skip, top, state, data, limit, decoding):
     frames, height, width = levels.shape
     padded = (height + 3, width + 4)
@@ -312,11 +347,12 @@ def _run(levels, skip, top, state, data, limit, decoding):
     mixer = np.full((_MIX_SETS * _N_NODES, _N_CONTEXTS), (1 << 16) * 3 // 10, np.int64)
     before = older = np.zeros(padded, np.int64)
     errors_before = np.zeros(padded, np.int64)
+    code = _code_frame if library() is None else _code_frame_in_c
     for t in range(frames):
         frame = before.copy()
         frame[2:-1, 2:-2] = levels[t]
         errors = np.zeros(padded, np.int64)
-        data = code_frame(
+        data = code(
             frame, before, older, errors, errors_before, skip[t], top, weights, bias, costs,
             slots, mixer, state, data, limit, decoding,
         )  # fmt: skip

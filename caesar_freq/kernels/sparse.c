@@ -1,5 +1,5 @@
 /* Context coding of one frame of a sparse volume: entropy/sparse.py and entropy/binary.py in C. */
-#include "kernels.h"
+#include "range_coder.h"
 
 enum {
     BITS = 22,
@@ -13,56 +13,22 @@ enum {
 };
 
 typedef struct {
-    uint64_t low, range, code, at; /* entropy/binary.py keeps them in this order */
-} state_t;
-
-typedef struct {
     state_t s;
     uint8_t *data;
     int64_t length, (*contexts)[2];
     int decoding;
 } coder_t;
 
-static inline int code_split(coder_t *c, int bit, uint64_t ones)
+static inline int split(coder_t *c, int bit, uint64_t ones)
 {
-    state_t *s = &c->s;
-    if (c->decoding)
-        bit = s->code < ones;
-    if (bit) {
-        s->range = ones;
-    } else {
-        s->range -= ones;
-        if (c->decoding)
-            s->code -= ones;
-        else
-            s->low += ones;
-    }
-    if (s->low > 0xFFFFFFFF) {
-        uint64_t at = s->at - 1;
-        while (c->data[at] == 255)
-            c->data[at--] = 0;
-        c->data[at]++;
-        s->low &= 0xFFFFFFFF;
-    }
-    while (s->range < 1 << 24) {
-        s->range <<= 8;
-        if (c->decoding) {
-            const uint64_t byte = s->at < (uint64_t)c->length ? c->data[s->at] : 0;
-            s->code = (s->code << 8 | byte) & 0xFFFFFFFF;
-        } else {
-            c->data[s->at] = (uint8_t)(s->low >> 24);
-            s->low = s->low << 8 & 0xFFFFFFFF;
-        }
-        s->at++;
-    }
-    return bit;
+    return code_split(&c->s, c->data, c->length, c->decoding, bit, ones);
 }
 
 static inline int code_bit(coder_t *c, int bit, int64_t context)
 {
     int64_t *slot = c->contexts[context], p = slot[0] >> (BITS - 16);
     p = p < 1 ? 1 : p > 65535 ? 65535 : p;
-    bit = code_split(c, bit, (c->s.range >> 16) * (uint64_t)p);
+    bit = split(c, bit, (c->s.range >> 16) * (uint64_t)p);
     const int64_t seen = slot[1], move = ((int64_t)bit << BITS) - slot[0];
     if (seen < 30) {
         const int64_t by = 2 * seen + 3, up = 2 * move;
@@ -104,7 +70,7 @@ static int64_t code_value(coder_t *c, int64_t value, int64_t left, int64_t above
             return 0;
     int64_t found = 1;
     for (int i = length - 1; i >= 0; i--)
-        found = 2 * found + code_split(c, rest >> i & 1, c->s.range >> 1);
+        found = 2 * found + split(c, rest >> i & 1, c->s.range >> 1);
     size = UNARY + found;
     if (size >= (int64_t)1 << 31)
         return 0;

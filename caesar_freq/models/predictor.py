@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +30,9 @@ _OLD_FORMATS = ("caesar-freq/diffusion/1", "caesar-freq/student/1")
 KEYFRAME_NOISE = 0.62 / 12**0.5
 #: Blocks, and frames of each, that go through the network at a time.
 _BATCH, _TARGETS = 4, 8
+#: One thread of the codec calls a network at a time: it has all cores, and the switch that keeps
+#: TF32 off, which drifts a thousand times more than float32, is one for all threads.
+_ONE = threading.Lock()
 
 
 class Predictor:
@@ -99,7 +103,7 @@ class Predictor:
         targets = range(frames.shape[1]) if targets is None else targets
         answer = self._teacher if self.kind == "teacher" else self._student
         parts = []
-        with torch.no_grad():
+        with _ONE, torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
             for i in range(0, len(frames), _BATCH):
                 part = slice(i, i + _BATCH)
                 parts.append(answer(frames[part], noise[part], step, list(targets)))

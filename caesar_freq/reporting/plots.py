@@ -21,6 +21,7 @@ from caesar_freq.reporting.tables import LABELS
 # Okabe and Ito's colours, which stay apart for the colour-blind; ours cold, peers warm or grey.
 COLOURS = {
     "frequency": "#0072B2",
+    "restoration": "#F0E442",
     "teacher": "#CC79A7",
     "student": "#009E73",
     "auto": "#56B4E9",
@@ -36,6 +37,7 @@ _STREAM_COLOURS = {
     "end_of_block": "#56B4E9",
     "keyframes": "#009E73",
     "residuals": "#8FD3B6",
+    "restoration": "#004D40",
     "outliers": "#D55E00",
     "lossless": "#8C6BB1",
     "mask": "#E69F00",

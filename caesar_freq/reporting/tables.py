@@ -12,6 +12,7 @@ from caesar_freq.reporting.records import CODECS, counts, name, trouble
 
 LABELS = {
     "frequency": "CAESAR-Freq",
+    "restoration": "+ restoration",
     "teacher": "+ teacher",
     "student": "+ student",
     "auto": "+ auto",

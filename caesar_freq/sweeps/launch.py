@@ -7,6 +7,7 @@ which it saves its state; the next start of the same trial goes on from there.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -49,14 +50,12 @@ class Trial:
     def stop(self) -> None:
         """Let the process save its state, and wait until it has ended."""
         process = self.process
-        if process is None or process.poll() is not None:
+        if process is None:
             return
         process.terminate()
-        try:
-            process.wait(_GRACE)
-        except subprocess.TimeoutExpired:
+        if not _ended(process.pid, _GRACE):
             process.kill()
-            process.wait()
+            _ended(process.pid, math.inf)
 
     def checkpoint(self) -> Any:
         """Called by submitit in the job that is about to end: the same trial is queued again."""
@@ -67,6 +66,23 @@ class Trial:
 
     def __getstate__(self) -> dict:
         return {"command": self.command, "folder": self.folder, "process": None}
+
+
+def _ended(pid: int, seconds: float) -> bool:
+    """Whether a child ends in time.
+
+    It is left to be reaped. ``Popen.wait`` would never return where a signal interrupted it in the
+    same thread, as in a job of submitit: it holds a lock.
+    """
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                return True
+        except ChildProcessError:  # reaped
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def _meet() -> None:
@@ -170,7 +186,7 @@ def run_jobs(trials: Sequence[Trial], at_a_time: int, ended: Callable[[Trial, in
             for trial in [t for t in waiting if cluster == "debug" or jobs[id(t)].done()]:
                 waiting.remove(trial)
                 try:
-                    code = jobs[id(trial)].result()
+                    code = max(jobs[id(trial)].results(), key=abs)  # of all tasks of the job
                 except Exception as error:  # what submitit raises for jobs that SLURM ended
                     print(f"{trial.folder.name}: {str(error).splitlines()[0]}", file=sys.stderr)
                     code = 1

@@ -11,7 +11,7 @@ from caesar_freq.codec.choose import lagrangian
 from caesar_freq.codec.model import DEAD_ZONE_NRMSE, FrequencyModel
 from caesar_freq.codec.quantise import dequantise
 from caesar_freq.codec.volume import LevelOverflow, VolumeCode, VolumeEncoder
-from caesar_freq.training.rows import STEP_PER_NRMSE
+from caesar_freq.training.rows import step_for
 
 #: The documented default of ``--lambda_bpp``: there, a bit weighs what it is worth along the
 #: rate-distortion curve, and dead zones give the fewest bytes at equal error.
@@ -29,9 +29,9 @@ def fit_centroids(model: FrequencyModel, volumes: Sequence[VolumeEncoder]) -> Fr
     sums, counts = np.zeros(60), np.zeros(60)
     for encoder in volumes:
         for nrmse in _CENTROID_NRMSE:
-            step = STEP_PER_NRMSE * nrmse
+            step = step_for(_with(encoder, model), nrmse)
             try:
-                code = _with(encoder, model).encode(step, model.dead_zone_at(nrmse))
+                code = encoder.encode(step, model.dead_zone_at(nrmse))
             except LevelOverflow:
                 continue
             s, c = _cell_positions(encoder, code, step)
@@ -71,7 +71,8 @@ def fit_dead_zones(
     for nrmse in centres:
         costs = np.zeros(len(_THRESHOLDS))
         for encoder in volumes:
-            costs += np.log(_costs(_with(encoder, model), STEP_PER_NRMSE * nrmse, lambda_bpp))
+            step = step_for(_with(encoder, model), nrmse)
+            costs += np.log(_costs(encoder, step, lambda_bpp))
         # where the threshold hardly matters, the smallest has the smallest error
         near = costs <= costs.min() + _INDIFFERENT * len(volumes)
         chosen.append(round(1000 * _THRESHOLDS[int(np.argmax(near))]))

@@ -9,6 +9,7 @@ import numpy as np
 
 from caesar_freq.codec.choose import sample
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.search import RoundingModel, step_of
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder, training_rows
 from caesar_freq.data.blocks import Volume
 from caesar_freq.errors import InputError
@@ -16,14 +17,14 @@ from caesar_freq.transform.blocks import Transform
 
 #: NRMSE range over which steps are drawn: one model serves all bounds (design, section 6).
 NRMSE_RANGE = (4e-2, 3e-5)
-#: Steps per unit of NRMSE that a uniform quantiser needs at high rate (sqrt 12).
-STEP_PER_NRMSE = 3.46
 _SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("lot", 32), ("dct", 8), ("dct", 32))
 _KEYFRAME_INTERVAL = 3
+#: Values of a volume that are looked at; rows are drawn from them.
+_SAMPLE_VALUES = 1 << 19
 #: Rows kept at most (28 bytes each, twice while they are joined): long series give fewer a set.
 MAX_ROWS = 8_000_000
-#: What `variants` yields for a long volume: six, one given, three long blocks, two generated.
-_MAX_VARIANTS = 12
+#: What `variants` yields for a long volume: six, one given, five long blocks, two generated.
+_MAX_VARIANTS = 14
 
 
 @dataclass
@@ -48,11 +49,14 @@ def variants(
 ) -> Iterator[tuple[np.ndarray, Transform]]:
     """A volume in every form in which the codec meets one.
 
-    All spatial transforms with 16-frame blocks and the `spatial` ones given, 64-frame blocks where
+    All spatial transforms with 16-frame blocks and the `spatial` ones given, longer blocks where
     the volume is long enough, and the keyframes and interpolation residuals of generated blocks.
     """
     for kind, cell in (*_SPATIAL, *spatial):
         yield x, Transform(x.shape, 16, cell, kind)
+    if x.shape[0] > 16:
+        for kind in ("lot", "dct"):
+            yield x, Transform(x.shape, 32, 16, kind)
     if x.shape[0] > 32:
         for kind, cell in (("lot", 16), ("dct", 16), ("lot", 32)):
             yield x, Transform(x.shape, 64, cell, kind)
@@ -75,7 +79,7 @@ def gather(
     seed: int,
     spatial: Sequence[tuple[str, int]] = (),
 ) -> Rows:
-    """Rows of all `volumes` in all `variants` at `n_steps` random steps each.
+    """Rows of all `volumes` in all `variants` at `n_steps` random bounds each.
 
     Parameters
     ----------
@@ -95,12 +99,13 @@ def gather(
     parts = []
     low, high = np.log(NRMSE_RANGE[1]), np.log(NRMSE_RANGE[0])
     for volume in volumes:
-        x = np.ascontiguousarray(sample(volume.values))
+        x = np.ascontiguousarray(sample(volume.values, _SAMPLE_VALUES))
         for part, transform in variants(x, spatial):
+            encoder = VolumeEncoder(part, transform, model)
             # stratified: every part of the range of bounds is met once
             strata = (np.arange(n_steps) + rng.random(n_steps)) / n_steps
             for nrmse in np.exp(low + (high - low) * strata):
-                found = _one(part, transform, model, float(nrmse), rng, n_rows)
+                found = _one(encoder, float(nrmse), rng, n_rows)
                 if found is not None:
                     parts.append(found)
     if not parts:
@@ -110,10 +115,21 @@ def gather(
     return Rows(features, magnitudes, weights.astype(np.float32))
 
 
-def _one(part, transform, model, nrmse, rng, n_rows):
+def step_for(encoder: VolumeEncoder, nrmse: float) -> float:
+    """About the step at which `encoder` errs by `nrmse`.
+
+    On smooth data it is many times what a fine quantiser needs (``sqrt(12) * nrmse``): most
+    coefficients are zero and add no error.
+    """
+    dead_zone = encoder.model.dead_zone_at(nrmse)
+    rounding = RoundingModel(encoder.histogram(), encoder.size, dead_zone)
+    return step_of(rounding.index_for(nrmse))
+
+
+def _one(encoder, nrmse, rng, n_rows):
     try:
         features, levels, _ = training_rows(
-            part, STEP_PER_NRMSE * nrmse, transform, model, model.dead_zone_at(nrmse), rng, n_rows
+            encoder, step_for(encoder, nrmse), encoder.model.dead_zone_at(nrmse), rng, n_rows
         )
     except LevelOverflow:
         return None

@@ -13,7 +13,7 @@ from caesar_freq.transform.native import NativeAxes
 
 #: Cell sizes and time blocks that the entropy model knows.
 CELLS = (8, 16, 32)
-MAX_TIME_BLOCK = 64
+MAX_TIME_BLOCK = 128
 #: Kinds whose coefficients have the squared error of the values.
 ORTHONORMAL = ("dct", "lot", "haar")
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from caesar_freq.kernels.eigen import eigh
 from caesar_freq.kernels.ordered import product
 from caesar_freq.transform.blocks import Transform
 
@@ -39,7 +40,7 @@ def temporal_modes(x: np.ndarray, residual: float) -> tuple[np.ndarray, np.ndarr
     frames = x.shape[0]
     if not 8 < frames <= MAX_FRAMES:
         return None
-    values, vectors = np.linalg.eigh(_inner_products(x.reshape(frames, -1)) / x.size)
+    values, vectors = eigh(_inner_products(x.reshape(frames, -1)) / x.size)
     energies, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
     left = np.append(np.cumsum(energies[::-1])[::-1], 0)
     count = max(1, int(np.argmax(left <= residual)))

@@ -146,7 +146,8 @@ def test_a_sweep_is_a_job_array_whose_tasks_save_and_are_requeued(rig, local, tm
     job = await_hold(sweep.folder, process)["job"]
     arrays, tasks = zip(*(line.split() for line in sweep.queued("%F %K")), strict=True)
     assert len(set(arrays)) == 1 and set(tasks) <= {"0", "1", "2"}
-    rig.run("scancel", "--signal=USR2", job)  # what SLURM sends before the time limit
+    names = dict(line.split() for line in sweep.queued("%A %F_%K"))
+    rig.run("scancel", "--signal=USR2", names[job])  # what SLURM sends before the time limit
     said = sweep.finish(process)
     assert "3 trials, 3 to run" in said and "3 jobs submitted, 0 adopted" in said
     check_same(sweep, local)

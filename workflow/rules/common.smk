@@ -17,6 +17,7 @@ try:
         load_configfile(workflow.source_path("../schemas/config.schema.yaml")),
     )
     library.check_settings(config)
+    PLANS = library.compression_plans(config)
 except ConfigError as error:
     raise WorkflowError(f"config: {error}")
 
@@ -29,6 +30,8 @@ wildcard_constraints:
     dataset="|".join(DATASETS),
     codec="[a-z0-9]+",
     criterion="nrmse|max-rel|lossless",
+    name="|".join(PLANS) or "(?!)",
+    part=r"p\d+",
 
 
 def gpu(gpu_mem_gb):
@@ -77,3 +80,37 @@ def evaluation_flags(wildcards):
             f"--fill_value={config['datasets'][wildcards.dataset]['fill_value']!r}"
         )
     return " ".join(flags)
+
+
+def of_plan(attribute):
+    """A parameter that is the same for all parts."""
+    return lambda wildcards: getattr(PLANS[wildcards.name], attribute)
+
+
+def of_part(attribute):
+    """A resource of a part that grows with the attempt; the largest of all without wildcards."""
+
+    def value(wildcards, attempt):
+        if "name" in wildcards.keys():
+            return getattr(PLANS[wildcards.name], attribute)[wildcards.part] * attempt
+        amounts = [
+            a for plan in PLANS.values() for a in getattr(plan, attribute).values()
+        ]
+        return max(amounts, default=1) * attempt
+
+    return value
+
+
+def part_flags(wildcards):
+    return PLANS[wildcards.name].part_flags(wildcards.part)
+
+
+def of_all_parts(pattern):
+    """Files of all parts of a data set."""
+    return lambda wildcards: expand(
+        pattern, name=wildcards.name, part=PLANS[wildcards.name].parts
+    )
+
+
+def count_parts(wildcards):
+    return len(PLANS[wildcards.name].parts)

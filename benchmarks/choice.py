@@ -1,0 +1,114 @@
+"""How good the encoder's choice of a transform is, and what it costs.
+
+    python benchmarks/choice.py FILE.npz ... [--targets 1e-2 1e-3 1e-4] [--csv OUT.csv]
+
+For the first variable and section of every file and each NRMSE: bytes at equal error of the transform
+that `codec.choose.choose_transform` takes over those of the best one, which is found by coding the
+whole volume with all of them; what time blocks of 32 frames, which the encoder does not try, would save
+beside it; and the part of the time of a whole encoding that choosing takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from caesar_freq.api import encode
+from caesar_freq.codec.choose import SPATIAL, TIME_BLOCKS, choose_transform, lagrangian, sample
+from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.search import RoundingModel, step_of
+from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
+from caesar_freq.data.blocks import volumes
+from caesar_freq.errors import run_main
+from caesar_freq.kernels.errors import size_histogram
+from caesar_freq.transform.blocks import Transform
+
+#: Time blocks that are compared, besides those of the encoder.
+OTHER_TIMES = (32,)
+
+
+def bits_at_equal_error(
+    x: np.ndarray, choice: tuple[str, int, int], step: float, reference: float, dead_zone: float
+) -> float:
+    """Bits of `x` ``[T, H, W]``, corrected to the squared error `reference`."""
+    kind, cell, block = choice
+    encoder = VolumeEncoder(x, Transform(x.shape, block, cell, kind), FrequencyModel.base())
+    try:
+        code = encoder.encode(step, dead_zone)
+    except LevelOverflow:
+        return np.inf
+    excess = encoder.coefficient_error(code, step) - reference
+    return 8 * len(code.data) + lagrangian(step) * excess
+
+
+def candidates(frames: int) -> list[tuple[str, int, int]]:
+    """Kind, cell and time block of all transforms for so many frames."""
+    times = [t for t in (*TIME_BLOCKS, *OTHER_TIMES) if t == TIME_BLOCKS[0] or frames > t // 2]
+    return [(*spatial, t) for spatial in SPATIAL for t in times]
+
+
+def likely_step(x: np.ndarray, nrmse: float, dead_zone: float) -> float:
+    """About the step at which `x` errs by `nrmse`, as the encoder guesses it."""
+    part = np.ascontiguousarray(sample(x))
+    planes = Transform(part.shape).forward(part)
+    rounding = RoundingModel(size_histogram(planes), part.size, dead_zone)
+    return step_of(rounding.index_for(nrmse))
+
+
+def judge(x: np.ndarray, nrmse: float) -> dict[str, object]:
+    """Regret of the choice, gain of other time blocks (both in percent of the best) and times."""
+    model = FrequencyModel.base()
+    dead_zone = model.dead_zone_at(nrmse)
+    step = likely_step(x, nrmse, dead_zone)
+    started = time.process_time()
+    found = choose_transform(x, step, dead_zone, model)
+    chosen = (found.kind, found.cell, found.time_block)
+    choosing = time.process_time() - started
+    bits = {
+        choice: bits_at_equal_error(x, choice, step, nrmse**2 * x.size, dead_zone)
+        for choice in candidates(x.shape[0])
+    }
+    own = {choice: b for choice, b in bits.items() if choice[2] in TIME_BLOCKS}
+    best = min(own, key=own.get)
+    started = time.process_time()
+    encode(x, "nrmse", nrmse, threads=1)
+    whole = time.process_time() - started
+    return {
+        "nrmse": nrmse, "chosen": "{}{} x{}".format(*chosen), "best": "{}{} x{}".format(*best),
+        "regret_percent": round(100 * (bits[chosen] / own[best] - 1), 2),
+        "other_times_percent": round(100 * (1 - min(bits.values()) / own[best]), 2),
+        "time_percent": round(100 * choosing / whole, 1),
+    }  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--targets", nargs="+", type=float, default=[1e-2, 1e-3, 1e-4])
+    parser.add_argument("--csv", type=Path, help="also write the table to this file")
+    args = parser.parse_args(argv)
+    rows = []
+    for path in args.files:
+        volume = next(volumes(path))
+        for nrmse in args.targets:
+            rows.append({"data": volume.dataset, **judge(volume.values, nrmse)})
+            print(*rows[-1].values(), sep="  ", flush=True)
+    for name in ("regret_percent", "other_times_percent", "time_percent"):
+        values = [row[name] for row in rows]
+        print(f"{name}: mean {np.mean(values):.2f}, largest {max(values):.2f}")
+    with open(args.csv, "w", newline="") if args.csv else sys.stdout as out:
+        writer = csv.DictWriter(out, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,1 @@
+"""Compression of large data sets as many jobs: survey, ranges, parts, join, verification, table."""
