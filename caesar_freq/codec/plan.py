@@ -49,8 +49,9 @@ _OTHER_STEP, _GROWTH = 2**0.25, (0.5, 2.0)
 
 @dataclass
 class Price:
-    """What a mode costs on a sample: bits with what the error is worth, and the squared error."""
+    """What a mode costs on a sample: bits, those with what the error is worth, squared error."""
 
+    bits: float
     total: float
     error: float
 
@@ -107,7 +108,11 @@ class Planner:
         prices = self._prices(x, step, fine)
         ranked = sorted(filter(STRATEGIES[self.strategy], prices), key=lambda m: prices[m].total)
         plain, auto = prices[Mode()], self.strategy == "auto"
-        if not ranked or (auto and prices[ranked[0]].total > (1 - _WORTH - least) * plain.total):
+        if not ranked:
+            return [], step
+        # the price of the error is no part of the file: what is saved is compared with the bits
+        saved = plain.total - prices[ranked[0]].total
+        if auto and saved < (_WORTH + least) * plain.bits:
             return [], step
         best = ranked[0]
         others = [m for m in ranked if m.generated != best.generated] if auto else []
@@ -204,8 +209,9 @@ class Planner:
     def _price(self, x: np.ndarray, coded: Coded) -> Price:
         bits, error = 8 * len(coded.data), _squared(x, coded.decoded)
         if self.corrections:
-            return Price(bits + 8 * self.corrections(x, coded.decoded, len(coded.data)), error)
-        return Price(bits + self._worth * error, error)
+            bits += 8 * self.corrections(x, coded.decoded, len(coded.data))
+            return Price(bits, bits, error)
+        return Price(bits, bits + self._worth * error, error)
 
     def _calibrate(self, x: np.ndarray, step: float) -> Price:
         """Find out what error is worth; the price of the plain mode."""
@@ -221,7 +227,7 @@ class Planner:
                     self._worth = saved / (more - less)
                     self._power = max(0.2, math.log(more / less) / 2 / math.log(_OTHER_STEP))
         except LevelOverflow:
-            return Price(math.inf, math.inf)
+            return Price(math.inf, math.inf, math.inf)
         return self._price(x, coded)
 
 
