@@ -28,7 +28,7 @@ from caesar_freq.training.distiller import Distiller, halvings
 from caesar_freq.training.generative import Batch, draw_blocks, make_batch
 from caesar_freq.training.loop import Progress, Task, learning_rate, prepared
 from caesar_freq.training.loop import _evaluate as evaluate_task
-from caesar_freq.training.losses import bits, multi_scale_error, spectrum_error
+from caesar_freq.training.losses import OBJECTIVES, bits, multi_scale_error, spectrum_error
 from caesar_freq.training.memory import micro_batch
 
 SMALL = ("--training_size", "32", "--low_freq_size", "2", "--latent_channels", "8",
@@ -379,6 +379,21 @@ def test_selection_keeps_the_weights_of_the_fewest_bytes():
         evaluate_task(task, average, progress, 1, 0.0)
     assert progress.best["weight"].item() == 2 and progress.best_value == 0.8
     assert [row["best"] for row in progress.history] == [1, 1, 0]
+
+
+def test_objectives_select_by_their_own_number():
+    found = [{"val_byte_ratio": 0.9, "val_spectrum_error": 0.1},
+             {"val_byte_ratio": 0.8, "val_spectrum_error": 0.2}]  # fmt: skip
+    for objective, kept in (("rate", 2), ("spectrum", 1)):
+        rows, progress = iter(found), Progress()
+        task = Task(torch.nn.Linear(1, 1), None, None, lambda weights, rows=rows: next(rows),
+                    criterion=train_distillation.CRITERIA[objective])  # fmt: skip
+        for step in (1, 2):
+            progress.step = step
+            average = SimpleNamespace(weights={"weight": torch.tensor([float(step)])})
+            evaluate_task(task, average, progress, 1, 0.0)
+        assert progress.best["weight"].item() == kept
+    assert all(s > r for r, s in zip(OBJECTIVES["rate"], OBJECTIVES["spectrum"], strict=True))
 
 
 def test_rate_loss_is_half_the_logarithm_of_the_error():

@@ -19,9 +19,8 @@ from caesar_freq.data.lazy import Source
 from caesar_freq.errors import ConfigError
 
 MB = 1_000_000
-#: Memory of a job in MB, measured (docs/scaling.md): the programs themselves (two Snakemakes of a
-#: cluster job among them), and arrays of the size of
-#: what is coded at once. Beyond that a part is read chunk by chunk, however large it is.
+#: Memory of a job in MB (measured: docs/scaling.md): the programs, two Snakemakes of a cluster job among
+#: them, and arrays of the size of what is coded at once. A larger part is read chunk by chunk.
 _PROGRAM_MB, _CODED_MB, _ARRAYS = 600, 67, 12
 
 
