@@ -31,7 +31,7 @@ CASES = [("preemption with grace", "train_diffusion"), ("wall-time limit", "trai
 JOBS = ("--executor", "slurm", "--jobs", "2", "--slurm", "slurm_partition=cpu", "--slurm",
         f"slurm_account={ACCOUNT}", "--slurm", "timeout_min=60", "--slurm", "mem_gb=2")  # fmt: skip
 DATA = ("--train_data", "waves.npz", "--val_data", "waves.npz")
-PHASE_1 = ("freq_compressor", "--set", "lambda_bpp=0.01,0.03,0.1", "--", *DATA, "--device", "cpu",
+PHASE_1 = ("freq_compressor", "--set", "lr=1e-3,3e-3,1e-2", "--", *DATA, "--device", "cpu",
            "--epochs", "1000", "--max_steps", "12", "--checkpoint_every", "3", "--batch_size", "1",
            "--evaluations", "1", "--wavelet", "haar", "--init", "none")  # fmt: skip
 PHASE_2 = ("diffusion", "--set", "seed=7", "--", *DATA, "--device", "cpu", "--epochs", "1000",
@@ -108,7 +108,7 @@ def local(tmp_path_factory) -> Sweep:
     """The same trials as processes of this machine."""
     sweep = Sweep(tmp_path_factory.mktemp("local"), PHASE_1)
     sweep.finish()
-    assert len({row["val_bytes"] for row in sweep.rows()}) == 3
+    assert {row["state"] for row in sweep.rows()} == {"ended"}
     return sweep
 
 
