@@ -195,14 +195,15 @@ MODULES = [
 READING = {"survey", "compress_part", "verify_part"}
 #: The same for the rules of a compression; of the codec, modules that tell them apart.
 COMPRESSION_MODULES = [
-    ({"compress_part"}, "codec.encoder codec.stream codec.large codec.search compression.compress"),
+    ({"compress_part"}, "codec.encoder codec.stream codec.large compression.compress"),
     ({"survey", "ranges", "compress_part"}, "codec.statistics"),
     ({"ranges", "compress_part"}, "compression.ranges"),
     ({"compress_part", "verify_part"}, "codec.decoder"),
     ({"join"}, "codec.joining compression.join"),
     ({"join", "compress_part", "verify_part"}, "codec.container"),
     ({"join", "ranges", *READING}, "codec.header"),
-    ({"ranges", *READING}, "codec.chunk entropy.rans"),
+    # the surveyor and the verifier share the module of chunks, which knows how its steps are found
+    (READING, "codec.chunk codec.search entropy.rans"),
     (COMPRESSION, "compression compression.job compression.parts data.zarr_store data.netcdf"),
     ({"survey"}, "compression.survey"),
     ({"verify_part"}, "compression.verify"),

@@ -8,6 +8,7 @@ writes; all of them read the same files.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -81,7 +82,14 @@ def join(device: torch.device) -> Ranks:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+        # gloo's threads, still running when the interpreter is taken down, abort the process
+        atexit.register(_leave)
     return Ranks(dist.get_rank(), size)
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def refuse_many() -> None:
