@@ -30,9 +30,15 @@ import google_crc32c
 import numpy as np
 
 import caesar_freq
+from caesar_freq.codec.chunk import Chunk
+from caesar_freq.codec.chunks import boxes, chunk_count, five_dimensional
+from caesar_freq.codec.coders import PlainCoder
 from caesar_freq.codec.header import MODES, Header
+from caesar_freq.codec.layout import VOLUME
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import varint
+from caesar_freq.codec.search import step_index
+from caesar_freq.codec.statistics import Statistics, variable_of
 from caesar_freq.errors import CaesarError, CorruptStreamError, InputError, ModelError, run_main
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
@@ -134,7 +140,13 @@ def corpus(names: Sequence[str] | None = None) -> dict[str, bytes]:
             found[f"{strategy}-{mode}"] = caesar_freq.encode(
                 smooth, mode, bound, generator=Still(), strategy=strategy
             )
+    for block in (1, 4, 128):
+        found[f"blocks{block}"] = _in_blocks(made["long32"], block)
     other = replace(FrequencyModel.base(), b3=FrequencyModel.base().b3 + 100)
+    found["joined-linked"] = _joined(made["linked32"], 2, other)
+    found["linked-model"] = caesar_freq.encode(
+        made["linked32"], "rel", 1e-2, model=other, embed_model=True
+    )
     found["model"] = caesar_freq.encode(smooth, "rel", 1e-3, model=other, embed_model=True)
     found["apart"] = caesar_freq.encode(smooth, "rel", 1e-3, model=other, embed_model=False)
     found["metadata"] = caesar_freq.encode(
@@ -142,6 +154,64 @@ def corpus(names: Sequence[str] | None = None) -> dict[str, bytes]:
         "abs", 1e-2, fill_value=-999.0, metadata=b"some names" * 9,
     )  # fmt: skip
     return found
+
+
+def _in_blocks(array: np.ndarray, block: int) -> bytes:
+    """A stream with time blocks of so many frames, whether that is best or not."""
+    head = Header(array.shape, array.dtype, "nrmse", 1e-2, False, [])
+    chunk = Chunk(array, next(boxes(five_dimensional(array.shape))), None)
+    variable = replace(
+        variable_of([Statistics.of(chunk)]), step_index=step_index(0.02), time_block=block
+    )
+    model = FrequencyModel.base()
+    coder = PlainCoder(chunk.normalised(variable, False), variable, model)
+    written = chunk.write_coded(coder.code(variable.step, 0.5), VOLUME, head, variable)
+    head.variables, head.fingerprint = [variable], model.fingerprint
+    return Parts(head, b"", []).packed([written.body])
+
+
+def _joined(array: np.ndarray, sections: int, model: FrequencyModel) -> bytes:
+    """A stream of ``[1, S, T, H, W]`` joined of parts of so many sections, under a stored model."""
+    streams = [
+        caesar_freq.encode(array[:, s : s + sections], "nrmse", 1e-2, model=model, embed_model=True)
+        for s in range(0, array.shape[1], sections)
+    ]
+    parts = [Parts.of(stream) for stream in streams]
+    head = replace(
+        parts[0].header, shape=array.shape, linked=any(part.header.linked for part in parts),
+        variables=[part.header.variables[0] for part in parts],
+        runs=[len(part.bodies) for part in parts],
+    )  # fmt: skip
+    return Parts(head, b"", []).packed([body for part in parts for body in part.bodies])
+
+
+def regroup(header: Header, other: Header, rng: np.random.Generator) -> Header:
+    """A header that is well-formed but tells something else about the same chunks."""
+    shape, known = list(header.shape), header.variables + other.variables
+    n_chunks, changed = len(header.chunks), {}
+    if header.variables and rng.random() < 0.6:  # parts with transforms of other streams
+        cuts = sorted(set(rng.integers(1, n_chunks + 1, int(rng.integers(1, 4))).tolist()))
+        changed["runs"] = np.diff([0, *cuts, *([n_chunks] if cuts[-1] < n_chunks else [])]).tolist()
+        count = len(changed["runs"])
+        changed["variables"] = [known[int(rng.integers(len(known)))] for _ in range(count)]
+    if header.variables and rng.random() < 0.3:
+        changed["double"] = not header.double
+    if rng.random() < 0.3:
+        changed["linked"] = not header.linked
+    if rng.random() < 0.3:
+        changed["mode"] = str(rng.choice(MODES))
+    if rng.random() < 0.3:
+        changed["dtype"] = other.dtype
+    if rng.random() < 0.3 and len(other.variables) == len(header.variables):
+        changed["fingerprint"], changed["model"] = other.fingerprint, other.model
+    if rng.random() < 0.4:
+        axis = int(rng.integers(len(shape)))
+        new = max(1, shape[axis] + int(rng.choice([-1, 1, 7, shape[axis]])))
+        resized = (*shape[:axis], new, *shape[axis + 1 :])
+        whole, now = five_dimensional(resized), five_dimensional(header.shape)
+        if chunk_count(whole) == n_chunks and whole[0] == now[0]:
+            changed["shape"] = resized
+    return replace(header, **changed)
 
 
 def mutate(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
@@ -211,7 +281,7 @@ class Cases:
         rng = np.random.default_rng([self.seed, number])
         name, other = (self.names[int(rng.integers(len(self.names)))] for _ in range(2))
         data, parts, second = self.streams[name], self.parts[name], self.parts[other]
-        way = int(rng.choice(4, p=[0.15, 0.2, 0.55, 0.1]))
+        way = int(rng.choice(5, p=[0.15, 0.15, 0.5, 0.1, 0.1]))
         if way == 0:
             return f"{name} damaged", mutate(data, self.streams[other], rng), False
         if way == 1:
@@ -227,6 +297,9 @@ class Cases:
         if way == 2:
             bodies[at] = mutate(bodies[at], piece, rng)
             return f"{name} chunk", parts.packed(bodies), True
+        if way == 4:
+            told = replace(parts, header=regroup(parts.header, second.header, rng))
+            return f"{name} regrouped", told.packed(bodies), True
         bodies[at] = piece
         return f"{name} with a chunk of {other}", parts.packed(bodies), True
 

@@ -14,6 +14,7 @@ import pytest
 
 import caesar_freq
 from caesar_freq.codec.header import MODES, Header
+from caesar_freq.codec.layout import LINKED, chunk_kind
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.modes import decode_modes
 from caesar_freq.codec.packing import varint
@@ -28,7 +29,10 @@ SPEC.loader.exec_module(fuzz)
 @pytest.fixture(scope="module")
 def cases():
     return fuzz.Cases(
-        0, fuzz.corpus(["holes32", "radar32", "spikes32", "variables32", "line32", "modes32"])
+        0,
+        fuzz.corpus(
+            ["holes32", "radar32", "spikes32", "variables32", "line32", "modes32", "constant32"]
+        ),
     )
 
 
@@ -38,6 +42,12 @@ def test_the_corpus_has_every_mode_and_kind_of_chunk(cases):
     streams = {name for about in abouts for name in about["bytes_by_stream"]}
     assert {"coefficients", "outliers", "mask", "lossless", "keyframes", "model"} <= streams
     assert {"temporal_modes", "restoration"} <= streams
+    headers = [parts.header for parts in cases.parts.values()]
+    blocks = {variable.time_block for header in headers for variable in header.variables}
+    assert {1, 4, 16, 128} <= blocks
+    assert any(header.runs and header.linked and header.model for header in headers)
+    kinds = {chunk_kind(body) for parts in cases.parts.values() for body in parts.bodies}
+    assert kinds == set(range(LINKED + 1))
 
 
 def test_cases_are_of_many_sorts_and_come_again(cases):
@@ -45,7 +55,7 @@ def test_cases_are_of_many_sorts_and_come_again(cases):
     assert made == [cases.case(number) for number in range(200)]
     assert {checked for *_, checked in made} == {True, False}
     ways = [name.split()[1] for name, *_ in made]
-    assert {"damaged", "header", "chunk", "with"} == set(ways)
+    assert {"damaged", "header", "chunk", "with", "regrouped"} == set(ways)
     reached = [not _stops_at_a_checksum(stream) for _, stream, checked in made if checked]
     assert np.mean(reached) > 0.7
 

@@ -156,6 +156,15 @@ def test_extreme_values_are_refused_or_exact(edge):
         assert same_bits(grid.restore(grid.levels(values), values.dtype), values)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_largest_float_as_a_mark_of_missing_values_is_no_reason_to_warn(dtype):
+    x = np.linspace(0, 1, 60, dtype=dtype).reshape(3, 4, 5)
+    x[1, 2] = np.finfo(dtype).max
+    decoded = caesar_freq.decode(caesar_freq.encode(x, "pw_rel", 1e-3))
+    np.testing.assert_allclose(decoded, x, rtol=1.0001e-3)
+
+
 @pytest.mark.parametrize("rms", [False, True])
 @pytest.mark.parametrize("limit", [0.04, 0.11, 0.35, 2.0])
 def test_close_grid_keeps_its_limit(limit, rms):

@@ -1,5 +1,7 @@
 """Chunks predicted from the section before: what they save, what they need, what damages them."""
 
+from dataclasses import replace
+
 import google_crc32c
 import numpy as np
 import pytest
@@ -114,6 +116,23 @@ def test_a_first_section_that_refers_to_another_is_damage():
         stream.header.chunks = [(len(b), google_crc32c.value(b)) for b in wrong]
         with pytest.raises(CorruptStreamError, match="cannot|can refer"):
             caesar_freq.decode(stream.header.pack() + b"".join(wrong))
+
+
+def test_a_section_that_refers_to_one_of_another_transform_is_damage():
+    """In a joined stream every part has its own transform, and levels of another do not fit."""
+    x = levels_field(2, (8, 16, 24))
+    heads, bodies = [], []
+    for spatial in ("lot", 8), ("dct", 16):
+        data = caesar_freq.encode(x, "nrmse", 1e-2, spatial=(spatial,))
+        assert kinds(data) == [VOLUME, LINKED]
+        stream = Container(data)
+        heads.append(stream.header)
+        bodies.append(bytes(stream.chunk(len(bodies))))
+    table = [(len(body), google_crc32c.value(body)) for body in bodies]
+    variables = [head.variables[0] for head in heads]
+    head = replace(heads[0], chunks=table, variables=variables, runs=[1, 1]).pack()
+    with pytest.raises(CorruptStreamError, match="chunk 1 .* another part"):
+        caesar_freq.decode(head + b"".join(bodies))
 
 
 def test_arithmetic_is_that_of_the_definition():

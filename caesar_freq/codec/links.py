@@ -67,18 +67,21 @@ class Links:
     def _decode(self, number: int) -> Decoded:
         kind, _, data = split_body(self._body(number))
         box, innovation = self._boxes[number], None
+        variable = self._stream.header.variable_of(number, box)
         if kind not in (VOLUME, LINKED) or (kind == LINKED and not may_link(box.section)):
             raise CorruptStreamError("the section before is not one that it can refer to")
         if kind == LINKED:
             before = number - self._distance
+            # parts of a joined stream have transforms of their own, and links stay within a part
+            if self._stream.header.variable_of(before, self._boxes[before]) != variable:
+                raise CorruptStreamError("the section before is of another part of the whole")
             try:
                 innovation = self._decoded(before).innovation
             except CorruptStreamError as error:
                 raise CorruptStreamError(
                     f"it refers to chunk {before} ({self._boxes[before]}), which is damaged: {error}"
                 ) from error
-        transform = plain_transform(box.shape, self._stream.header.variable_of(number, box))
-        return Decoded(data, transform, self._model, innovation)
+        return Decoded(data, plain_transform(box.shape, variable), self._model, innovation)
 
 
 class _Entry:

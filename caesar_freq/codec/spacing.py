@@ -45,7 +45,10 @@ def find_spacing(distinct: np.ndarray, dtype: np.dtype) -> float | None:
     smallest = gaps.min()
     lags = 2 ** np.arange(int(np.log2(len(distinct) - 1)) + 1)
     longer = np.sort(np.concatenate([distinct[k:] - distinct[:-k] for k in lags]))
-    blur = np.spacing(dtype.type(np.abs(distinct[[0, -1]]).max())).astype(np.float64)
+    with np.errstate(over="ignore"):
+        blur = np.spacing(dtype.type(np.abs(distinct[[0, -1]]).max())).astype(np.float64)
+    if np.isinf(blur):  # that of the largest float, a common mark of missing values
+        return None
     for multiple in _MULTIPLES:
         spacing = smallest / multiple
         if blur > _BLUR * spacing:
