@@ -29,7 +29,8 @@ app = typer.Typer(
     help="Error-bounded compression of spatio-temporal fields.",
     # \b keeps the lines; wrapping would split the names at their hyphens
     epilog="\b\nRule modules and tools, each with its own --help:\n"
-    + "\n".join(f"  {name}" for name in (*RULES, *TOOLS)),
+    + "\n".join(f"  {name}" for name in (*RULES, *TOOLS))
+    + "\n\n\b\n--version alone prints the version.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
