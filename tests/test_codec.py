@@ -338,3 +338,15 @@ def test_golden_streams_stay_decodable(name):
     # one level off anywhere would move values by far more than another device's rounding
     expected = np.load(path.replace(".cfq", ".npz"))["data"]
     np.testing.assert_allclose(decoded, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["abs", "pw_rel"])
+def test_fill_values_do_not_ask_for_double_precision(mode):
+    """They would count as a huge range, next to which every bound is tiny."""
+    x = np.linspace(1, 2, 600, dtype=np.float32).reshape(3, 10, 20)
+    holes = x.copy()
+    holes[:, 2:4] = 1e20 if mode == "abs" else 0.0
+    holes[0, 0, 0] = 1e20
+    for array, fill_value in ((x, None), (holes, 1e20)):
+        data = caesar_freq.encode(array, mode, 1e-3, fill_value=fill_value)
+        assert not Header.unpack(data)[0].double

@@ -288,7 +288,7 @@ def _needs_double(source: Source, options: Options, whole=None) -> bool:
     lows, highs = {}, {}
     for place in boxes(five_dimensional(source.shape)):
         part = source.read(place.index)
-        finite = part[np.isfinite(part)]
+        finite = part[~missing(part, options.fill_value)]
         if options.logarithmic:
             ignored = without_logarithm(finite)
             finite = log_magnitudes(finite, ignored)[~ignored]
