@@ -16,8 +16,9 @@ demo: $(READY)
 	@cat results/tables/summary.md
 	@echo "report: $(CURDIR)/results/report.html"
 
+# a file's tests in one process, so that what they share (a trained pipeline, a rig) is made once
 test: $(READY)
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 # a real SLURM on this machine, with faults: as root, on Debian; prints and writes results/cluster/;
 # FAULTS=once: each fault on one phase instead of all three

@@ -20,7 +20,6 @@ from caesar_freq.cluster.offer import parse_gres, parse_offer
 from caesar_freq.cluster.requests import Request, gpu_resources, parse_gpu_table
 from caesar_freq.errors import ConfigError
 
-pytestmark = pytest.mark.xdist_group("cluster")
 FAKE = ROOT / "tests" / "cluster" / "fake_slurm.py"
 NODES = """\
 NodeName=g8 CPUTot=8 AvailableFeatures=gpumem8g Gres=gpu:small:1,gpumem:8G RealMemory=65536 State=IDLE Partitions=gpu

@@ -29,9 +29,6 @@ from caesar_freq.errors import ConfigError, InputError
 from caesar_freq.settings import validated
 from caesar_freq.workflow import compression_plans
 
-pytestmark = pytest.mark.xdist_group("compression")
-
-
 # ---- cutting ------------------------------------------------------------------------------------
 
 

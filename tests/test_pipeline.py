@@ -15,8 +15,7 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-# one worker, so that the pipeline runs once
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("pipeline")]
+pytestmark = pytest.mark.pipeline
 CODECS = {"frequency", "auto", "zfp", "zstd"}
 
 

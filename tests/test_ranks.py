@@ -22,7 +22,6 @@ from caesar_freq.errors import ConfigError
 from caesar_freq.training import ranks
 from caesar_freq.training.ranks import Ranks
 
-pytestmark = pytest.mark.xdist_group("ranks")
 ROOT = Path(train_diffusion.__file__).parents[1]
 BATCH = ("--batch_size", "3", "--seed", "7")  # three items for two processes: shares of 1 and 2
 

@@ -22,7 +22,6 @@ from caesar_freq import fingerprints
 from caesar_freq.fingerprints import evaluation_modules, fingerprint, sources
 
 # one worker, so that the finished run is made once
-pytestmark = pytest.mark.xdist_group("reruns")
 
 #: Two data sets, so that it shows what concerns one only.
 BASE = CONFIG | {

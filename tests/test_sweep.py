@@ -19,7 +19,6 @@ from caesar_freq.errors import CaesarError, ConfigError
 from caesar_freq.sweeps import results
 from caesar_freq.sweeps.space import Axis, combinations, parse_axis
 
-pytestmark = pytest.mark.xdist_group("sweep")
 PHASE_1 = ("--device", "cpu", "--epochs", "1", "--steps_per_volume", "1", "--rows_per_set", "400",
            "--batch_size", "1", "--evaluations", "1", "--init", "base", "--checkpoint_every", "1",
            "--max_steps", "3")  # fmt: skip

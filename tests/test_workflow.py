@@ -20,7 +20,6 @@ ROOT = Path(__file__).parents[1]
 SCHEMA = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())
 BIN = Path(sys.executable).parent
 # one worker, so that the finished run is made once
-pytestmark = pytest.mark.xdist_group("workflow")
 AFTER_PHASE_1 = {"train_freq_compressor", "train_diffusion", "train_distillation"}
 CONFIG = {
     "datasets": {"waves": {"files": ["waves.npz"]}},

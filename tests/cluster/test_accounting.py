@@ -25,7 +25,6 @@ pytestmark = [
     pytest.mark.skipif(os.environ.get("CAESAR_TEST_CLUSTER") != "accounting",
                        reason="make test-cluster-accounting"),
     pytest.mark.skipif(not usable(), reason="needs root and Debian's SLURM"),
-    pytest.mark.xdist_group("rig"),
 ]  # fmt: skip
 CASES = [("preemption with grace", "train_diffusion"), ("wall-time limit", "train_distillation")]
 JOBS = ("--executor", "slurm", "--jobs", "2", "--slurm", "slurm_partition=cpu", "--slurm",

@@ -21,7 +21,6 @@ WANTED = os.environ.get("CAESAR_TEST_CLUSTER", "")
 pytestmark = [
     pytest.mark.skipif(WANTED not in ("all", "once"), reason="make test-cluster"),
     pytest.mark.skipif(not usable(), reason="needs root and Debian's SLURM"),
-    pytest.mark.xdist_group("rig"),
 ]
 #: Every fault on every phase (make test-cluster), or every fault once, on one phase after the other.
 CASES = [(fault, phase) for fault in FAULTS for phase in OUTPUTS]
