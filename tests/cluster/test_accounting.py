@@ -108,6 +108,7 @@ def local(tmp_path_factory) -> Sweep:
     sweep = Sweep(tmp_path_factory.mktemp("local"), PHASE_1)
     sweep.finish()
     assert {row["state"] for row in sweep.rows()} == {"ended"}
+    assert len({row["val_bytes"] for row in sweep.rows()}) == 3  # the settings matter
     return sweep
 
 
