@@ -77,6 +77,17 @@ def quantise(planes, step, dead_zone, alphas, classes):
 
 
 @nb.njit(nogil=True, cache=True)
+def _reconstructed(level, mu, scale_bin, centroid):
+    """A coefficient in steps: its level at the centroid of its bin, on top of the prediction."""
+    value = np.float64(level + mu)
+    m = abs(level)
+    if 0 < m < 4:
+        shift = centroid[scale_bin >> 2, m - 1] / 64.0
+        value += shift if level > 0 else -shift
+    return value
+
+
+@nb.njit(nogil=True, cache=True)
 def dequantise(q, bins, step, alphas, classes, centroid, planes):
     """Fill float `planes` with the reconstruction of levels `q` (bins: see `coder.run_block`)."""
     nt, bt, bh, bw, nh, nw = q.shape
@@ -90,11 +101,7 @@ def dequantise(q, bins, step, alphas, classes, centroid, planes):
                         for x in range(nw):
                             level = np.int64(q[t, i, j, k, y, x])
                             mu = (alpha * previous[j, k, y, x] + 32) >> 6
-                            value = np.float64(level + mu)
-                            m = abs(level)
-                            if 0 < m < 4:
-                                shift = centroid[bins[t, i, j, k, y, x] >> 2, m - 1] / 64.0
-                                value += shift if level > 0 else -shift
+                            value = _reconstructed(level, mu, bins[t, i, j, k, y, x], centroid)
                             planes[t, i, j, k, y, x] = value * step
                             if i == 0:
                                 previous[j, k, y, x] = level + mu
@@ -118,11 +125,7 @@ def coefficient_error(q, bins, step, alphas, classes, centroid, planes):
                         for x in range(nw):
                             level = np.int64(q[t, i, j, k, y, x])
                             mu = (alpha * previous[j, k, y, x] + 32) >> 6 if i == 0 else 0
-                            value = np.float64(level + mu)
-                            m = abs(level)
-                            if 0 < m < 4:
-                                shift = centroid[bins[t, i, j, k, y, x] >> 2, m - 1] / 64.0
-                                value += shift if level > 0 else -shift
+                            value = _reconstructed(level, mu, bins[t, i, j, k, y, x], centroid)
                             e = (np.float64(planes[t, i, j, k, y, x]) - value * step) / step
                             total += np.int64(np.rint(e * e * ERROR_UNIT))
                             if i == 0:
