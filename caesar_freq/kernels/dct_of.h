@@ -196,6 +196,15 @@ static int64_t NAME(room)(const axis_t *axis)
     return (dct + (axis->wavelet ? split : 0)) * STRIP;
 }
 
+/* Memory that serves `along` each of the axes; null without. */
+static REAL *NAME(rooms)(const axis_t *time, const axis_t *rows, const axis_t *columns)
+{
+    int64_t need = NAME(room)(time);
+    need = NAME(room)(rows) > need ? NAME(room)(rows) : need;
+    need = NAME(room)(columns) > need ? NAME(room)(columns) : need;
+    return malloc(need * sizeof(REAL));
+}
+
 /* Samples x [T, H, W] to planes y [nt, bt, bh, bw, nh, nw]; -1 without memory. */
 EXPORT int NAME(cf_forward)(const axis_t *time, const axis_t *rows, const axis_t *columns,
                             const REAL *x, REAL *y)
@@ -204,11 +213,8 @@ EXPORT int NAME(cf_forward)(const axis_t *time, const axis_t *rows, const axis_t
     const int64_t bh = slots_of(rows), bw = slots_of(columns);
     const int64_t lines = rows->count * bh, slots = columns->count * bw;
     const int64_t planes = time->count * time->slots, tall = lines + GAP;
-    int64_t need = NAME(room)(time);
-    need = NAME(room)(rows) > need ? NAME(room)(rows) : need;
-    need = NAME(room)(columns) > need ? NAME(room)(columns) : need;
     REAL *frames = malloc(planes * high * wide * sizeof(REAL));
-    REAL *room = malloc(need * sizeof(REAL)), *z = malloc(lines * wide * sizeof(REAL));
+    REAL *room = NAME(rooms)(time, rows, columns), *z = malloc(lines * wide * sizeof(REAL));
     REAL *turned = malloc(wide * tall * sizeof(REAL)), *c = malloc(slots * tall * sizeof(REAL));
     const int failed = !frames || !room || !z || !turned || !c;
     if (!failed)
@@ -237,11 +243,8 @@ EXPORT int NAME(cf_inverse)(const axis_t *time, const axis_t *rows, const axis_t
     const int64_t bh = slots_of(rows), bw = slots_of(columns);
     const int64_t lines = rows->count * bh, slots = columns->count * bw;
     const int64_t planes = time->count * time->slots, tall = lines + GAP;
-    int64_t need = NAME(room)(time);
-    need = NAME(room)(rows) > need ? NAME(room)(rows) : need;
-    need = NAME(room)(columns) > need ? NAME(room)(columns) : need;
     REAL *frames = malloc(planes * high * wide * sizeof(REAL));
-    REAL *room = malloc(need * sizeof(REAL)), *z = malloc(lines * wide * sizeof(REAL));
+    REAL *room = NAME(rooms)(time, rows, columns), *z = malloc(lines * wide * sizeof(REAL));
     REAL *turned = malloc(wide * tall * sizeof(REAL)), *c = malloc(slots * tall * sizeof(REAL));
     const int failed = !frames || !room || !z || !turned || !c;
     for (int64_t f = 0; f < planes && !failed; f++) {
