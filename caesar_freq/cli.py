@@ -353,7 +353,9 @@ def _run(arguments: list[str]) -> int:
         message = error.format_message().rstrip(".").replace("Value error, ", "")
         if (word := _word_of(error, arguments)) and word not in message:
             message += f" (it is {word})"
-        raise InputError(f"{message}; see caesar-freq COMMAND --help") from error
+        known = {"cluster", *(command.callback.__name__ for command in app.registered_commands)}
+        words = ["caesar-freq", *(word for word in arguments[:1] if word in known), "--help"]
+        raise InputError(f"{message}; see {' '.join(words)}") from error
 
 
 def _word_of(error: Exception, arguments: Sequence[str]) -> str | None:

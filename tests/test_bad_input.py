@@ -109,7 +109,7 @@ def write_inputs():
         ("compress x.npy o.cfq --bound nan", "the bound is nan"),
         ("compress x.npy o.cfq --bound inf", "the bound is inf"),
         ("compress x.npy o.cfq --bound small", "'--bound'"),
-        ("compress x.npy o.cfq --bound=1e-3,", "(it is 1e-3,); see caesar-freq COMMAND --help"),
+        ("compress x.npy o.cfq --bound=1e-3,", "(it is 1e-3,); see caesar-freq compress --help"),
         ("compress x.npy o.cfq --mode psnr", "--mode psnr needs a bound"),
         ("compress x.npy o.cfq --mode abs", "--mode abs needs a bound"),
         ("compress x.npy o.cfq --mode lossless --bound 1", "takes no bound"),

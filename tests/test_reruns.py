@@ -135,7 +135,7 @@ MODULES = [
     (set(),
      "codec.joining compression compression.compress compression.job compression.join "
      "compression.parts compression.plan compression.ranges compression.survey "
-     "compression.table compression.verify caesar_freq cfq_file cli codec.contents cluster cluster.command cluster.fit cluster.offer "
+     "compression.table compression.verify caesar_freq cfq_file cli cluster cluster.command cluster.fit cluster.offer "
      "cluster.plan cluster.recover cluster.requests comparison data.metadata "
      "data.simulated data.training_sets fingerprints settings status sweep sweeps "
      "sweeps.launch sweeps.results sweeps.space transfer workflow"),
@@ -166,7 +166,8 @@ MODULES = [
     # measuring; the report says what was measured, and for which peers
     (MEASURED, "evaluate peer_files peer_search printing"),
     ({*MEASURED, "report"}, "measuring metrics peers"),
-    (OURS, "api"),
+    # what a measurement tells of our files besides their size
+    (OURS, "api codec.contents"),
     # whole files: phase 1 chooses its best model by the length of real, verified ones
     ({*OURS, "train_freq_compressor"},
      "codec.bodies codec.census codec.choose codec.chunk codec.container codec.decoder codec.effort "
