@@ -47,13 +47,12 @@ def student_of(field, restored, steps, mults, n_steps):
     student = MotionStudent(8, mults, 1)
     optimiser = torch.optim.AdamW(student.parameters(), 5e-3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generative, "STEP_RANGE", steps)
         patch.setattr(generative, "RESTORED", restored)
         for step in range(n_steps):
             rng = np.random.default_rng(step)
             shifts = rng.integers(32, size=(4, 2))
             blocks = np.stack([np.roll(field(rng.integers(6)), s, (1, 2)) for s in shifts])
-            batch = make_batch(blocks, (0, step), layout, wiener, model, torch.device("cpu"))
+            batch = make_batch(blocks, (0, step), layout, wiener, model, torch.device("cpu"), steps)
             frames, noise, log_step, targets = batch.frames()
             truth, start = batch.at_targets(batch.truth), batch.at_targets(batch.decoded)
             answer = student(frames, noise, log_step, targets)
