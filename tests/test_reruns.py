@@ -178,13 +178,13 @@ MODULES = [
      "codec.stream entropy.levels entropy.logistic entropy.pmf_fit entropy.sparse kernels.logarithms "
      "kernels.values "
      "codec.checking codec.chunk_encoder codec.coarse codec.linked codec.linking codec.links "
-     "codec.options codec.reading codec.targets"),
+     "codec.options codec.parts codec.reading codec.targets"),
     # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves
     ({*OURS, *TRAINING},
      "codec.backend codec.chunks codec.coders codec.entropy_side codec.generated "
      "codec.header codec.layout codec.modes codec.native codec.portable codec.quantise codec.refine "
      "codec.restoration codec.segments codec.volume entropy.coder "
-     "entropy.rans kernels.eigen kernels.errors transform.blocks transform.modes transform.native codec.torch_kernels codec.torch_contexts"),
+     "entropy.rans kernels.eigen kernels.errors kernels.memory transform.blocks transform.modes transform.native codec.torch_kernels codec.torch_contexts"),
     # the frequency model, which merge reads and writes, and the axes of the transform
     ({*OURS, *TRAINING, "merge"},
      "codec.model entropy.context entropy.network entropy.tables kernels kernels.ordered "

@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 
+from caesar_freq.codec.chunks import Box
 from caesar_freq.codec.container import Container
 from caesar_freq.codec.decoder import decode_chunks
 from caesar_freq.codec.options import Options
@@ -23,10 +24,12 @@ def broken_variable(stream: Container, source: Source, options, model, predictor
     variables = stream.header.variables
     squares: Counter = Counter()
     counts: Counter = Counter()
-    for place, after in decode_chunks(stream, predictors, options.threads, model):
-        before, v = source.read(place.index), place.variable
-        spread = variables[v].range if variables else 0.0
-        found = _chunk_error(before, after, options, spread)
+
+    def check(place: Box, after: np.ndarray) -> tuple[int, tuple[float, int] | None]:
+        spread = variables[place.variable].range if variables else 0.0
+        return place.variable, _chunk_error(source.read(place.index), after, options, spread)
+
+    for v, found in decode_chunks(stream, predictors, options.threads, model, use=check):
         if found is None:
             return v
         squares[v] += found[0]

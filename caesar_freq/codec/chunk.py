@@ -8,6 +8,7 @@ the rest.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,9 +29,11 @@ from caesar_freq.codec.layout import (
 )
 from caesar_freq.codec.lossless import encode_lossless
 from caesar_freq.codec.packing import varint
+from caesar_freq.codec.parts import parts
 from caesar_freq.codec.pointwise import (
     correct,
-    restore_values,
+    decode_corrections,
+    restored_parts,
     rounding_room,
     working_bound,
 )
@@ -79,16 +82,14 @@ class Chunk:
 
     Attributes
     ----------
-    coded : float [T, H, W]
-        What goes through the transform: the values or their logarithms.
     mask : bool [T, H, W]
-        Cells that are kept bit by bit in `special`.
+        Cells that are kept bit by bit in `special`; takes no memory if there are none.
     whole : bool
         Whether there are none.
     empty : bool
         Whether all values are missing.
-    good : float [n]
-        What is not masked of `coded`.
+    count : int
+        Number of values that are not masked.
     constant : bool
         Whether all values that are not masked are equal.
     """
@@ -96,18 +97,40 @@ class Chunk:
     def __init__(
         self, values: np.ndarray, box: Box, fill_value: float | None, logarithmic: bool = False
     ) -> None:
-        self.values, self.coded, self.box = values, values, box
+        self.values, self.box, self._logarithmic = values, box, logarithmic
         self.mask, self.signs = missing(values, fill_value), None
         self.empty = bool(self.mask.all())
         if logarithmic:
             self.mask = self.mask | without_logarithm(values)
-            self.coded = log_magnitudes(values, self.mask)
             self.signs = encode_signs(values, self.mask)
-        self.whole = not self.mask.any()
-        self.good = self.coded.ravel() if self.whole else self.coded[~self.mask]
-        exact = values[~self.mask] if logarithmic else self.good
+        self.count = self.mask.size - int(np.count_nonzero(self.mask))
+        self.whole = self.count == self.mask.size
+        if self.whole:
+            self.mask = np.broadcast_to(np.False_, values.shape)
+        exact = self.valid
         self.constant = bool(np.all(exact == exact[:1]))
         self._first = float(exact[0]) if exact.size else 0.0
+
+    @property
+    def valid(self) -> np.ndarray:
+        """The values that are not masked, float [n]."""
+        return self._unmasked(self.values)
+
+    @property
+    def coded(self) -> np.ndarray:
+        """What goes through the transform, float [T, H, W]: the values or their logarithms.
+
+        Logarithms are made anew each time, as they take twice the memory of the values.
+        """
+        return log_magnitudes(self.values, self.mask) if self._logarithmic else self.values
+
+    @property
+    def good(self) -> np.ndarray:
+        """What is not masked of `coded`, float [n]."""
+        return self._unmasked(self.coded)
+
+    def _unmasked(self, array: np.ndarray) -> np.ndarray:
+        return array.ravel() if self.whole else array[~self.mask]
 
     @cached_property
     def special(self) -> bytes:
@@ -135,8 +158,7 @@ class Chunk:
 
     @cached_property
     def _exact_grid(self) -> Grid | None:
-        values = self.values[~self.mask]
-        return exact_grid(values) if values.size else None
+        return exact_grid(self.valid) if self.count else None
 
     def write_closer(
         self, written: Written, limit: float, rms: bool = False, bound: float = 0.0
@@ -151,17 +173,19 @@ class Chunk:
         bound : float
             Allowed part of each value's size, where logarithms are coded.
         """
-        if self.constant or 8 * len(written.body) < _ASK_LATTICE * self.good.size:
+        if self.constant or 8 * len(written.body) < _ASK_LATTICE * self.count:
             return written
         if len(written.body) > _ASK_LOSSLESS * self.values.nbytes:
             written = min(self.write_lossless(), written, key=lambda w: len(w.body))
         written = self._smaller(written, self._exact_grid)
         if not limit:
             return written
-        rough = rough_grid(self.good, limit, rms)
+        good = self.good
+        rough = rough_grid(good, limit, rms)
         if self._hopeless(written, rough[0]):
             return written
-        grid = close_grid(rough, self.good, limit, rms)
+        grid = close_grid(rough, good, limit, rms)
+        del good
         if self.signs is not None:
             return self._smaller_logarithms(written, grid, bound)
         return self._smaller(written, grid)
@@ -170,7 +194,7 @@ class Chunk:
         """Whether levels of `grid` are sure to take more bytes than `written`."""
         if not grid.step:
             return False
-        bits = 8 * len(written.body) / self.good.size
+        bits = 8 * len(written.body) / self.count
         return likely_bits(self.coded, self.mask, grid.step) > _HOPELESS * bits
 
     def _smaller(self, written: Written, grid: Grid | None) -> Written:
@@ -181,16 +205,16 @@ class Chunk:
         body = None if coded is None else self._body(LATTICE, coded)
         if body is None or len(body) >= len(written.body):
             return written
-        return Written(body, float(np.sum(grid.error(self.values[~self.mask]) ** 2)))
+        return Written(body, float(np.sum(grid.error(self.valid) ** 2)))
 
     def _smaller_logarithms(self, written: Written, grid: Grid | None, bound: float) -> Written:
         """`written`, or logarithms on `grid` and signs if those take fewer bytes."""
         if grid is None:
             return written
-        logs = np.zeros(self.coded.shape)
-        logs[~self.mask] = grid.restore(grid.levels(self.good), logs.dtype)
-        coded = encode_lattice(self.coded, self.mask, grid, len(written.body))
-        if coded is None or not self._ratios_hold(logs, bound):
+        logs = self.coded
+        coded = encode_lattice(logs, self.mask, grid, len(written.body))
+        levels = ((at, grid.restore(grid.levels(logs[at]), logs.dtype)) for at in parts(logs))
+        if coded is None or not self._ratios_hold(levels, bound):
             return written
         # the part of the signs, empty or not, says that levels are of logarithms
         body = self._body(LATTICE, coded, None, self.signs)
@@ -203,24 +227,32 @@ class Chunk:
             after = restored(coded.decoded, variable.offset, variable.range, self.coded.dtype)
             return self.write_measured(coded.data, compare(self.coded, after, self.mask)[1], kind)
         working = working_bound(bound, variable.range, header.double, kind == SEGMENTS)
-        room = rounding_room(variable.offset, variable.range, self.coded.dtype)
-        values = restore_values(coded.decoded, variable.offset, variable.range)
-        fixed = correct(self.coded, values, bound, working, self.mask, len(coded.data), room)
-        if fixed is None:
+        scale, original = (variable.offset, variable.range), self.coded
+        room = rounding_room(*scale, original.dtype)
+        corrections = correct(
+            original, coded.decoded, bound, working, self.mask, len(coded.data), room, scale
+        )
+        del original
+        if corrections is None:
             return self.write_lossless()
-        corrections, values = fixed
-        if self.signs is not None and not self._ratios_hold(values, header.bound):
-            return self.write_lossless()
+        if self.signs is not None:
+            added = decode_corrections(corrections, self.values.shape, working, room)
+            if not self._ratios_hold(restored_parts(coded.decoded, *scale, added), header.bound):
+                return self.write_lossless()
         return Written(self._body(kind, coded.data, corrections, self.signs or None))
 
     def write_measured(self, data: bytes, squared_error: float, kind: int = VOLUME) -> Written:
         """Body of a coded volume without corrections, of known squared error."""
         return Written(self._body(kind, data), squared_error)
 
-    def _ratios_hold(self, logs: np.ndarray, bound: float) -> bool:
-        """Whether the values that a decoder makes of `logs` are within `bound` of their size."""
-        after = from_logarithms(logs, self.values < 0, self.values.dtype)
-        return relative_bound_holds(self.values[~self.mask], after[~self.mask], bound)
+    def _ratios_hold(self, logs: Iterable[tuple[slice, np.ndarray]], bound: float) -> bool:
+        """Whether the values that a decoder makes of `logs`, part by part, are within `bound`."""
+        for at, part in logs:
+            before, good = self.values[at], ~self.mask[at]
+            after = from_logarithms(part, before < 0, before.dtype)
+            if not relative_bound_holds(before[good], after[good], bound):
+                return False
+        return True
 
     def _body(self, kind: int, data: bytes, corrections=None, signs=None) -> bytes:
         parts = []

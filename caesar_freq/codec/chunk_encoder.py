@@ -66,8 +66,8 @@ class ChunkEncoder:
             found[key] = (coder, MODES)
         return found
 
-    def _plain(self, x: np.ndarray, variable: Variable) -> PlainCoder:
-        return PlainCoder(x, variable, self.model, refined=self._refined(variable))
+    def _plain(self, x: np.ndarray, variable: Variable, once: bool = False) -> PlainCoder:
+        return PlainCoder(x, variable, self.model, refined=self._refined(variable), once=once)
 
     def _refined(self, variable: Variable) -> bool:
         return not self.pointwise and self.target(variable) >= self.effort.refine_from
@@ -84,7 +84,7 @@ class ChunkEncoder:
             data, squares = coder.measured(variable.step, dead_zone)
         except LevelOverflow:
             return chunk.write_lossless()
-        return chunk.write_measured(data, squares * variable.range**2 + noise * chunk.good.size)
+        return chunk.write_measured(data, squares * variable.range**2 + noise * chunk.count)
 
     def _rounding_noise(self, chunk: Chunk, kind: int, variable: Variable) -> float | None:
         """Squared error per value that rounding adds to that of the coefficients.
@@ -112,7 +112,7 @@ class ChunkEncoder:
         if chunk.constant:
             return chunk.write_constant()
         # the volume itself is given back before its coefficients are coded
-        plain = self._plain(self._normalised(chunk, variable), variable)
+        plain = self._plain(self._normalised(chunk, variable), variable, once=True)
         best = self._write(chunk, {id(chunk): (plain, VOLUME)}, variable, dead_zone)
         del plain
         if moded:

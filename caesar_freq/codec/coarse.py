@@ -82,7 +82,10 @@ def close_grid(
         if grid is None:
             break
         error = grid.error(values)
-        size = float(np.sqrt(np.mean(error**2)) if rms else np.max(np.abs(error)))
+        if rms:
+            size = float(np.sqrt(np.mean(np.square(error, out=error))))
+        else:
+            size = max(float(error.max()), -float(error.min()))
         if size <= limit:
             best = max(grid, best or grid, key=lambda g: g.a)
         aligned = spacing and (not rms or step < _FEW * spacing)

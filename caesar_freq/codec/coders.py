@@ -91,18 +91,20 @@ class PlainCoder:
         Instead of the variable's.
     refined : bool
         See `VolumeEncoder`.
+    once : bool
+        `code` is called only once: it gives the coefficients back before it codes the levels.
     """
 
     def __init__(
         self, x, variable: Variable, model: FrequencyModel, time_block: int | None = None,
-        refined: bool = False,
+        refined: bool = False, once: bool = False,
     ) -> None:  # fmt: skip
         transform = plain_transform(x.shape, variable, time_block)
-        self.encoder = VolumeEncoder(x, transform, model, refined)
+        self.encoder, self._once = VolumeEncoder(x, transform, model, refined), once
 
     def code(self, step: float, dead_zone: float) -> Coded:
         """Code at a normalised `step`; raises `volume.LevelOverflow`."""
-        return _code(self.encoder, step, dead_zone)
+        return _code(self.encoder, step, dead_zone, self._once)
 
     def measured(self, step: float, dead_zone: float) -> tuple[bytes, float]:
         """Bytes of `code`, and the squared error of the coefficients instead of their inverse."""
@@ -110,8 +112,8 @@ class PlainCoder:
         return code.data, self.encoder.coefficient_error(code, step)
 
 
-def _code(encoder: VolumeEncoder, step: float, dead_zone: float) -> Coded:
-    code = encoder.encode(step, dead_zone)
+def _code(encoder: VolumeEncoder, step: float, dead_zone: float, last: bool = False) -> Coded:
+    code = encoder.encode(step, dead_zone, last)
     return Coded(code.data, encoder.decoded(code, step))
 
 

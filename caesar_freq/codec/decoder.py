@@ -75,10 +75,13 @@ def decode_array(
         If it needs a model that was not given.
     """
     shape = stream.header.shape
-    parts = decode_chunks(stream, predictors, threads, model, region, device)
     out = np.empty(five_dimensional(shape) if region is None else region.shape, stream.header.dtype)
-    for place, values in parts:
+
+    def put(place: Box, values: np.ndarray) -> None:
         out[place.index] = values
+
+    for _ in decode_chunks(stream, predictors, threads, model, region, device, put):
+        pass
     return out.reshape(shape if region is None else region.shape_of(shape))
 
 
@@ -89,14 +92,19 @@ def decode_chunks(
     model: FrequencyModel | None = None,
     region: Region | None = None,
     device: str | None = None,
-) -> Iterator[tuple[Box, np.ndarray]]:
+    use: Callable[[Box, np.ndarray], Result] = lambda place, values: (place, values),
+) -> Iterator[Result]:
     """The chunks of `decode_array` one by one, for arrays larger than memory.
+
+    Parameters
+    ----------
+    use : callable
+        Called by the thread that decoded a chunk, with its place, counted from the corner of the
+        region, and its values ``[T, H, W]``, which are then given back.
 
     Yields
     ------
-    place : Box
-        Where the values belong, counted from the corner of the region.
-    values : [T, H, W]
+    What `use` returns, by default place and values.
 
     What can be wrong with the whole is raised by the call itself, before the first chunk.
     """
@@ -123,7 +131,7 @@ def decode_chunks(
 
     links = Links(stream, network, checked, workers) if network and header.linked else None
 
-    def one(arguments) -> tuple[Box, np.ndarray]:
+    def one(arguments) -> Result:
         number, box, place, part = arguments
         try:
             linked = links.of(number) if links else None
@@ -131,9 +139,9 @@ def decode_chunks(
             values = read_chunk(checked(number), box, header, variable, network, available, linked)
         except CorruptStreamError as error:
             raise CorruptStreamError(f"chunk {number} ({box}) is damaged: {error}") from error
-        return place, values[part]
+        return use(place, values[part])
 
-    def run() -> Iterator[tuple[Box, np.ndarray]]:
+    def run() -> Iterator[Result]:
         with ThreadPoolExecutor(workers) as pool:
             yield from in_order(pool, one, todo, workers)
 

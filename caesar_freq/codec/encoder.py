@@ -151,7 +151,7 @@ class Encoder(ChunkEncoder):
             ),
             range(len(chunks)),
         )
-        count = sum(c.good.size for c in chunks)
+        count = sum(c.count for c in chunks)
         if rms and sum(w.squared_error for w in new) > limit**2 * count:
             return [min(a, b, key=lambda w: w.squared_error) for a, b in zip(written, new)]
         return new
@@ -187,7 +187,7 @@ class Encoder(ChunkEncoder):
         if self.pointwise:
             return variable, write(variable.step_index)
         results: dict[int, list[Written]] = {}
-        count = sum(c.good.size for c in chunks)
+        count = sum(c.count for c in chunks)
 
         def error(index: int) -> float:
             written = results[index] = write(index)

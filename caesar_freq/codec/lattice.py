@@ -16,6 +16,7 @@ import numpy as np
 
 from caesar_freq.codec.lossless import decode_lossless, encode_lossless, ordered, unordered
 from caesar_freq.codec.packing import Reader, varint
+from caesar_freq.codec.parts import parts
 from caesar_freq.codec.spacing import best_line, distinct_sample, find_spacing
 from caesar_freq.entropy.levels import MAX_LEVEL, decode_levels, encode_levels
 from caesar_freq.errors import CorruptStreamError
@@ -96,8 +97,11 @@ class Grid:
 
     def error(self, values: np.ndarray) -> np.ndarray:
         """Restored less original values, float64."""
-        restored = self.restore(self.levels(values), values.dtype)
-        return restored.astype(np.float64) - values.astype(np.float64)
+        out = np.empty(values.shape)
+        for at in parts(values):
+            restored = self.restore(self.levels(values[at]), values.dtype)
+            out[at] = restored.astype(np.float64) - values[at].astype(np.float64)
+        return out
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
@@ -107,8 +111,8 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
 def fitted(grid: Grid, values: np.ndarray) -> Grid | None:
     """`grid` with the range of levels of `values`, if that is small enough."""
     with np.errstate(all="ignore"):
-        numbers = grid.numbers(values)
-        low, high = numbers.min(), numbers.max()
+        ends = [(n.min(), n.max()) for n in (grid.numbers(values[at]) for at in parts(values))]
+        low, high = np.min(ends), np.max(ends)
         # written so that a NaN fails
         if not (high - low <= MAX_LEVEL and max(abs(low), abs(high)) < _FARTHEST):
             return None
@@ -116,7 +120,8 @@ def fitted(grid: Grid, values: np.ndarray) -> Grid | None:
 
 
 def _exact(grid: Grid, values: np.ndarray) -> bool:
-    return _same(grid.restore(grid.levels(values), values.dtype), values)
+    found = ((grid.restore(grid.levels(values[at]), values.dtype), at) for at in parts(values))
+    return all(_same(restored, values[at]) for restored, at in found)
 
 
 def _corrected(grid: Grid, values: np.ndarray) -> Grid | None:
@@ -184,7 +189,8 @@ def encode_lattice(values: np.ndarray, mask: np.ndarray, grid: Grid, limit: int)
     Returns None if they cannot be coded in about `limit` bytes.
     """
     levels = np.zeros(values.shape, np.int64)
-    levels[~mask] = grid.levels(values[~mask])
+    for frame, skip, out in zip(values, mask, levels):
+        out[~skip] = grid.levels(frame[~skip])
     coded = encode_levels(levels, mask, grid.top, limit)
     if coded is None:
         return None

@@ -13,6 +13,7 @@ from caesar_freq.entropy.network import HIDDEN
 from caesar_freq.entropy.rans import LOWER
 from caesar_freq.entropy.tables import CLASS_BITS, CLASS_LOW
 from caesar_freq.kernels import SUFFIX, library, pointer
+from caesar_freq.kernels.memory import empty, zeros
 from caesar_freq.transform.blocks import Transform
 
 _ROW = 20
@@ -87,7 +88,7 @@ class _Blocks:
         margins = (bt + 3, bh + 3, bw + 3, nh + 2, nw + 2)
         # the first block does not look at one before it
         self._now, self._before = (
-            (np.zeros(shape, np.int16), np.zeros(shape, np.uint8))
+            (zeros(shape, np.int16), zeros(shape, np.uint8))
             for shape in (margins, margins if nt > 1 else 0)
         )
         self.block = _Block(bt, bh, bw, nh, nw)
@@ -147,7 +148,7 @@ def encode_blocks(
     blocks = _Blocks(transform, model)
     bins, values, coded_bins, n = _run_blocks(q, used, blocks, transform)
     state = c_uint64(int(LOWER))
-    words = np.empty(2 * n.value + 2, np.uint32)
+    words = empty(2 * n.value + 2, np.uint32)
     write = library().cf_write
     write.restype = c_int64
     tables = [pointer(blocks.tables[name]) for name in
@@ -159,9 +160,9 @@ def encode_blocks(
 
 def _run_blocks(q, used, blocks: _Blocks, transform: Transform):
     """Bins of `q`; levels and bins in coding order, and their number."""
-    bins = np.zeros(q.shape, np.uint8)
-    values = np.empty(transform.n_coefficients, np.int32)
-    coded_bins = np.empty(len(values), np.uint8)
+    bins = zeros(q.shape, np.uint8)
+    values = empty(transform.n_coefficients, np.int32)
+    coded_bins = empty(len(values), np.uint8)
     n, state, word = c_int64(0), c_uint64(int(LOWER)), c_int64(0)
     for t in range(q.shape[0]):
         blocks.run(t, q, bins, used, False, pointer(values), pointer(coded_bins), n, state,
@@ -174,8 +175,8 @@ def decode_blocks(
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
     """Inverse of `encode_blocks`: levels, bins, and the state and words that are left over."""
     blocks = _Blocks(transform, model)
-    q = np.zeros(transform.planes_shape, np.int32)
-    bins = np.zeros(transform.planes_shape, np.uint8)
+    q = zeros(transform.planes_shape, np.int32)
+    bins = zeros(transform.planes_shape, np.uint8)
     n, rest, word = c_int64(0), c_uint64(state), c_int64(len(words))
     for t in range(q.shape[0]):
         blocks.run(t, q, bins, used, True, None, None, n, rest, pointer(words), word)
@@ -184,7 +185,7 @@ def decode_blocks(
 
 def quantise(planes, step, dead_zone, alphas, classes):
     """See `quantise.quantise`."""
-    q = np.empty(planes.shape, np.int32)
+    q = empty(planes.shape, np.int32)
     fits = getattr(library(), f"cf_quantise_{SUFFIX[planes.dtype]}")(
         byref(_planes(planes.shape)), pointer(planes), c_double(step), c_double(dead_zone),
         pointer(alphas), pointer(classes), pointer(q),
@@ -208,7 +209,7 @@ def dequantise(q, bins, step, alphas, classes, centroid, planes) -> None:
 
 def refine(planes, step, alphas, classes, bins, thresholds, price, middle):
     """See `refine.refine`."""
-    q = np.empty(planes.shape, np.int32)
+    q = empty(planes.shape, np.int32)
     tables = (c_void_p * 3)(*(a.ctypes.data for a in (thresholds, price, middle)))
     fits = getattr(library(), f"cf_refine_{SUFFIX[planes.dtype]}")(
         byref(_planes(planes.shape)), pointer(planes), c_double(step), pointer(alphas),

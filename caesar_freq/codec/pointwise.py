@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from caesar_freq.codec.outliers import decode_outliers, encode_outliers
+from caesar_freq.codec.parts import parts
 from caesar_freq.entropy.sparse import decode_sparse, encode_sparse
+from caesar_freq.kernels.memory import empty, zeros
 
 #: Begins corrections that are coded in context; those coded by gaps begin with their number and
 #: end there if it is 0.
@@ -21,8 +24,6 @@ _WORTH_CONTEXTS, _TOO_DENSE = 0.02, 0.1
 #: errors from 0.5 to 2.5 bounds back within one. In context: cells as wide as they can be, in units
 #: of the bound less `rounding_room`.
 _GAP_GRID, _CONTEXT_GRID = (1.9, 0.4), (1.99999, 0.0)
-#: So many values are converted to float64 at once.
-_BLOCK = 1 << 16
 #: Relative distance kept from the bound, and the drift of a float32 inverse transform between
 #: devices in units of the range (measured below 3e-7); float64 leaves only its own rounding.
 _MARGIN, _DRIFT_SINGLE, _DRIFT_DOUBLE = 1e-5, 1e-6, 1e-13
@@ -39,7 +40,7 @@ def working_bound(bound: float, spread: float, double: bool, generated: bool) ->
     return bound * (1 - _MARGIN) - drift * spread
 
 
-def restore_values(decoded: np.ndarray, offset: float, spread: float) -> np.ndarray:
+def restored_values(decoded: np.ndarray, offset: float, spread: float) -> np.ndarray:
     """Normalised values back in the variable's units, float64."""
     return decoded.astype(np.float64) * spread + offset
 
@@ -48,16 +49,9 @@ def rounded(restored: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Float64 values in the output dtype; what is beyond its largest number becomes that number."""
     limit = np.finfo(dtype).max
     out = np.empty(restored.shape, dtype)
-    for part, values in _blocks(out, restored):
-        part[...] = np.clip(values, -limit, limit)
+    for at in parts(out):
+        out[at] = np.clip(restored[at], -limit, limit)
     return out
-
-
-def _blocks(*arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-    """The same parts of arrays of one shape, so that copies of another type stay small."""
-    step = max(1, len(arrays[0]) * _BLOCK // max(1, arrays[0].size))
-    for start in range(0, len(arrays[0]), step):
-        yield tuple(array[start : start + step] for array in arrays)
 
 
 def rounding_room(offset: float, spread: float, dtype: np.dtype) -> float:
@@ -69,29 +63,56 @@ def rounding_room(offset: float, spread: float, dtype: np.dtype) -> float:
 
 def violations(original: np.ndarray, restored: np.ndarray, bound: float, working: float):
     """Where `restored` (float64) is too far off, before or after rounding to the output dtype."""
-    out = np.empty(original.shape, bool)
-    for part, before, after in _blocks(out, original, restored):
-        exact = before.astype(np.float64)
-        output = rounded(after, original.dtype).astype(np.float64)
-        # written so that a NaN counts as a violation
-        part[...] = ~((np.abs(exact - after) <= working) & (np.abs(exact - output) <= bound))
-    return out
+    exact = original.astype(np.float64)
+    output = rounded(restored, original.dtype).astype(np.float64)
+    # written so that a NaN counts as a violation
+    return ~((np.abs(exact - restored) <= working) & (np.abs(exact - output) <= bound))
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """What is added to decoded values.
+
+    Attributes
+    ----------
+    multiples : int32 [T, H, W]
+        Signed, in cells of the grid; 0 where nothing is added.
+    unit : float
+        Of the grid.
+    grid : tuple of float
+        See `_GAP_GRID`.
+    """
+
+    multiples: np.ndarray
+    unit: float
+    grid: tuple[float, float]
+
+    def add(self, values: np.ndarray, at: slice) -> None:
+        """Add those of the part `at` to its float64 `values` in place."""
+        here = np.flatnonzero(self.multiples[at])
+        flat, multiples = values.ravel(), self.multiples[at].ravel()[here]
+        flat[here] = _corrected(flat[here], multiples, self.unit, self.grid)
+
+
+class _TooFar(Exception):
+    """A value that no correction brings within the bound."""
 
 
 def correct(
     original: np.ndarray,
-    restored: np.ndarray,
+    decoded: np.ndarray,
     bound: float,
     working: float,
     ignore: np.ndarray,
     other_bytes: int = 0,
     room: float = 0.0,
-) -> tuple[bytes, np.ndarray] | None:
-    """Corrections for `restored`, and `restored` with them applied; None if they cannot help.
+    scale: tuple[float, float] = (0.0, 1.0),
+) -> bytes | None:
+    """Corrections for the values that `decoded` stands for; None if they cannot help.
 
     Parameters
     ----------
-    original, restored : arrays of one shape [T, H, W]; `restored` float64
+    original, decoded : arrays of one shape [T, H, W]
     bound, working : float
         The bound in the output dtype, and the one to aim at (`working_bound`).
     ignore : bool array
@@ -100,60 +121,64 @@ def correct(
         What the rest of the chunk takes.
     room : float
         `rounding_room` of the variable.
+    scale : (offset, spread)
+        Of `restored_values`.
     """
     if working <= 0:
         return None
-    off = violations(original, restored, bound, working)
-    off &= ~ignore
-    positions = np.flatnonzero(off)
-    wanted, found = original.ravel()[positions], restored.ravel()[positions]
+    off = empty(original.shape, bool)
+    for at in parts(off):
+        off[at] = violations(original[at], restored_values(decoded[at], *scale), bound, working)
+        off[at] &= ~ignore[at]
+    count = int(np.count_nonzero(off))
 
-    def coded(in_context: bool) -> tuple[bytes, np.ndarray] | None:
-        """Corrections and the values that they make of those at `positions`."""
-        grid = _CONTEXT_GRID if in_context else _GAP_GRID
-        unit = working - room if in_context else working
-        multiples = _multiples(wanted, found, unit, grid)
-        if multiples is None:
+    def multiples(unit: float, grid) -> Iterator[tuple[slice, np.ndarray]]:
+        for at in parts(off):
+            here = off[at]
+            wanted, found = original[at][here], restored_values(decoded[at][here], *scale)
+            yield at, _reaching(wanted, found, bound, working, unit, grid)
+
+    def coded(in_context: bool) -> bytes | None:
+        try:
+            if not in_context:
+                found = [some for _, some in multiples(working, _GAP_GRID)]
+                places = np.flatnonzero(off).astype(np.int64)
+                return encode_outliers(places, np.concatenate(found), off.size)
+            volume = zeros(off.shape, np.int32)
+            for at, some in multiples(working - room, _CONTEXT_GRID):
+                volume[at][off[at]] = some
+            return _IN_CONTEXT + encode_sparse(volume)
+        except _TooFar:
             return None
-        fixed = _corrected(found, multiples, unit, grid)
-        wrong = violations(wanted, fixed, bound, working)
-        if wrong.any():
-            # rounding to the output dtype took one at the very end of its cell out: the next
-            # cell reaches it
-            multiples += np.where(wrong, np.sign(multiples), 0).astype(np.int32)
-            fixed = _corrected(found, multiples, unit, grid)
-            if violations(wanted, fixed, bound, working).any():
-                return None
-        if not in_context:
-            return encode_outliers(positions.astype(np.int64), multiples, original.size), fixed
-        volume = np.zeros(original.shape, np.int32)
-        volume.ravel()[positions] = multiples
-        return _IN_CONTEXT + encode_sparse(volume), fixed
 
-    dense = len(positions) > _TOO_DENSE * original.size
+    dense = count > _TOO_DENSE * original.size
     best = None if dense else coded(in_context=False)
-    if not best or len(best[0]) > _WORTH_CONTEXTS * other_bytes:
+    if not best or len(best) > _WORTH_CONTEXTS * other_bytes:
         ways = [way for way in (best, coded(in_context=True)) if way]
-        best = min(ways, key=lambda way: len(way[0]), default=None)
+        best = min(ways, key=len, default=None)
         if dense and not best:
             best = coded(in_context=False)
-    if best is None:
-        return None
-    fixed = restored.copy()
-    fixed.ravel()[positions] = best[1]
-    return best[0], fixed
+    return best
 
 
-def _multiples(original, restored, unit: float, grid) -> np.ndarray | None:
-    """Signed multiples (int32) in cells of `grid`, one for each value; None if one is too large."""
+def _reaching(wanted, found, bound: float, working: float, unit: float, grid) -> np.ndarray:
+    """Signed multiples (int32) in cells of `grid` that bring float64 `found` to `wanted`."""
     if unit <= 0:
-        return None
+        raise _TooFar
     cell, shift = grid
-    error = original.astype(np.float64) - restored
-    multiples = np.maximum(1, np.ceil((np.abs(error) / unit - (1 - shift)) / cell))
-    if not np.all(multiples < 1 << 20):
-        return None
-    return (np.sign(error) * multiples).astype(np.int32)
+    error = wanted.astype(np.float64) - found
+    sizes = np.maximum(1, np.ceil((np.abs(error) / unit - (1 - shift)) / cell))
+    if not np.all(sizes < 1 << 20):
+        raise _TooFar
+    multiples = (np.sign(error) * sizes).astype(np.int32)
+    wrong = violations(wanted, _corrected(found, multiples, unit, grid), bound, working)
+    if wrong.any():
+        # rounding to the output dtype took one at the very end of its cell out: the next
+        # cell reaches it
+        multiples += np.where(wrong, np.sign(multiples), 0).astype(np.int32)
+        if violations(wanted, _corrected(found, multiples, unit, grid), bound, working).any():
+            raise _TooFar
+    return multiples
 
 
 def _corrected(values: np.ndarray, multiples: np.ndarray, unit: float, grid) -> np.ndarray:
@@ -164,16 +189,29 @@ def _corrected(values: np.ndarray, multiples: np.ndarray, unit: float, grid) -> 
 
 
 def decode_corrections(
-    data: bytes, restored: np.ndarray, working: float, room: float = 0.0
-) -> np.ndarray:
-    """Apply the corrections in `data` to `restored` (float64 ``[T, H, W]``, changed in place)."""
+    data: bytes, shape: tuple[int, int, int], working: float, room: float = 0.0
+) -> Corrections:
+    """What `correct` coded for an array of `shape`.
+
+    Raises
+    ------
+    CorruptStreamError
+        If `data` is damaged.
+    """
     if len(data) > 1 and data.startswith(_IN_CONTEXT):
-        volume = decode_sparse(data[1:], restored.shape)
-        positions = np.flatnonzero(volume)
-        multiples, unit, grid = volume.ravel()[positions], working - room, _CONTEXT_GRID
-    else:
-        positions, multiples = decode_outliers(data, restored.size)
-        unit, grid = working, _GAP_GRID
-    values = restored.ravel()
-    values[positions] = _corrected(values[positions], multiples, unit, grid)
-    return values.reshape(restored.shape)
+        return Corrections(decode_sparse(data[1:], shape), working - room, _CONTEXT_GRID)
+    positions, multiples = decode_outliers(data, math.prod(shape))
+    volume = zeros(shape, np.int32)
+    volume.ravel()[positions] = multiples
+    return Corrections(volume, working, _GAP_GRID)
+
+
+def restored_parts(
+    decoded: np.ndarray, offset: float, spread: float, corrections: Corrections | None = None
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Float64 values of a normalised volume with its corrections, part by part."""
+    for at in parts(decoded):
+        values = restored_values(decoded[at], offset, spread)
+        if corrections is not None:
+            corrections.add(values, at)
+        yield at, values

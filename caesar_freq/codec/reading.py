@@ -27,7 +27,7 @@ from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader
 from caesar_freq.codec.pointwise import (
     decode_corrections,
-    restore_values,
+    restored_parts,
     rounded,
     rounding_room,
     working_bound,
@@ -36,6 +36,7 @@ from caesar_freq.codec.relative import decode_signs, from_logarithms
 from caesar_freq.codec.special import decode_mask_of, restore_special
 from caesar_freq.codec.targets import pointwise_bound
 from caesar_freq.errors import CorruptStreamError
+from caesar_freq.kernels.memory import empty
 from caesar_freq.kernels.values import restored
 
 
@@ -81,7 +82,7 @@ def read_chunk(
     if kind == CONSTANT:
         if len(data) != 8:
             raise CorruptStreamError("a constant chunk has no value")
-        values = np.full(box.shape, struct.unpack("<d", data)[0])
+        values = np.broadcast_to(struct.unpack("<d", data)[0], box.shape)
     elif linked or (
         kind in (VOLUME, SEGMENTS, MODES) and variable is not None and model is not None
     ):
@@ -98,16 +99,22 @@ def read_chunk(
         if corrections is None and header.mode != "pw_rel":
             values = restored(decoded, variable.offset, variable.range, header.dtype)
             return restore_special(values, special) if special else values
-        values = restore_values(decoded, variable.offset, variable.range)
+        found = None
         if corrections is not None:
             bound = pointwise_bound(header, variable)
             working = working_bound(bound, variable.range, header.double, kind == SEGMENTS)
             coded_dtype = np.dtype(np.float64) if header.mode == "pw_rel" else header.dtype
             room = rounding_room(variable.offset, variable.range, coded_dtype)
-            values = decode_corrections(corrections, values, working, room)
+            found = decode_corrections(corrections, box.shape, working, room)
+        signs = None
         if header.mode == "pw_rel":
             signs = decode_signs(parts.get("signs", b""), box.shape)
-            values = from_logarithms(values, signs, header.dtype)
+        values = empty(box.shape, header.dtype)
+        for at, part in restored_parts(decoded, variable.offset, variable.range, found):
+            if signs is not None:
+                part = from_logarithms(part, signs[at], header.dtype)
+            values[at] = rounded(part, header.dtype)
+        return restore_special(values, special) if special else values
     elif kind == LATTICE:
         mask = decode_mask_of(special, box.shape) if special else np.zeros(box.shape, bool)
         logarithmic = "signs" in parts

@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from caesar_freq.codec.parts import parts
 from caesar_freq.entropy.mask import decode_mask, encode_mask
 from caesar_freq.kernels.logarithms import exp2, log2
 
@@ -31,7 +32,10 @@ def without_logarithm(values: np.ndarray) -> np.ndarray:
 
 def log_magnitudes(values: np.ndarray, ignore: np.ndarray) -> np.ndarray:
     """``log2|x|``, float64; 0 where `ignore`."""
-    return log2(np.abs(np.where(ignore, 1, values), dtype=np.float64))
+    out = np.empty(values.shape)
+    for at in parts(out):
+        out[at] = log2(np.abs(np.where(ignore[at], 1, values[at]), dtype=np.float64))
+    return out
 
 
 def from_logarithms(logs: np.ndarray, negative: np.ndarray, dtype: np.dtype) -> np.ndarray:

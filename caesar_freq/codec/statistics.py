@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from caesar_freq.codec.header import Variable
-
-#: So many values are converted to float64 at once.
-_BLOCK = 1 << 16
+from caesar_freq.codec.parts import parts
 
 
 def span(low: float, high: float) -> float:
@@ -40,8 +38,9 @@ class Statistics:
         # relative to the smallest value, so that huge values cannot overflow; where the range
         # itself does, the data is kept losslessly
         with np.errstate(over="ignore"):
-            parts = (good[at : at + _BLOCK] for at in range(0, good.size, _BLOCK))
-            total = sum(float(np.sum(part.astype(np.float64) / 2 - low / 2)) for part in parts)
+            total = sum(
+                float(np.sum(good[at].astype(np.float64) / 2 - low / 2)) for at in parts(good)
+            )
         return cls(chunk.constant, chunk.empty, good.size, low, high, total)
 
 

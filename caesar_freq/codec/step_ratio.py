@@ -84,8 +84,8 @@ def correction_bytes(x, decoded, other_bytes: int, bound: float, ignore=None) ->
         Values that need no correction.
     """
     ignore = np.zeros(x.shape, bool) if ignore is None else ignore
-    found = correct(x, decoded.astype(np.float64), np.inf, bound, ignore, other_bytes)
-    return len(found[0]) if found else math.inf
+    found = correct(x, decoded, np.inf, bound, ignore, other_bytes)
+    return len(found) if found else math.inf
 
 
 def lowest(cost: Callable[[float], float], candidates: tuple[float, ...], start: int) -> float:

@@ -20,6 +20,7 @@ from caesar_freq.entropy.context import shells
 from caesar_freq.entropy.rans import LOWER
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels.errors import size_histogram
+from caesar_freq.kernels.memory import empty
 from caesar_freq.transform.blocks import Transform
 
 
@@ -144,7 +145,7 @@ def decode_levels(
 
 def dequantised(q, bins, step, alphas, model, dtype) -> np.ndarray:
     """Coefficient planes of levels and their bins."""
-    planes = np.empty(q.shape, dtype)
+    planes = empty(q.shape, dtype)
     classes = frequency_classes(*q.shape[2:4])
     kernels(model.device).dequantise(q, bins, step, alphas, classes, model.centroid, planes)
     return planes
@@ -188,9 +189,12 @@ class VolumeEncoder:
             raise LevelOverflow
         return q
 
-    def encode(self, step: float, dead_zone: float) -> VolumeCode:
-        """Quantise and code."""
-        return encode_levels(self.levels(step, dead_zone), self.alphas, self.transform, self.model)
+    def encode(self, step: float, dead_zone: float, last: bool = False) -> VolumeCode:
+        """Quantise and code; the `last` time the coefficients are given back in between."""
+        levels = self.levels(step, dead_zone)
+        if last:
+            self.planes = self.planes[:0]
+        return encode_levels(levels, self.alphas, self.transform, self.model)
 
     def coefficient_error(self, code: VolumeCode, step: float) -> float:
         """Sum of squared coefficient errors of `code`: by Parseval that of the values."""
@@ -205,10 +209,11 @@ class VolumeEncoder:
         return self.decoded(self.encode(step, dead_zone), step)
 
     def decoded(self, code: VolumeCode, step: float) -> np.ndarray:
-        """What a decoder returns of `code`, ``[T, H, W]``."""
+        """What a decoder returns of `code`, ``[T, H, W]``; its levels are given back."""
         planes = dequantised(
             code.levels, code.bins, step, self.alphas, self.model, self.planes.dtype
         )
+        code.levels = code.bins = None
         return kernels(self.model.device).inverse(self.transform, planes)
 
 

@@ -358,7 +358,8 @@ def _run(levels, skip, top, state, data, limit, decoding):
         )  # fmt: skip
         if not decoding and not len(data):
             return None
-        levels[t] = frame[2:-1, 2:-2]
+        if decoding:
+            levels[t] = frame[2:-1, 2:-2]
         frame[-1] = frame[-2]
         frame[0] = frame[1] = frame[2]
         errors_before, before, older = errors, frame, before
@@ -371,9 +372,7 @@ def encode_levels(levels: np.ndarray, skip: np.ndarray, top: int, limit: int) ->
     Returns None when more than about `limit` bytes would be needed.
     """
     state = new_coder()
-    data = _run(
-        levels.astype(np.int64), skip, top, state, np.zeros(1 << 16, np.uint8), limit, False
-    )
+    data = _run(levels, skip, top, state, np.zeros(1 << 16, np.uint8), limit, False)
     return None if data is None else finish(state, np.concatenate([data, np.zeros(8, np.uint8)]))
 
 

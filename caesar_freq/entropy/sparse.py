@@ -16,6 +16,7 @@ import numpy as np
 from caesar_freq.entropy.binary import AT, RANGE, code_split, finish, new_coder, open_coder
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels import library
+from caesar_freq.kernels.memory import zeros
 
 #: Fixed point of probabilities and densities.
 _BITS = 22
@@ -143,18 +144,22 @@ def _run(volume: np.ndarray, state: np.ndarray, data: np.ndarray, decoding: bool
         frame[1:-1, 1:-1] = plane
         if not code_frame(frame, before, density, contexts, state, data, decoding):
             return False
-        plane[:] = frame[1:-1, 1:-1]
+        if decoding:
+            plane[:] = frame[1:-1, 1:-1]
         before = frame
     return True
 
 
 def encode_sparse(volume: np.ndarray) -> bytes:
     """Code an int32 array ``[T, H, W]`` of sizes below 2**31; its shape is not in the bytes."""
-    sizes = np.abs(volume[volume != 0].astype(np.int64))
-    bits = np.minimum(sizes, _UNARY) + 2 * np.log2(np.maximum(sizes - _UNARY, 1)) + 3
+    bits = volume.size
+    for plane in volume:
+        sizes = np.abs(plane[plane != 0].astype(np.int64))
+        most = np.minimum(sizes, _UNARY) + 2 * np.log2(np.maximum(sizes - _UNARY, 1)) + 3
+        bits += int(np.ceil(most.sum()))
     state = new_coder()
-    data = np.zeros(_BYTES_PER_BIT * (volume.size + int(bits.sum())) + 8, np.uint8)
-    _run(volume.copy(), state, data, False)
+    data = zeros(_BYTES_PER_BIT * bits + 8, np.uint8)
+    _run(volume, state, data, False)
     return finish(state, data)
 
 
@@ -166,7 +171,7 @@ def decode_sparse(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
     CorruptStreamError
         If `data` holds an impossible size or goes on after the last value.
     """
-    volume = np.zeros(shape, np.int32)
+    volume = zeros(shape, np.int32)
     padded = np.frombuffer(data.ljust(4, b"\0"), np.uint8).copy()
     state = open_coder(padded)
     if not _run(volume, state, padded, True):

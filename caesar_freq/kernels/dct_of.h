@@ -205,18 +205,18 @@ static REAL *NAME(rooms)(const axis_t *time, const axis_t *rows, const axis_t *c
     return malloc(need * sizeof(REAL));
 }
 
-/* Samples x [T, H, W] to planes y [nt, bt, bh, bw, nh, nw]; -1 without memory. */
+/* Samples x [T, H, W] to planes y [nt, bt, bh, bw, nh, nw] through frames [nt, bt, H, W]; -1 without
+ * memory. */
 EXPORT int NAME(cf_forward)(const axis_t *time, const axis_t *rows, const axis_t *columns,
-                            const REAL *x, REAL *y)
+                            const REAL *x, REAL *y, REAL *frames)
 {
     const int64_t high = rows->length, wide = columns->length;
     const int64_t bh = slots_of(rows), bw = slots_of(columns);
     const int64_t lines = rows->count * bh, slots = columns->count * bw;
     const int64_t planes = time->count * time->slots, tall = lines + GAP;
-    REAL *frames = malloc(planes * high * wide * sizeof(REAL));
     REAL *room = NAME(rooms)(time, rows, columns), *z = malloc(lines * wide * sizeof(REAL));
     REAL *turned = malloc(wide * tall * sizeof(REAL)), *c = malloc(slots * tall * sizeof(REAL));
-    const int failed = !frames || !room || !z || !turned || !c;
+    const int failed = !room || !z || !turned || !c;
     if (!failed)
         NAME(along)(time, x, high * wide, frames, high * wide, high * wide, 0, room);
     for (int64_t f = 0; f < planes && !failed; f++) {
@@ -231,22 +231,21 @@ EXPORT int NAME(cf_forward)(const axis_t *time, const axis_t *rows, const axis_t
                     for (int64_t u = 0; u < columns->count; u++)
                         *y++ = c[(u * bw + k) * tall + v * bh + j];
     }
-    free(frames), free(room), free(z), free(turned), free(c);
+    free(room), free(z), free(turned), free(c);
     return -failed;
 }
 
 /* Inverse of cf_forward. */
 EXPORT int NAME(cf_inverse)(const axis_t *time, const axis_t *rows, const axis_t *columns,
-                            const REAL *y, REAL *x)
+                            const REAL *y, REAL *x, REAL *frames)
 {
     const int64_t high = rows->length, wide = columns->length;
     const int64_t bh = slots_of(rows), bw = slots_of(columns);
     const int64_t lines = rows->count * bh, slots = columns->count * bw;
     const int64_t planes = time->count * time->slots, tall = lines + GAP;
-    REAL *frames = malloc(planes * high * wide * sizeof(REAL));
     REAL *room = NAME(rooms)(time, rows, columns), *z = malloc(lines * wide * sizeof(REAL));
     REAL *turned = malloc(wide * tall * sizeof(REAL)), *c = malloc(slots * tall * sizeof(REAL));
-    const int failed = !frames || !room || !z || !turned || !c;
+    const int failed = !room || !z || !turned || !c;
     for (int64_t f = 0; f < planes && !failed; f++) {
         for (int64_t j = 0; j < bh; j++)
             for (int64_t k = 0; k < bw; k++)
@@ -261,6 +260,6 @@ EXPORT int NAME(cf_inverse)(const axis_t *time, const axis_t *rows, const axis_t
     }
     if (!failed)
         NAME(along)(time, frames, high * wide, x, high * wide, high * wide, 1, room);
-    free(frames), free(room), free(z), free(turned), free(c);
+    free(room), free(z), free(turned), free(c);
     return -failed;
 }

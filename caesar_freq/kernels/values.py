@@ -10,6 +10,7 @@ from ctypes import c_double, c_int64
 import numpy as np
 
 from caesar_freq.kernels import SUFFIX, library, pointer
+from caesar_freq.kernels.memory import empty
 
 
 def normalised(
@@ -28,7 +29,7 @@ def normalised(
         x = np.where(mask, np.float64(offset), values.astype(np.float64))
         return ((x - offset) / spread).astype(dtype)
     values, mask = np.ascontiguousarray(values), np.ascontiguousarray(mask)
-    out = np.empty(values.shape, dtype)
+    out = empty(values.shape, dtype)
     getattr(kernels, f"cf_normalise_{SUFFIX[values.dtype]}_{SUFFIX[out.dtype]}")(
         pointer(values), pointer(mask), c_int64(out.size), c_double(offset), c_double(spread),
         pointer(out),
@@ -46,7 +47,7 @@ def restored(decoded: np.ndarray, offset: float, spread: float, dtype: np.dtype)
         values = decoded.astype(np.float64) * spread + offset
         return np.clip(values, -limit, limit).astype(dtype)
     decoded, dtype = np.ascontiguousarray(decoded), np.dtype(dtype)
-    out = decoded if decoded.dtype == dtype else np.empty(decoded.shape, dtype)
+    out = decoded if decoded.dtype == dtype else empty(decoded.shape, dtype)
     getattr(kernels, f"cf_restore_{SUFFIX[decoded.dtype]}_{SUFFIX[dtype]}")(
         pointer(decoded), c_int64(out.size), c_double(offset), c_double(spread), c_double(limit),
         pointer(out),

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from caesar_freq.kernels import library
+from caesar_freq.kernels.memory import empty
 from caesar_freq.kernels.ordered import Array, contiguous, permuted
 from caesar_freq.transform.axis import KINDS, BlockDCT, make_axis
 from caesar_freq.transform.native import NativeAxes
@@ -78,7 +79,7 @@ class Transform:
         C, numpy and torch give the same bits.
         """
         if self._native_fits(x):
-            planes = np.empty(self.planes_shape, x.dtype)
+            planes = empty(self.planes_shape, x.dtype)
             self._axes(x.dtype).forward(np.ascontiguousarray(x), planes)
             return planes
         frames, height, width = self.shape
@@ -95,7 +96,7 @@ class Transform:
         if self._native_fits(y):
             # C is done with `y` before it writes the first sample
             here = overwrite and y.size == math.prod(self.shape) and y.flags.c_contiguous
-            x = y.reshape(self.shape) if here else np.empty(self.shape, y.dtype)
+            x = y.reshape(self.shape) if here else empty(self.shape, y.dtype)
             self._axes(y.dtype).inverse(np.ascontiguousarray(y), x)
             return x
         frames, height, width = self.shape

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from ctypes import Structure, byref, c_int64, c_void_p
 
 import numpy as np
 
 from caesar_freq.kernels import SUFFIX, library, pointer
+from caesar_freq.kernels.memory import empty
 from caesar_freq.transform.axis import BlockDCT, WaveletDCT, half_matrices
 from caesar_freq.transform.matrices import lapped_core
 
@@ -60,7 +62,9 @@ class NativeAxes:
         self._call(self._inverse, y, x)
 
     def _call(self, function, source: np.ndarray, target: np.ndarray) -> None:
-        pointers = (pointer(array) for array in (source, target))
+        time, *plane = self._structs
+        frames = empty(math.prod((time.count, time.slots, *(a.length for a in plane))), self._dtype)
+        pointers = (pointer(array) for array in (source, target, frames))
         if function(*map(byref, self._structs), *pointers) != 0:
             raise MemoryError("the transform got no memory for a volume of its size")
 

@@ -1,0 +1,32 @@
+"""Large arrays whose memory goes back to the system as soon as nobody needs them.
+
+The C library keeps what is freed for the next array, for each thread apart and in pieces that a
+later one may not fit into: arrays of a chunk's size that come and go took twice what they hold.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+
+import numpy as np
+
+#: Smaller arrays come from the C library, which is faster.
+_LEAST = 1 << 20
+_PRIVATE = (
+    {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
+)
+
+
+def zeros(shape: tuple[int, ...] | int, dtype: type | np.dtype) -> np.ndarray:
+    """Like `numpy.zeros`; pages that are never written to take no memory."""
+    size = math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize
+    if size < _LEAST:
+        return np.zeros(shape, dtype)
+    return np.frombuffer(mmap.mmap(-1, size, **_PRIVATE), dtype).reshape(shape)
+
+
+def empty(shape: tuple[int, ...] | int, dtype: type | np.dtype) -> np.ndarray:
+    """Like `numpy.empty`."""
+    size = math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize
+    return np.empty(shape, dtype) if size < _LEAST else zeros(shape, dtype)
