@@ -28,6 +28,7 @@ from caesar_freq.train_diffusion import schedule, settings_of
 from caesar_freq.training.args import add_common_args, check_common_args, resolve_device
 from caesar_freq.training.checkpoint import Checkpointer
 from caesar_freq.training.distiller import Distiller
+from caesar_freq.training.generative import add_step_range, check_step_range
 from caesar_freq.training.loop import Task, run, write_phase
 from caesar_freq.training.losses import OBJECTIVES
 from caesar_freq.training.memory import cap_memory, explains_out_of_memory
@@ -83,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
         default=False,
         help="halve the steps stage by stage (default: off)",
     )
+    add_step_range(group)
     group.add_argument("--batch_size", type=int, default=4, help="blocks of an optimiser step")
     group.add_argument(
         "--evaluations",
@@ -101,6 +103,13 @@ def train(args: argparse.Namespace) -> Path:
     cap_memory(device, args.gpu_mem_gb)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     distiller = Distiller(args, device)
+    result = args.output_dir / "student_best.pth"
+    settings = settings_of(args, [args.freq_compressor_path, args.teacher_path])
+    keeper = Checkpointer(
+        args.output_dir, settings, args.checkpoint_every, "caesar_freq.train_distillation"
+    )
+    if args.resume and keeper.put_back():
+        return result
     layout = distiller.layout
     n_steps, per_epoch = schedule(args, distiller.sampler)
     distiller.divide(n_steps)
@@ -114,13 +123,10 @@ def train(args: argparse.Namespace) -> Path:
         student = Predictor("student", averaged, distiller.wiener, layout, device=device)
         return validation.metrics(student)
 
-    settings = settings_of(args, [args.freq_compressor_path, args.teacher_path])
-    keeper = Checkpointer(args.output_dir, settings, args.checkpoint_every)
     task = Task(distiller.student, distiller.batch, distiller.loss, evaluate,
                 distiller.begin, distiller.state, distiller.restore, "distillation",
                 CRITERIA[args.objective])  # fmt: skip
     progress = run(task, args, keeper, n_steps, per_epoch, device, args.evaluations, ranks)
-    result = args.output_dir / "student_best.pth"
     config = {
         **settings,
         "network": distiller.architecture,
@@ -130,7 +136,7 @@ def train(args: argparse.Namespace) -> Path:
     if not ranks.first:
         return result
     write_phase("student", result, progress, distiller.wiener, config)
-    keeper.clear()
+    keeper.finish([result, result.parent / "history.csv"])
     return result
 
 
@@ -138,6 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of the rule ``train_distillation``."""
     args = parser().parse_args(argv)
     check_common_args(args)
+    check_step_range(args)
     if args.teacher_steps < 2 or args.teacher_steps & (args.teacher_steps - 1):
         raise ConfigError(f"--teacher_steps is {args.teacher_steps}; give a power of 2, at least 2")
     for name in ("student_base_channels", "student_num_res_blocks", "student_patch", "evaluations"):

@@ -48,13 +48,15 @@ from caesar_freq.training.grid_fit import fit_grids
 from caesar_freq.training.history import write_history
 from caesar_freq.training.memory import cap_memory, explains_out_of_memory, peak_gb
 from caesar_freq.training.qat import MagnitudeBits, ScaleNetwork
-from caesar_freq.training.quantiser_fit import fit_centroids, fit_dead_zones
+from caesar_freq.training.quantiser_fit import DEFAULT_LAMBDA, fit_centroids, fit_dead_zones
 from caesar_freq.training.ranks import refuse_many
 from caesar_freq.training.rows import encoders, gather
 
 #: Contexts that one unit of ``--batch_size`` stands for.
 ROWS_PER_BLOCK = 1024
 _WARM_UP = 20
+#: Files that the phase leaves.
+RESULTS = ("best_model.pth", "best_model.cfm", "history.csv")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -79,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--lambda_bpp",
         type=float,
-        default=0.01,
+        default=DEFAULT_LAMBDA,
         help="weight of bits per value against MSE; 0.01 gives the fewest bytes at "
         "equal error, more widens the dead zones (default: 0.01)",
     )
@@ -177,6 +179,16 @@ class Trainer:
         value = loss.item()
         self.average = value if math.isnan(self.average) else 0.95 * self.average + 0.05 * value
 
+    def start_model(self) -> FrequencyModel:
+        """The model to start from, with the dead zones that ``--lambda_bpp`` asks for.
+
+        It was fitted with the default, and would win with that over models of any other.
+        """
+        if self.args.lambda_bpp == DEFAULT_LAMBDA:
+            return self.start
+        parts = encoders(self.train, self.start, 6)
+        return fit_dead_zones(self.start, parts, self.args.lambda_bpp)
+
     def evaluate(self, started: float) -> None:
         """Make an integer model, count its bytes, keep it if it is the best."""
         model = integer_model(self.network.cpu(), self.rows, self.start, self.args.seed)
@@ -261,7 +273,11 @@ def train(args: argparse.Namespace) -> Path:
     refuse_many()
     args.output_dir.mkdir(parents=True, exist_ok=True)
     settings = settings_of(args)
-    keeper = Checkpointer(args.output_dir, settings, args.checkpoint_every)
+    keeper = Checkpointer(
+        args.output_dir, settings, args.checkpoint_every, "caesar_freq.train_freq_compressor"
+    )
+    if args.resume and keeper.put_back():
+        return args.output_dir / RESULTS[0]
     stop = install_stop_handler()
     trainer = Trainer(args)
     state = keeper.load() if args.resume else None
@@ -270,7 +286,7 @@ def train(args: argparse.Namespace) -> Path:
         trainer.restore(state)
         print(f"resumed at step {trainer.step} of {trainer.n_steps}", flush=True)
     elif args.init != "none":
-        trainer.consider(trainer.start, started)
+        trainer.consider(trainer.start_model(), started)
     marks = {
         math.ceil(trainer.n_steps * (i + 1) / args.evaluations) for i in range(args.evaluations)
     }
@@ -290,8 +306,8 @@ def train(args: argparse.Namespace) -> Path:
             if stop.requested:
                 stop.exit(keeper.path)
         trainer.write(settings)
-    keeper.clear()
-    return args.output_dir / "best_model.pth"
+    keeper.finish(args.output_dir / name for name in RESULTS)
+    return args.output_dir / RESULTS[0]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
