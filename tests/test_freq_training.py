@@ -256,7 +256,7 @@ def test_training_writes_a_model_that_codes(data, uninterrupted):
     with open(uninterrupted / "history.csv") as table:
         history = list(csv.DictReader(table))
     assert [int(row["step"]) for row in history] == [20, 40]
-    assert int(history[1]["val_bytes"]) < int(history[0]["val_bytes"])
+    assert float(history[1]["val_log2_bytes"]) < float(history[0]["val_log2_bytes"])
     assert not (uninterrupted / "resume").exists()
 
 
