@@ -71,5 +71,9 @@ $(READY): pyproject.toml constraints.txt setup.py $(wildcard caesar_freq/kernels
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
+# what installing and testing leave; folders that may hold your files or days of training stay
 clean:
-	rm -rf $(VENV) results checkpoints data logs benchmarks/results
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find caesar_freq tests benchmarks -name __pycache__ -exec rm -rf {} +
+	find caesar_freq -name '*.so' -delete
+	@echo "kept, for you to delete: $(or $(wildcard data checkpoints results logs benchmarks/results),nothing)"

@@ -17,9 +17,10 @@ from caesar_freq.codec.container import Container
 from caesar_freq.codec.decoder import decode_array
 from caesar_freq.codec.effort import USUAL, effort_of
 from caesar_freq.codec.model import FrequencyModel, load_frequency_model
+from caesar_freq.codec.options import Options
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.region import Range, Region
-from caesar_freq.codec.stream import Options, encode_source
+from caesar_freq.codec.stream import encode_source
 from caesar_freq.data.lazy import Source
 from caesar_freq.errors import ModelError
 

@@ -338,7 +338,9 @@ def _run(arguments: list[str]) -> int:
         if not hasattr(error, "format_message"):
             raise
         message = error.format_message().rstrip(".")
-        raise InputError(f"{message}; see caesar-freq COMMAND --help") from error
+        known = {"cluster", *(command.callback.__name__ for command in app.registered_commands)}
+        words = ["caesar-freq", *(word for word in arguments[:1] if word in known), "--help"]
+        raise InputError(f"{message}; see {' '.join(words)}") from error
 
 
 def _rule_main(rule: str) -> Callable[[list[str]], int]:

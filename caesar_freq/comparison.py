@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from caesar_freq.codec.checking import bound_holds
 from caesar_freq.codec.chunks import five_dimensional
-from caesar_freq.codec.stream import bound_holds
 from caesar_freq.metrics import distortion, valid_values
 
 

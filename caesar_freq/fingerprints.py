@@ -60,7 +60,7 @@ def evaluation_code(codec: str) -> str:
 
 def evaluation_modules(codec: str) -> tuple[str, ...]:
     """Modules that measuring a codec starts from; what their functions import does not count."""
-    ours = ("caesar_freq.api",) if codec in OURS else ()
+    ours = ("caesar_freq.api", "caesar_freq.codec.contents") if codec in OURS else ()
     return "caesar_freq.evaluate", *ours, *_GENERATORS.get(codec, ())
 
 

@@ -211,7 +211,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     words = list(sys.argv[1:] if argv is None else argv)
     cut = words.index("--") if "--" in words else len(words)
-    args = parser().parse_args(words[:cut])
+    args, others = parser().parse_known_args(words[:cut])
+    if others:
+        raise ConfigError(
+            f"{' '.join(others)}: no flags of the sweep; those of the phase go behind --, as in "
+            "caesar-freq sweep diffusion --set lr=1e-3,1e-4 -- --train_data train.npz"
+        )
     if args.jobs < 1:
         raise ConfigError(f"--jobs is {args.jobs}; give at least 1")
     return Sweep(args, words[cut + 1 :]).run()

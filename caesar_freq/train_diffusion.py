@@ -119,6 +119,13 @@ def train(args: argparse.Namespace) -> Path:
     cap_memory(device, args.gpu_mem_gb)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     model = load_frequency_model(args.freq_compressor_path)
+    result = args.output_dir / "diffusion_best.pth"
+    settings = settings_of(args, [args.freq_compressor_path])
+    keeper = Checkpointer(
+        args.output_dir, settings, args.checkpoint_every, "caesar_freq.train_diffusion"
+    )
+    if args.resume and keeper.put_back():
+        return result
     layout = layout_of(args, args.interpo_rate, args.n_frame)
     sampler = BlockSampler(args.train_data, args.n_frame, args.training_size, args.seed,
                            flips=True)  # fmt: skip
@@ -152,11 +159,8 @@ def train(args: argparse.Namespace) -> Path:
         return validation.metrics(teacher)
 
     n_steps, per_epoch = schedule(args, sampler)
-    settings = settings_of(args, [args.freq_compressor_path])
-    keeper = Checkpointer(args.output_dir, settings, args.checkpoint_every)
     task = Task(network, batch, loss, evaluate, name="diffusion")
     progress = run(task, args, keeper, n_steps, per_epoch, device, args.evaluations, ranks)
-    result = args.output_dir / "diffusion_best.pth"
     config = {
         **settings,
         "network": architecture,
@@ -167,7 +171,7 @@ def train(args: argparse.Namespace) -> Path:
     if not ranks.first:
         return result
     write_phase("teacher", result, progress, wiener, config)
-    keeper.clear()
+    keeper.finish([result, result.parent / "history.csv"])
     return result
 
 

@@ -101,6 +101,13 @@ def train(args: argparse.Namespace) -> Path:
     cap_memory(device, args.gpu_mem_gb)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     distiller = Distiller(args, device)
+    result = args.output_dir / "student_best.pth"
+    settings = settings_of(args, [args.freq_compressor_path, args.teacher_path])
+    keeper = Checkpointer(
+        args.output_dir, settings, args.checkpoint_every, "caesar_freq.train_distillation"
+    )
+    if args.resume and keeper.put_back():
+        return result
     layout = distiller.layout
     n_steps, per_epoch = schedule(args, distiller.sampler)
     distiller.divide(n_steps)
@@ -114,13 +121,10 @@ def train(args: argparse.Namespace) -> Path:
         student = Predictor("student", averaged, distiller.wiener, layout, device=device)
         return validation.metrics(student)
 
-    settings = settings_of(args, [args.freq_compressor_path, args.teacher_path])
-    keeper = Checkpointer(args.output_dir, settings, args.checkpoint_every)
     task = Task(distiller.student, distiller.batch, distiller.loss, evaluate,
                 distiller.begin, distiller.state, distiller.restore, "distillation",
                 CRITERIA[args.objective])  # fmt: skip
     progress = run(task, args, keeper, n_steps, per_epoch, device, args.evaluations, ranks)
-    result = args.output_dir / "student_best.pth"
     config = {
         **settings,
         "network": distiller.architecture,
@@ -130,7 +134,7 @@ def train(args: argparse.Namespace) -> Path:
     if not ranks.first:
         return result
     write_phase("student", result, progress, distiller.wiener, config)
-    keeper.clear()
+    keeper.finish([result, result.parent / "history.csv"])
     return result
 
 

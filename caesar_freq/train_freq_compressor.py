@@ -54,6 +54,8 @@ from caesar_freq.training.rows import encoders, gather
 #: Contexts that one unit of ``--batch_size`` stands for.
 ROWS_PER_BLOCK = 1024
 _WARM_UP = 20
+#: Files that the phase leaves.
+RESULTS = ("best_model.pth", "best_model.cfm", "history.csv")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -259,7 +261,11 @@ def train(args: argparse.Namespace) -> Path:
     refuse_many()
     args.output_dir.mkdir(parents=True, exist_ok=True)
     settings = settings_of(args)
-    keeper = Checkpointer(args.output_dir, settings, args.checkpoint_every)
+    keeper = Checkpointer(
+        args.output_dir, settings, args.checkpoint_every, "caesar_freq.train_freq_compressor"
+    )
+    if args.resume and keeper.put_back():
+        return args.output_dir / RESULTS[0]
     stop = install_stop_handler()
     trainer = Trainer(args)
     state = keeper.load() if args.resume else None
@@ -288,8 +294,8 @@ def train(args: argparse.Namespace) -> Path:
             if stop.requested:
                 stop.exit(keeper.path)
         trainer.write(settings)
-    keeper.clear()
-    return args.output_dir / "best_model.pth"
+    keeper.finish(args.output_dir / name for name in RESULTS)
+    return args.output_dir / RESULTS[0]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

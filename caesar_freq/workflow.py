@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 from collections import UserString
 from collections.abc import Mapping
@@ -92,6 +93,12 @@ def use_this_interpreter() -> None:
     """
     folder = os.path.dirname(sys.executable)
     os.environ["PATH"] = folder + os.pathsep + os.environ.get("PATH", "")
+
+
+def forget_second_names() -> None:
+    """Remove those that training phases gave their results, after a workflow that ended well."""
+    for folder in Path("checkpoints").glob("*/finished"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Untracked(UserString):

@@ -184,6 +184,35 @@ def test_cluster_check_says_what_fits_and_what_never_will(cluster):
     assert "set slurm-status-command: squeue in profiles/slurm" in waiting.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("check --profile nosuch", "profile nosuch does not exist; give one with --profile"),
+        ("check --configfile nosuch.yaml", "nosuch.yaml does not exist; give the settings with"),
+        ("check --profile typo", "profile typo: unrecognized arguments: --jobz=3"),
+        ("check --profile broken", "broken/profile.yaml"),
+        ("check --profile few", "gpu_table: '16constraint=gpumem16g' is not GB:key=value"),
+        ("recover --profile nosuch", "profile nosuch does not exist; give one with --profile"),
+        ("recover --profile local", "local sets no slurm-jobname-prefix, by which jobs are found"),
+        ("recover --profile typo", "profile typo: unrecognized arguments: --jobz=3"),
+        ("recover --snakefile nosuch", "there is no nosuch here; run this where snakemake ran"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_that_names_it(cluster, arguments, sentence):
+    cluster.profile()
+    text = (cluster.folder / "profiles" / "slurm" / "profile.yaml").read_text()
+    profiles = {"typo": text + "jobz: 3\n", "broken": text + "forcerun: [a\n",
+                "few": text.replace("16:constraint", "16constraint"),
+                "local": "cores: 1\n"}  # fmt: skip
+    for name, content in profiles.items():
+        (cluster.folder / name).mkdir(exist_ok=True)
+        (cluster.folder / name / "profile.yaml").write_text(content)
+    done = cluster.ask(*arguments.split())
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_table_without_a_large_enough_card_is_refused():
     with pytest.raises(ConfigError, match="ends at 12 GB but a phase needs 16 GB"):
         gpu_resources(16, {"gpu_table": "8:gpu_model=small 12:gpu_model=medium"})

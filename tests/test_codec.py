@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import caesar_freq
+from caesar_freq.codec.checking import bound_holds
 from caesar_freq.codec.header import Header
-from caesar_freq.codec.stream import bound_holds
 from caesar_freq.errors import CaesarError, CorruptStreamError, InputError, ModelError
 
 

@@ -7,8 +7,8 @@ from test_generated_blocks import moving
 
 import caesar_freq
 from caesar_freq.codec import chunk
+from caesar_freq.codec.checking import bound_holds
 from caesar_freq.codec.pointwise import NETWORK_DRIFT, NETWORK_DRIFT_LARGEST
-from caesar_freq.codec.stream import bound_holds
 from caesar_freq.models.layout import Layout
 from caesar_freq.models.predictor import Predictor
 from caesar_freq.models.student import MotionStudent

@@ -9,8 +9,8 @@ from test_search import field
 
 import caesar_freq
 from caesar_freq.cli import main
+from caesar_freq.codec.checking import bound_holds
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.stream import bound_holds
 from caesar_freq.errors import InputError
 
 #: A small sample may mislead a cheap choice by this much.

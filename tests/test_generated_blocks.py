@@ -7,7 +7,7 @@ import pytest
 
 import caesar_freq
 from caesar_freq.codec import chunk
-from caesar_freq.codec.stream import bound_holds
+from caesar_freq.codec.checking import bound_holds
 from caesar_freq.errors import CorruptStreamError, ModelError
 
 GOLDEN = Path(__file__).parent / "golden"

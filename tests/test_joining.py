@@ -13,12 +13,14 @@ import pytest
 import caesar_freq
 from caesar_freq.cfq_file import CfqFile
 from caesar_freq.codec import statistics
+from caesar_freq.codec.checking import bound_holds
 from caesar_freq.codec.chunk import Chunk
 from caesar_freq.codec.chunks import boxes
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.joining import join
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.stream import Options, Whole, bound_holds, encode_source
+from caesar_freq.codec.options import Options, Whole
+from caesar_freq.codec.stream import encode_source
 from caesar_freq.data.lazy import Source
 from caesar_freq.errors import CorruptStreamError, InputError
 

@@ -9,7 +9,7 @@ import xarray as xr
 import caesar_freq
 from caesar_freq.api import encode_to
 from caesar_freq.codec import chunks, large
-from caesar_freq.codec.stream import bound_holds
+from caesar_freq.codec.checking import bound_holds
 from caesar_freq.data.files import opened, read
 from caesar_freq.data.lazy import LazyArray, Source
 from caesar_freq.data.metadata import pack, pack_lazily

@@ -8,6 +8,7 @@ import pytest
 
 import caesar_freq
 from caesar_freq.codec import large
+from caesar_freq.codec.checking import bound_holds
 from caesar_freq.codec.chunks import boxes
 from caesar_freq.codec.container import Container
 from caesar_freq.codec.layout import LINKED, N_BETAS, VOLUME
@@ -21,7 +22,6 @@ from caesar_freq.codec.linked import (
 )
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.quantise import fit_alphas, frequency_classes
-from caesar_freq.codec.stream import bound_holds
 from caesar_freq.codec.volume import VolumeEncoder
 from caesar_freq.data.simulated import random_field
 from caesar_freq.errors import CorruptStreamError

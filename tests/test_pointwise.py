@@ -11,10 +11,10 @@ from hypothesis.extra import numpy as hnp
 
 import caesar_freq
 from caesar_freq.codec import encoder
+from caesar_freq.codec.checking import bound_holds
 from caesar_freq.codec.header import Header
 from caesar_freq.codec.packing import Reader
 from caesar_freq.codec.step_ratio import RATIOS, lowest
-from caesar_freq.codec.stream import bound_holds
 from caesar_freq.errors import CaesarError
 
 

@@ -135,7 +135,7 @@ MODULES = [
     (set(),
      "codec.joining compression compression.compress compression.job compression.join "
      "compression.parts compression.plan compression.ranges compression.survey "
-     "compression.table compression.verify caesar_freq cfq_file cli codec.contents cluster cluster.command cluster.fit cluster.offer "
+     "compression.table compression.verify caesar_freq cfq_file cli cluster cluster.command cluster.fit cluster.offer "
      "cluster.plan cluster.recover cluster.requests comparison data.metadata "
      "data.simulated data.training_sets fingerprints settings status sweep sweeps "
      "sweeps.launch sweeps.results sweeps.space transfer workflow"),
@@ -166,7 +166,8 @@ MODULES = [
     # measuring; the report says what was measured, and for which peers
     (MEASURED, "evaluate peer_files peer_search printing"),
     ({*MEASURED, "report"}, "measuring metrics peers"),
-    (OURS, "api"),
+    # what a measurement tells of our files besides their size
+    (OURS, "api codec.contents"),
     # whole files: phase 1 chooses its best model by the length of real, verified ones
     ({*OURS, "train_freq_compressor"},
      "codec.bodies codec.census codec.choose codec.chunk codec.container codec.decoder codec.effort "
@@ -174,7 +175,8 @@ MODULES = [
      "codec.refit codec.region codec.relative codec.search codec.spacing codec.statistics codec.step_ratio "
      "codec.stream entropy.levels entropy.logistic entropy.pmf_fit entropy.sparse kernels.logarithms "
      "kernels.values "
-     "codec.coarse codec.linked codec.linking codec.links"),
+     "codec.checking codec.chunk_encoder codec.coarse codec.linked codec.linking codec.links "
+     "codec.options codec.reading codec.targets"),
     # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves
     ({*OURS, *TRAINING},
      "codec.backend codec.chunks codec.coders codec.entropy_side codec.generated "
@@ -194,15 +196,16 @@ MODULES = [
 READING = {"survey", "compress_part", "verify_part"}
 #: The same for the rules of a compression; of the codec, modules that tell them apart.
 COMPRESSION_MODULES = [
-    ({"compress_part"}, "codec.encoder codec.stream codec.large compression.compress"),
+    ({"compress_part"}, "codec.checking codec.chunk_encoder codec.encoder codec.large codec.options "
+                        "codec.stream compression.compress"),
     ({"survey", "ranges", "compress_part"}, "codec.statistics"),
     ({"ranges", "compress_part"}, "compression.ranges"),
-    ({"compress_part", "verify_part"}, "codec.decoder"),
+    ({"compress_part", "verify_part"}, "codec.decoder codec.reading codec.search"),
     ({"join"}, "codec.joining compression.join"),
     ({"join", "compress_part", "verify_part"}, "codec.container"),
     ({"join", "ranges", *READING}, "codec.header"),
-    # the surveyor and the verifier share the module of chunks, which knows how its steps are found
-    (READING, "codec.chunk codec.search entropy.rans"),
+    ({"survey", "compress_part"}, "codec.chunk"),
+    (READING, "codec.targets entropy.rans"),
     (COMPRESSION, "compression compression.job compression.parts data.zarr_store data.netcdf"),
     ({"survey"}, "compression.survey"),
     ({"verify_part"}, "compression.verify"),

@@ -9,10 +9,10 @@ from test_generated_blocks import Motion, moving
 
 import caesar_freq
 from caesar_freq.codec import chunk
+from caesar_freq.codec.checking import bound_holds
 from caesar_freq.codec.header import Header
 from caesar_freq.codec.packing import Reader
 from caesar_freq.codec.segments import Mode, Parts, keyframes_of, read_segments
-from caesar_freq.codec.stream import bound_holds
 from caesar_freq.errors import CorruptStreamError, ModelError
 
 

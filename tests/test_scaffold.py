@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -111,6 +112,19 @@ def test_make_targets_of_the_readme_exist():
     for target in targets:
         done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+def test_make_clean_keeps_what_may_be_the_users(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    made = ["caesar_freq/_kernels.so", ".venv/bin/python", "tests/__pycache__/x.pyc"]
+    kept = ["data/mine.nc", "checkpoints/best.pth", "results/raw/x.cfq", "logs/x.log",
+            "benchmarks/results/x.md", "caesar_freq/x.py"]  # fmt: skip
+    for name in (*made, *kept):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"Makefile", *kept}
 
 
 def test_importing_the_package_loads_neither_torch_nor_numba():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import caesar_freq
-from caesar_freq.codec import encoder, search, stream
+from caesar_freq.codec import coders, encoder, search, stream
 from caesar_freq.codec.search import RoundingModel, step_of
 from caesar_freq.kernels.errors import size_histogram
 
@@ -57,7 +57,7 @@ def test_a_wrong_estimate_is_noticed_and_mended(monkeypatch):
     x = field()
     right = caesar_freq.encode(x, "nrmse", 1e-3)
     monkeypatch.setattr(
-        encoder.PlainCoder, "measured", lambda self, step, dead: (self.code(step, dead).data, 0.0)
+        coders.PlainCoder, "measured", lambda self, step, dead: (self.code(step, dead).data, 0.0)
     )
     calls, make = [], stream.Encoder
     monkeypatch.setattr(

@@ -95,6 +95,11 @@ def test_a_bad_specification_is_one_sentence_before_any_work(tmp_path, data, axe
     assert not (tmp_path / "s").exists()
 
 
+def test_flags_of_the_phase_go_behind_the_dashes():
+    with pytest.raises(ConfigError, match="--train_data x.npz: .*go behind --, as in"):
+        sweep.main(["diffusion", "--set", "lr=1,2", "--train_data", "x.npz"])
+
+
 def test_trials_of_the_grid_run_once_and_end_in_tables_and_a_plot(tmp_path, data, capsys):
     folder = tmp_path / "s"
     assert run(folder, data, "--jobs", "2") == 0

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from caesar_freq import workflow
 from caesar_freq.errors import ConfigError, ModelError
 from caesar_freq.training.args import add_common_args, check_common_args, resolve_device
 from caesar_freq.training.checkpoint import (
@@ -35,19 +36,60 @@ def test_key_ignores_order_and_sees_values():
     assert settings_key({"a": 1}) != settings_key({"a": 2})
 
 
-def test_checkpoint_round_trip_and_clear(tmp_path):
-    first = Checkpointer(tmp_path, {"lr": 1}, 10)
+PHASE = "caesar_freq.train_diffusion"
+
+
+def test_checkpoint_round_trip(tmp_path):
+    first = Checkpointer(tmp_path, {"lr": 1}, 10, PHASE)
     assert first.load() is None
     first.save({"step": 3, "w": torch.arange(4.0)})
-    again = Checkpointer(tmp_path, {"lr": 1}, 10).load()
+    again = Checkpointer(tmp_path, {"lr": 1}, 10, PHASE).load()
     assert again["step"] == 3 and torch.equal(again["w"], torch.arange(4.0))
-    assert Checkpointer(tmp_path, {"lr": 2}, 10).load() is None
-    first.clear()
-    assert not first.path.exists()
+    assert Checkpointer(tmp_path, {"lr": 2}, 10, PHASE).load() is None
+    first.finish([])
+    assert not first.path.parent.exists()
+
+
+def test_results_of_an_ended_run_are_put_back_unless_settings_or_code_are_others(
+    tmp_path, monkeypatch
+):
+    def ended(settings=None, module=PHASE):
+        return Checkpointer(tmp_path, settings or {"lr": 1}, 10, module).put_back()
+
+    assert not ended()
+    results = [tmp_path / name for name in ("best.pth", "history.csv")]
+    for path in results:
+        path.write_bytes(path.name.encode())
+    Checkpointer(tmp_path, {"lr": 1}, 10, PHASE).finish(results)
+    for path in results:
+        path.unlink()  # as Snakemake does before it runs a rule again
+    assert not ended({"lr": 2}) and not ended(module="caesar_freq.train_distillation")
+    with monkeypatch.context() as changed:
+        changed.setattr("caesar_freq.fingerprints.fingerprint", lambda *_, **__: "other code")
+        assert not ended()
+    assert not any(path.exists() for path in results)
+    assert ended()
+    assert [path.read_bytes() for path in results] == [path.name.encode() for path in results]
+
+
+def test_second_names_work_without_links_and_go_with_the_workflow(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError("no links here")
+
+    folder = tmp_path / "checkpoints" / "diffusion"
+    keeper = Checkpointer(folder, {}, 1, PHASE)
+    (folder / "best.pth").write_bytes(b"weights")
+    monkeypatch.setattr(os, "link", refuse)
+    keeper.finish([folder / "best.pth"])
+    (folder / "best.pth").unlink()
+    assert keeper.put_back() and (folder / "best.pth").read_bytes() == b"weights"
+    monkeypatch.chdir(tmp_path)
+    workflow.forget_second_names()
+    assert not (folder / "finished").exists() and (folder / "best.pth").exists()
 
 
 def test_damaged_checkpoint_is_named(tmp_path):
-    keeper = Checkpointer(tmp_path, {}, 1)
+    keeper = Checkpointer(tmp_path, {}, 1, PHASE)
     keeper.save({"w": torch.zeros(100)})
     keeper.path.write_bytes(keeper.path.read_bytes()[:200])
     with pytest.raises(ModelError, match="last.ckpt"):
@@ -56,7 +98,7 @@ def test_damaged_checkpoint_is_named(tmp_path):
 
 def test_random_state_survives_a_checkpoint(tmp_path):
     generator = np.random.default_rng(5)
-    keeper = Checkpointer(tmp_path, {}, 1)
+    keeper = Checkpointer(tmp_path, {}, 1, PHASE)
     keeper.save({"rng": rng_state(generator)})
 
     def draw():

@@ -204,7 +204,7 @@ def test_results_load_safely_and_leave_no_resume_folder(run):
 
 
 def kill_and_resume(module, flags, path):
-    """Weights of an undisturbed run, and of one that SIGKILL struck."""
+    """Weights of an undisturbed run, and of one that SIGKILL struck, whose results were then lost."""
     main = {"train_diffusion": train_diffusion, "train_distillation": train_distillation}[
         module
     ].main
@@ -221,7 +221,11 @@ def kill_and_resume(module, flags, path):
             process.send_signal(signal.SIGKILL)
             assert process.wait() == -signal.SIGKILL
             assert list(out.glob("resume/*/last.ckpt"))
+            main([*flags, "--output_dir", str(out)])
+            for lost in (*out.glob("*_best.pth"), out / "history.csv"):
+                lost.unlink()
         main([*flags, "--output_dir", str(out)])
+        assert (out / "history.csv").exists()
         results.append(torch.load(next(out.glob("*_best.pth")), weights_only=True))
     return results
 
@@ -233,7 +237,8 @@ def test_killed_run_ends_with_the_same_weights(module, run, tmp_path, capsys):
     if module == "train_distillation":
         flags = (*student, "--max_steps", "8", "--progressive")
     whole, killed = kill_and_resume(module, flags, tmp_path)
-    assert "resumed at step" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "resumed at step" in said and said.count("this run had ended") == 1
     key = next(k for k in whole if k.endswith("state_dict"))
     for name, value in whole[key].items():
         assert torch.equal(value, killed[key][name]), name

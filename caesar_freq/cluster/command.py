@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from caesar_freq.errors import ConfigError
+
 app = typer.Typer(
     help="SLURM: does every phase fit, and tidying up after a crash.", rich_markup_mode=None
 )
@@ -28,7 +30,7 @@ def check(profile: Profile = Path("profiles/slurm"), configfile: Settings = None
     problems = [(r, text) for r in requests if (text := never(r, offer))]
     for request, text in problems:
         print(f"{'never' if request.attempt == 1 else 'a retry never'}: {text}")
-    waits = not offer.accounting and args.slurm_status_command != "squeue"
+    waits = not offer.accounting and getattr(args, "slurm_status_command", "") != "squeue"
     if waits:
         print(
             "never: SLURM keeps no accounts here, so Snakemake would wait for ever for sacct; "
@@ -50,9 +52,15 @@ def recover(
     from caesar_freq.cluster import recover as recovery
     from caesar_freq.cluster.plan import job_prefix
 
+    if not snakefile.is_file():  # before anything is cancelled
+        raise ConfigError(
+            f"there is no {snakefile} here; run this where snakemake ran, or give --snakefile"
+        )
     jobs = recovery.orphans(job_prefix(profile), Path.cwd())
     for job in jobs:
         print(f"job {job.number} ({job.rule}): {job.state}")
+    if not jobs:
+        print("no jobs of this folder are left")
     if dry_run:
         return
     recovery.refuse_while_running(Path.cwd())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import sys
@@ -60,20 +61,19 @@ def planned_requests(profile: Path, configfile: Path | None) -> tuple[list[Reque
     ConfigError
         If the profile does not exist or Snakemake refuses the profile or the settings.
     """
-    from snakemake import api, cli
+    from snakemake import api
     from snakemake.exceptions import WorkflowError
     from snakemake.settings import types
 
-    if not profile.exists():
-        raise ConfigError(f"profile {profile} does not exist; give one with --profile")
+    if configfile and not configfile.is_file():
+        raise ConfigError(f"{configfile} does not exist; give the settings with --configfile")
     snakefile = Path("workflow/Snakefile")
     if not snakefile.is_file():
         raise ConfigError("there is no workflow/Snakefile here; run this in the project's folder")
-    arguments = ["--snakefile", str(snakefile), "--profile", str(profile)]
-    arguments += ["--configfile", str(configfile)] if configfile else []
+    settings = ["--configfile", str(configfile)] if configfile else []
+    args = _command_line(profile, "--snakefile", str(snakefile), *settings)
     try:
         with open(os.devnull, "w") as null, contextlib.redirect_stderr(null):
-            _, args = cli.parse_args(arguments)
             with api.SnakemakeApi(types.OutputSettings(quiet={types.Quietness.ALL})) as snakemake:
                 rules = snakemake.workflow(
                     resource_settings=types.ResourceSettings(
@@ -103,17 +103,36 @@ def job_prefix(profile: Path) -> str:
     ConfigError
         If the profile gives none; other jobs of the user could then not be told from its own.
     """
-    from snakemake import cli
-
-    if not profile.exists():
-        raise ConfigError(f"profile {profile} does not exist; give one with --profile")
-    with open(os.devnull, "w") as null, contextlib.redirect_stderr(null):
-        _, args = cli.parse_args(["--profile", str(profile)])
-    if not args.slurm_jobname_prefix:
+    prefix = getattr(_command_line(profile), "slurm_jobname_prefix", None)
+    if not isinstance(prefix, str) or not prefix:  # Snakemake has an object for "not given"
         raise ConfigError(
             f"{profile} sets no slurm-jobname-prefix, by which jobs are found; add one"
         )
-    return args.slurm_jobname_prefix
+    return prefix
+
+
+def _command_line(profile: Path, *arguments: str) -> Any:
+    """What Snakemake makes of a profile and further arguments.
+
+    Raises
+    ------
+    ConfigError
+        With Snakemake's own words where it refuses them.
+    """
+    from snakemake import cli
+    from snakemake.exceptions import CliException
+
+    if not profile.exists():
+        raise ConfigError(f"profile {profile} does not exist; give one with --profile")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return cli.parse_args(["--profile", str(profile), *arguments])[1]
+    except CliException as error:
+        raise ConfigError(f"profile {profile}: {error}") from error
+    except SystemExit as error:  # after a page of usage
+        why = " ".join(said.getvalue().rpartition("error: ")[2].split())
+        raise ConfigError(f"profile {profile}: {why}; see docs/cluster.md") from error
 
 
 def _request(rule: Any, attempt: int) -> Request:

@@ -15,51 +15,39 @@ import numpy as np
 
 from caesar_freq.codec.chunks import Box
 from caesar_freq.codec.coarse import close_grid, likely_bits, rough_grid
-from caesar_freq.codec.coders import Coded, decode_in_modes, decode_plain
-from caesar_freq.codec.generated import decode_segments
+from caesar_freq.codec.coders import Coded
 from caesar_freq.codec.header import Header, Variable
-from caesar_freq.codec.lattice import Grid, decode_lattice, encode_lattice, exact_grid
+from caesar_freq.codec.lattice import Grid, encode_lattice, exact_grid
 from caesar_freq.codec.layout import (
     CONSTANT,
-    FLAGS,
     LATTICE,
     LOSSLESS,
-    MODES,
     PARTS,
     SEGMENTS,
     VOLUME,
 )
-from caesar_freq.codec.linked import Decoded
-from caesar_freq.codec.lossless import decode_lossless, encode_lossless
-from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.packing import Reader, varint
+from caesar_freq.codec.lossless import encode_lossless
+from caesar_freq.codec.packing import varint
 from caesar_freq.codec.pointwise import (
     correct,
-    decode_corrections,
-    rounded,
+    restore_values,
     rounding_room,
     working_bound,
 )
 from caesar_freq.codec.relative import (
-    decode_signs,
     encode_signs,
     from_logarithms,
-    log_bound,
     log_magnitudes,
     relative_bound_holds,
     without_logarithm,
 )
-from caesar_freq.codec.special import decode_mask_of, encode_special, restore_special
+from caesar_freq.codec.special import encode_special
+from caesar_freq.codec.targets import pointwise_bound
 from caesar_freq.data.filling import fill_masked
 from caesar_freq.data.sections import missing
-from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels.errors import compare
 from caesar_freq.kernels.values import normalised, restored
 
-#: Modes whose bound limits every value.
-POINTWISE = ("abs", "rel", "pw_rel")
-#: Errors of more ranges are all alike: the mean alone has at most 1.
-_LOOSEST = 16.0
 #: Above this part of the raw size it is worth asking whether lossless coding is smaller.
 _ASK_LOSSLESS = 0.2
 #: Above so many bits per value it is worth asking whether coding levels is smaller.
@@ -74,34 +62,6 @@ class Written:
 
     body: bytes
     squared_error: float = 0.0
-
-
-def pointwise_bound(header: Header, variable: Variable) -> float:
-    """Largest allowed error of what is coded, or 0 in modes without a pointwise bound."""
-    if header.mode == "abs":
-        return header.bound
-    if header.mode == "pw_rel":
-        return log_bound(header.bound, header.dtype)
-    return header.bound * variable.range if header.mode == "rel" else 0.0
-
-
-def target_of(header: Header, variable: Variable) -> float:
-    """Root-mean-square error to aim at, normalised by the range.
-
-    Never above `_LOOSEST`: larger ones leave the range of floats.
-    """
-    if header.mode == "psnr":
-        target = 10 ** (-header.bound / 20)
-    elif header.mode == "nrmse":
-        target = header.bound
-    else:
-        target = pointwise_bound(header, variable) / variable.range / 2
-    return min(target, _LOOSEST)
-
-
-def restore_values(decoded: np.ndarray, variable: Variable) -> np.ndarray:
-    """Normalised values back in the variable's units, float64."""
-    return decoded.astype(np.float64) * variable.range + variable.offset
 
 
 class Chunk:
@@ -244,7 +204,7 @@ class Chunk:
             return self.write_measured(coded.data, compare(self.coded, after, self.mask)[1], kind)
         working = working_bound(bound, variable.range, header.double, kind == SEGMENTS)
         room = rounding_room(variable.offset, variable.range, self.coded.dtype)
-        values = restore_values(coded.decoded, variable)
+        values = restore_values(coded.decoded, variable.offset, variable.range)
         fixed = correct(self.coded, values, bound, working, self.mask, len(coded.data), room)
         if fixed is None:
             return self.write_lossless()
@@ -269,85 +229,3 @@ class Chunk:
                 kind |= flag
                 parts.append(varint(len(part)) + part)
         return bytes([kind]) + b"".join(parts) + data
-
-
-def split_body(body: bytes) -> tuple[int, dict[str, bytes], bytes]:
-    """Kind of a chunk, its parts by name and the rest of its body."""
-    reader = Reader(body)
-    kind = reader.byte()
-    if kind == LOSSLESS:
-        return kind, {}, reader.rest()
-    parts = {name: reader.take(reader.varint()) for flag, name in PARTS if kind & flag}
-    return kind & ~FLAGS, parts, reader.rest()
-
-
-def read_chunk(
-    body: bytes,
-    box: Box,
-    header: Header,
-    variable: Variable | None,
-    model: FrequencyModel | None,
-    predictors: dict,
-    linked: Decoded | None = None,
-) -> np.ndarray:
-    """Decode a chunk's body to values ``[T, H, W]`` in the stream's dtype.
-
-    Parameters
-    ----------
-    variable : Variable or None
-        What the chunk was coded with (`Header.variable_of`).
-    linked : linked.Decoded, optional
-        Levels of a chunk that refers to another or is referred to.
-
-    Raises
-    ------
-    CorruptStreamError
-        If the body is not a whole chunk of this stream.
-    ModelError
-        If it needs a predictor that is not given.
-    """
-    kind, parts, data = split_body(body)
-    if kind == LOSSLESS:
-        return decode_lossless(data, box.shape, header.dtype)
-    special, corrections = parts.get("mask", b""), parts.get("outliers")
-    if kind == CONSTANT:
-        if len(data) != 8:
-            raise CorruptStreamError("a constant chunk has no value")
-        values = np.full(box.shape, struct.unpack("<d", data)[0])
-    elif linked or (
-        kind in (VOLUME, SEGMENTS, MODES) and variable is not None and model is not None
-    ):
-        arguments = (box.shape, variable, variable.step, model)
-        dtype = np.float64 if header.double else np.float32
-        if linked:
-            decoded = linked.volume(variable.step, dtype)
-        elif kind == VOLUME:
-            decoded = decode_plain(data, *arguments, dtype)
-        elif kind == MODES:
-            decoded = decode_in_modes(data, *arguments, dtype)
-        else:
-            decoded = decode_segments(data, *arguments, dtype, predictors)
-        if corrections is None and header.mode != "pw_rel":
-            values = restored(decoded, variable.offset, variable.range, header.dtype)
-            return restore_special(values, special) if special else values
-        values = restore_values(decoded, variable)
-        if corrections is not None:
-            bound = pointwise_bound(header, variable)
-            working = working_bound(bound, variable.range, header.double, kind == SEGMENTS)
-            coded_dtype = np.dtype(np.float64) if header.mode == "pw_rel" else header.dtype
-            room = rounding_room(variable.offset, variable.range, coded_dtype)
-            values = decode_corrections(corrections, values, working, room)
-        if header.mode == "pw_rel":
-            signs = decode_signs(parts.get("signs", b""), box.shape)
-            values = from_logarithms(values, signs, header.dtype)
-    elif kind == LATTICE:
-        mask = decode_mask_of(special, box.shape) if special else np.zeros(box.shape, bool)
-        logarithmic = "signs" in parts
-        values = decode_lattice(data, mask, np.dtype(np.float64) if logarithmic else header.dtype)
-        if logarithmic:
-            signs = decode_signs(parts["signs"], box.shape)
-            values = from_logarithms(values, signs, header.dtype)
-    else:
-        raise CorruptStreamError(f"a chunk is of unknown kind {kind}")
-    values = rounded(values, header.dtype)
-    return restore_special(values, special) if special else values

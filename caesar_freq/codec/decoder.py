@@ -11,13 +11,13 @@ from typing import TypeVar
 import google_crc32c
 import numpy as np
 
-from caesar_freq.codec.chunk import read_chunk
 from caesar_freq.codec.chunks import Box, boxes, five_dimensional
 from caesar_freq.codec.coders import Predictor
 from caesar_freq.codec.container import Container
 from caesar_freq.codec.header import Header
 from caesar_freq.codec.links import Links
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.reading import read_chunk
 from caesar_freq.codec.region import Region
 from caesar_freq.codec.segments import KINDS
 from caesar_freq.errors import CorruptStreamError, ModelError

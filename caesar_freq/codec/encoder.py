@@ -9,24 +9,18 @@ from functools import partial
 
 import numpy as np
 
-from caesar_freq.codec.backend import kernels
-from caesar_freq.codec.choose import SPATIAL, choose_transform, lagrangian, sample
-from caesar_freq.codec.chunk import POINTWISE, Chunk, Written, pointwise_bound, target_of
+from caesar_freq.codec.choose import SPATIAL, choose_transform, sample
+from caesar_freq.codec.chunk import Chunk, Written
+from caesar_freq.codec.chunk_encoder import ChunkEncoder
 from caesar_freq.codec.coders import (
     LEFT_OUT,
-    ModeCoder,
-    PlainCoder,
     Predictor,
-    TooManyModes,
-    plain_transform,
 )
-from caesar_freq.codec.effort import EFFORTS, USUAL, Effort
-from caesar_freq.codec.header import Header, Variable
-from caesar_freq.codec.layout import MODES, SEGMENTS, VOLUME
+from caesar_freq.codec.header import Variable
+from caesar_freq.codec.layout import SEGMENTS, VOLUME
 from caesar_freq.codec.linking import linked_coders, referred_to
-from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.plan import HOPELESS, Planner
-from caesar_freq.codec.pointwise import NETWORK_DRIFT, rounding_room
+from caesar_freq.codec.pointwise import NETWORK_DRIFT
 from caesar_freq.codec.search import RoundingModel, aim, largest_step, step_index, step_of
 from caesar_freq.codec.statistics import Statistics, variable_of
 from caesar_freq.codec.step_ratio import (
@@ -35,30 +29,18 @@ from caesar_freq.codec.step_ratio import (
     choose_ratio,
     correction_bytes,
 )
-from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
+from caesar_freq.codec.targets import FINEST, NRMSE_MARGIN, RANGE_LIMITS, chunk_limit
+from caesar_freq.codec.volume import VolumeEncoder
 from caesar_freq.kernels.errors import size_histogram
-from caesar_freq.transform.blocks import ORTHONORMAL, Transform
-
-#: NRMSE to aim at is this much below the target: float rounding on another device.
-NRMSE_MARGIN = 1e-5
-#: Error of a float32 transform and its inverse in units of the range (measured: below half), and
-#: the part of the squared error allowed that rounding may have where it is estimated.
-_DRIFT, _MOST_NOISE = 4e-7, 1e-3
-#: Errors relative to the range that float64 arithmetic cannot keep; such requests are lossless.
-FINEST = 1e-14
-#: A range outside these limits leaves no room for steps in float64; such data is kept losslessly.
-RANGE_LIMITS = (1e-280, 1e300)
+from caesar_freq.transform.blocks import Transform
 
 
 @dataclass
-class Encoder:
-    """What all variables of a call share.
+class Encoder(ChunkEncoder):
+    """What all variables of a call share, besides what all chunks do.
 
     Attributes
     ----------
-    header : Header
-        Mode, bound and precision are used; variables are added by the caller.
-    model : FrequencyModel
     predictors : dict of mode number to Predictor
         Those available.
     strategy : str
@@ -69,23 +51,16 @@ class Encoder:
         Spatial transforms to choose from.
     known : Variable or None
         Offset and range, where the chunks given are only some of the variable.
-    exact : bool
-        Measure errors on decoded values even where those of the coefficients tell them.
-    effort : Effort
     pool : ThreadPoolExecutor
         Chunks are coded side by side; the result does not depend on the number of threads.
     """
 
-    header: Header
-    model: FrequencyModel
     pool: ThreadPoolExecutor
     predictors: dict[int, Predictor] = field(default_factory=dict)
     strategy: str = "frequency"
     spacing: int | None = None
     spatial: tuple[tuple[str, int], ...] = SPATIAL
     known: Variable | None = None
-    exact: bool = False
-    effort: Effort = EFFORTS[USUAL]
 
     def encode_variable(self, chunks: list[Chunk]) -> tuple[Variable, list[Written]]:
         """Code the chunks of one variable under the header's bound."""
@@ -173,7 +148,7 @@ class Encoder:
         In the modes of an average the bound still holds for the variable: either each new chunk
         keeps it alone, or it errs by less than the one it replaces.
         """
-        limit, rms = self._chunk_limit(variable)
+        limit, rms = chunk_limit(self.header, variable)
         bound = self.header.bound
         new = self._map(
             lambda n: (
@@ -186,44 +161,10 @@ class Encoder:
             return [min(a, b, key=lambda w: w.squared_error) for a, b in zip(written, new)]
         return new
 
-    def _chunk_limit(self, variable: Variable) -> tuple[float, bool]:
-        """Error that one chunk may have in the units coded, and whether it is an RMSE."""
-        if self.header.mode in ("nrmse", "psnr"):
-            return self.target(variable) * variable.range * (1 - NRMSE_MARGIN), True
-        return pointwise_bound(self.header, variable), False
-
-    def _in_own_modes(self, volumes: dict, variable: Variable, target: float, left_out) -> dict:
-        """Coders in temporal modes of the chunks that have few."""
-        found = {}
-        for key, x in volumes.items():
-            try:
-                coder = ModeCoder(
-                    x, variable, self.model, target, left_out, self._refined(variable)
-                )
-            except TooManyModes:
-                continue
-            found[key] = (coder, MODES)
-        return found
-
-    def _plain(self, x: np.ndarray, variable: Variable) -> PlainCoder:
-        return PlainCoder(x, variable, self.model, refined=self._refined(variable))
-
-    def _refined(self, variable: Variable) -> bool:
-        return not self.pointwise and self.target(variable) >= self.effort.refine_from
-
     @property
     def _naming(self) -> int:
         """Bytes that naming the file of the networks takes in the header."""
         return max(34 + len(p.source.encode()) for p in self.predictors.values())
-
-    @property
-    def pointwise(self) -> bool:
-        """Whether the bound limits every value."""
-        return self.header.mode in POINTWISE
-
-    def target(self, variable: Variable) -> float:
-        """`chunk.target_of` under the header at hand."""
-        return target_of(self.header, variable)
 
     def _likely_step(self, x, target: float, dead_zone: float) -> float:
         """About the step that coding `x` will end at, where transforms have to be compared.
@@ -266,84 +207,6 @@ class Encoder:
         if index is None:
             return variable, self._map(Chunk.write_lossless, chunks)
         return replace(variable, step_index=index), results[index] or write(index)
-
-    def _write(self, chunk: Chunk, coders, variable: Variable, dead_zone: float) -> Written:
-        if chunk.constant:
-            return chunk.write_constant()
-        coder, kind = coders[id(chunk)]
-        noise = self._rounding_noise(chunk, kind, variable)
-        try:
-            if noise is None:
-                coded = coder.code(variable.step, dead_zone)
-                return chunk.write_coded(coded, kind, self.header, variable)
-            data, squares = coder.measured(variable.step, dead_zone)
-        except LevelOverflow:
-            return chunk.write_lossless()
-        return chunk.write_measured(data, squares * variable.range**2 + noise * chunk.good.size)
-
-    def _rounding_noise(self, chunk: Chunk, kind: int, variable: Variable) -> float | None:
-        """Squared error per value that rounding adds to that of the coefficients.
-
-        None where the coefficients do not tell the error of the values well: the values themselves
-        have to be compared then.
-        """
-        header = self.header
-        if self.exact or self.pointwise or kind != VOLUME or chunk.special:
-            return None
-        if variable.kind not in ORTHONORMAL:
-            return None
-        room = rounding_room(variable.offset, variable.range, header.dtype)
-        room = max(room, float(np.finfo(header.dtype).smallest_subnormal) / 2)
-        drift = 0.0 if header.double else _DRIFT * variable.range
-        noise = room**2 / 3 + drift**2
-        return (
-            noise if noise <= _MOST_NOISE * (self.target(variable) * variable.range) ** 2 else None
-        )
-
-    def write_chunk(
-        self, chunk: Chunk, variable: Variable, dead_zone: float, moded: bool = False
-    ) -> Written:
-        """Body of one chunk of which transform and step are settled; `moded` tries own modes."""
-        if chunk.constant:
-            return chunk.write_constant()
-        # the volume itself is given back before its coefficients are coded
-        plain = self._plain(self._normalised(chunk, variable), variable)
-        best = self._write(chunk, {id(chunk): (plain, VOLUME)}, variable, dead_zone)
-        del plain
-        if moded:
-            volumes, target = {id(chunk): self._normalised(chunk, variable)}, self.target(variable)
-            ways = [self._in_own_modes(volumes, variable, target, part) for part in LEFT_OUT]
-            others = [self._write(chunk, way, variable, dead_zone) for way in ways if way]
-            best = min([best, *others], key=lambda one: self._cost(one, variable))
-        if not self.effort.levels:
-            return best
-        return chunk.write_closer(best, *self._chunk_limit(variable), self.header.bound)
-
-    def has_modes(self, chunk: Chunk, variable: Variable) -> bool:
-        """Whether few temporal modes carry a chunk."""
-        if not self.effort.modes:
-            return False
-        volumes = {id(chunk): self._normalised(chunk, variable)}
-        target = self.target(variable)
-        return any(self._in_own_modes(volumes, variable, target, part) for part in LEFT_OUT)
-
-    def histogram(self, chunk: Chunk, variable: Variable) -> np.ndarray:
-        """Sizes of a chunk's coefficients, as `RoundingModel` takes them."""
-        x = self._normalised(chunk, variable)
-        return size_histogram(self._forward(plain_transform(x.shape, variable), x))
-
-    def _forward(self, transform: Transform, x: np.ndarray) -> np.ndarray:
-        return kernels(self.model.device).forward(transform, x)
-
-    def _normalised(self, chunk: Chunk, variable: Variable) -> np.ndarray:
-        return chunk.normalised(variable, self.header.double)
-
-    def _cost(self, written: Written, variable: Variable) -> float:
-        """Bits, plus what the error is worth where the bound is that of a mean."""
-        bits = 8 * len(written.body)
-        if pointwise_bound(self.header, variable):
-            return bits
-        return bits + lagrangian(variable.step) * written.squared_error / variable.range**2
 
     def _segmented(self, volumes, x, plain: Variable, target, dead_zone, least: float):
         """Coders of the chunks in which a network pays, or of all if forced; the step to begin with.

@@ -19,13 +19,14 @@ from caesar_freq.codec.chunk import Chunk, Written
 from caesar_freq.codec.chunks import Box
 from caesar_freq.codec.coders import PlainCoder
 from caesar_freq.codec.decoder import in_order
-from caesar_freq.codec.encoder import FINEST, NRMSE_MARGIN, RANGE_LIMITS, Encoder
+from caesar_freq.codec.encoder import Encoder
 from caesar_freq.codec.header import Variable
 from caesar_freq.codec.layout import MODES, VOLUME, chunk_kind
 from caesar_freq.codec.linked import may_link
 from caesar_freq.codec.linking import linked_coders, thinned
 from caesar_freq.codec.search import RoundingModel, aim, largest_step, step_of
 from caesar_freq.codec.statistics import Statistics, variable_of
+from caesar_freq.codec.targets import FINEST, NRMSE_MARGIN, RANGE_LIMITS
 
 #: Variables up to this size of coefficients are held in memory, with their coefficients.
 EXACT_BYTES = 16 << 20

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import Lock
 
-from caesar_freq.codec.chunk import split_body
 from caesar_freq.codec.chunks import boxes, five_dimensional
 from caesar_freq.codec.coders import plain_transform
 from caesar_freq.codec.container import Container
 from caesar_freq.codec.layout import LINKED, VOLUME
 from caesar_freq.codec.linked import Decoded, may_link
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.reading import split_body
 from caesar_freq.errors import CorruptStreamError
 
 

@@ -39,6 +39,11 @@ def working_bound(bound: float, spread: float, double: bool, generated: bool) ->
     return bound * (1 - _MARGIN) - drift * spread
 
 
+def restore_values(decoded: np.ndarray, offset: float, spread: float) -> np.ndarray:
+    """Normalised values back in the variable's units, float64."""
+    return decoded.astype(np.float64) * spread + offset
+
+
 def rounded(restored: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Float64 values in the output dtype; what is beyond its largest number becomes that number."""
     limit = np.finfo(dtype).max

@@ -9,11 +9,12 @@ from dataclasses import replace
 import numpy as np
 
 from caesar_freq.codec.backend import kernels
-from caesar_freq.codec.chunk import POINTWISE, Chunk, target_of
+from caesar_freq.codec.chunk import Chunk
 from caesar_freq.codec.chunks import Box, boxes, five_dimensional
 from caesar_freq.codec.coders import PlainCoder
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.targets import POINTWISE, target_of
 from caesar_freq.codec.volume import LevelOverflow, VolumeCode
 from caesar_freq.entropy.pmf_fit import code_lengths, fit_pmf
 from caesar_freq.transform.blocks import Transform

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from caesar_freq.atomic import atomic_path
 from caesar_freq.codec.model import FrequencyModel, load_frequency_model
-from caesar_freq.codec.stream import Options, Whole, encode_source
+from caesar_freq.codec.options import Options, Whole
+from caesar_freq.codec.stream import encode_source
 from caesar_freq.compression import job
 from caesar_freq.compression.parts import PartOfSource
 from caesar_freq.compression.ranges import load

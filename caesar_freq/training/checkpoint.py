@@ -3,12 +3,18 @@
 The checkpoint lies in ``output_dir/resume/<key>/last.ckpt``. The key is a hash of the settings, so
 that a run with other settings never continues a stranger's weights, and the path is no declared
 output of the workflow, which deletes declared outputs before it reruns a rule.
+
+Between the end of a phase and the moment when Snakemake knows of it, its job may still be killed, and
+its rule then runs again. So a phase that ends leaves its results under a second name in
+``output_dir/finished``, from where the next run of the same settings, data and code puts them back.
+The workflow removes that folder when it has ended well.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 import random
 import shutil
@@ -53,10 +59,14 @@ class Checkpointer:
         says where and how fast to run.
     every_steps : int
         `due` answers True every so many optimiser steps.
+    module : str
+        The phase's module: results of other code are not put back.
     """
 
-    def __init__(self, output_dir: str | Path, settings: dict[str, Any], every_steps: int) -> None:
-        self.key = settings_key(settings)
+    def __init__(self, output_dir: str | Path, settings: dict[str, Any], every_steps: int,
+                 module: str) -> None:  # fmt: skip
+        self.key, self.module = settings_key(settings), module
+        self.finished = Path(output_dir) / "finished"
         self.path = Path(output_dir) / "resume" / self.key / "last.ckpt"
         self.every_steps = every_steps
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,13 +97,37 @@ class Checkpointer:
         with atomic_path(self.path) as temporary:
             torch.save(state, temporary)
 
-    def clear(self) -> None:
-        """Forget the run: remove its folder (called once the results are complete)."""
+    def finish(self, results: Iterable[Path]) -> None:
+        """Remove the state, now that `results` are complete, and give them their second names."""
+        shutil.rmtree(self.finished, ignore_errors=True)  # of earlier runs
+        part = self.finished / "part"
+        part.mkdir(parents=True)
+        for path in results:
+            try:
+                os.link(path, part / path.name)
+            except OSError:  # a file system without links
+                shutil.copyfile(path, part / path.name)
+        part.rename(self._kept())
         shutil.rmtree(self.path.parent, ignore_errors=True)
         try:
             self.path.parent.parent.rmdir()
         except OSError:  # another run's checkpoint lives there
             pass
+
+    def put_back(self) -> bool:
+        """Whether this very run had ended; then its results are where they belong again."""
+        if not self.finished.is_dir() or not self._kept().is_dir():
+            return False
+        for path in self._kept().iterdir():
+            with atomic_path(self.finished.parent / path.name) as temporary:
+                shutil.copyfile(path, temporary)
+        print("this run had ended: its results are put back; --no-resume trains anew", flush=True)
+        return True
+
+    def _kept(self) -> Path:
+        from caesar_freq.fingerprints import fingerprint  # at the top it would be code of the phase
+
+        return self.finished / f"{self.key}-{fingerprint(self.module, lazy=False)}"
 
 
 def rng_state(generator: np.random.Generator | None = None) -> dict[str, Any]:

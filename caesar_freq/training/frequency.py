@@ -9,7 +9,8 @@ import torch
 
 from caesar_freq.codec.choose import sample
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.stream import Options, encode_array
+from caesar_freq.codec.options import Options
+from caesar_freq.codec.stream import encode_array
 from caesar_freq.data.blocks import Volume
 from caesar_freq.entropy.network import bins_reference
 from caesar_freq.entropy.pmf_fit import fit_pmf

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from accounting import ACCOUNT
-from held import PATIENCE, SAVED_EVERY, STEPS, await_hold
+from held import HELD_AT, PATIENCE, SAVED_EVERY, STEPS, await_hold
 from processes import wait_until
 from rig import Rig
 from test_pipeline import waves
@@ -132,7 +132,7 @@ def undisturbed(folder: Path) -> Path:
     config = yaml.safe_load((ROOT / "tests" / "config" / "tiny.yaml").read_text())
     for phase in ("freq_compressor", "diffusion", "distillation"):
         config[phase] |= {"epochs": 1000, "max_steps": STEPS, "checkpoint_every": SAVED_EVERY,
-                          "evaluations": STEPS // SAVED_EVERY}  # fmt: skip
+                          "evaluations": STEPS // HELD_AT}  # fmt: skip
     (folder / "faults.yaml").write_text(yaml.safe_dump(config))
     done = subprocess.run(
         [SNAKEMAKE, OUTPUTS["train_distillation"], "--profile", ROOT / "profiles" / "local",

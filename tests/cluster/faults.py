@@ -88,6 +88,8 @@ class Fault:
         How often the phase begins: once more after a fault that ends it.
     grace : bool
         SLURM gives the trainer more time to save its state than it can need.
+    ended : bool
+        It strikes after the last step, when the results are written but Snakemake does not know yet.
     """
 
     strike: Callable[[Case], None]
@@ -95,14 +97,18 @@ class Fault:
     deaf: bool = False
     begun: int = 2
     grace: bool = False
+    ended: bool = False
 
 
+#: What a phase says that had ended before.
+PUT_BACK = "this run had ended"
 FAULTS = {
     "wall-time limit": Fault(wall_time, deaf=True),
     "preemption without grace": Fault(preemption, "scavenge"),
     "preemption with grace": Fault(preemption, "patient", grace=True),
     "out of memory": Fault(out_of_memory),
     "requeue": Fault(requeue),
+    "requeue after the last step": Fault(requeue, ended=True),
     "node failure": Fault(node_failure),
     "scancel": Fault(scancel),
     "master killed, recover": Fault(master_killed),
@@ -121,24 +127,18 @@ def run_case(name: str, phase: str, rig: Rig, finished: Path, folder: Path) -> O
             path.unlink()
         shutil.rmtree(folder / "logs")
         before = others(case)
-        ask_to_hold(case.folder, fault.deaf)
+        ask_to_hold(case.folder, fault.deaf, fault.ended)
         case.start()
         case.await_hold()
         outcome.node = case.node
         if case.node not in ALLOWED[phase]:
             raise RuntimeError(f"the job is on {case.node}")
-        outcome.problem = shown(case)
+        outcome.problem = "" if fault.ended else shown(case)
         fault.strike(case)
         outcome.went_on = go_on(case)
         log = (folder / "logs" / f"{phase}.log").read_text()
-        outcome.ended = "stopped, state saved" if "state saved in" in log else "killed"
         begun, steps = log.count("== run "), re.findall(r"resumed at step (\d+) of", log)
-        if begun == 1:
-            outcome.ended, outcome.start = "let to end", "not"
-        else:
-            outcome.start = "afresh"
-        if steps:
-            outcome.start = "at step " + ", then ".join(steps)
+        outcome.ended, outcome.start = how(log, fault, begun, steps)
         outcome.identical = same(torch_load(case.output), torch_load(finished / OUTPUTS[phase]))
         outcome.others_untouched = others(case) == before
         outcome.problem = (
@@ -154,11 +154,23 @@ def run_case(name: str, phase: str, rig: Rig, finished: Path, folder: Path) -> O
     return outcome
 
 
+def how(log: str, fault: Fault, begun: int, steps: list[str]) -> tuple[str, str]:
+    """How the trainer ended, and where its successor began."""
+    if begun == 1:
+        return "let to end", "not"
+    if fault.ended:
+        return "had ended", "not: results put back" if PUT_BACK in log else "afresh"
+    ended = "stopped, state saved" if "state saved in" in log else "killed"
+    return ended, "at step " + ", then ".join(steps) if steps else "afresh"
+
+
 def problem(outcome: Outcome, fault: Fault, begun: int, steps: list[int]) -> str:
     """What did not hold."""
     if begun != fault.begun:
         return f"the phase began {begun} times instead of {fault.begun}"
-    if len(steps) != begun - 1 or min(steps, default=HELD_AT) < HELD_AT:
+    if fault.ended and (steps or outcome.start == "afresh"):
+        return f"began again {outcome.start}, though it had ended"
+    if not fault.ended and len(steps) != begun - 1 or min(steps, default=HELD_AT) < HELD_AT:
         return f"began again {outcome.start}, not from the state of step {HELD_AT}"
     if fault.grace and outcome.ended == "killed":
         return "killed, although there was time to save"

@@ -14,17 +14,20 @@ STEPS, SAVED_EVERY, HELD_AT = 12, 3, 6
 PATIENCE = 900
 
 
-def ask_to_hold(folder: Path, deaf: bool = False) -> None:
-    """The next trainer of `folder` at step `HELD_AT` waits there; a deaf one until it is killed."""
-    (folder / "hold").write_text(json.dumps({"step": HELD_AT, "deaf": deaf}))
+def ask_to_hold(folder: Path, deaf: bool = False, ended: bool = False) -> None:
+    """The next trainer of `folder` at step `HELD_AT` waits there, or one that has `ended`.
+
+    A deaf one waits until it is killed.
+    """
+    (folder / "hold").write_text(json.dumps({"step": None if ended else HELD_AT, "deaf": deaf}))
 
 
 def await_hold(folder: Path, command: subprocess.Popen) -> dict:
     """Wait until the trainer stands still: its process, job and node; RuntimeError if `command` ends."""
     held = folder / "held"
-    wait_until(lambda: held.exists() or command.poll() is not None, PATIENCE, f"step {HELD_AT}")
+    wait_until(lambda: held.exists() or command.poll() is not None, PATIENCE, "a trainer to hold")
     if not held.exists():
-        raise RuntimeError(f"the command ended before step {HELD_AT}")
+        raise RuntimeError("the command ended before its trainer was held")
     return json.loads(held.read_text())
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -65,8 +68,14 @@ def keep(name: str, text: str) -> None:
     (REPORT / f"{name}.txt").write_text(f"{text}\n")
 
 
-def report(rows: list[Outcome], name: str) -> None:
-    """Table of faults as CSV and Markdown, printed as well."""
+def commit() -> str:
+    """What was tested; empty outside of git."""
+    asked = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+def report(rows: list[Outcome], name: str, seconds: float) -> None:
+    """Table of faults as CSV and Markdown, and what it proves; printed as well."""
     REPORT.mkdir(parents=True, exist_ok=True)
     with open(REPORT / f"{name}.csv", "w", newline="") as stream:
         writer = csv.DictWriter(stream, list(asdict(rows[0])))
@@ -82,5 +91,11 @@ def report(rows: list[Outcome], name: str) -> None:
              row.start, row.asked, yes[row.identical], yes[row.others_untouched], str(row.seconds))
         )  # fmt: skip
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    good = [row for row in rows if not row.problem]
+    text += (
+        f"\n{len(good)} of {len(rows)} cases ended with the weights of an undisturbed run, bit for bit, and "
+        f"repeated no finished work. Commit {commit()}, {time.strftime('%F', time.gmtime())}, "
+        f"{os.cpu_count()} cores, {seconds / 60:.1f} min.\n"
+    )
     (REPORT / f"{name}.md").write_text(text)
     print(f"\n{text}", flush=True)

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -134,8 +135,9 @@ def test_accounts_are_kept_and_asked_for(rig):
 
 
 def test_the_workflow_goes_on_where_sacct_tells_the_state(rig, finished, tmp_path):
+    began = time.monotonic()
     rows = [run_case(*case, rig, finished, tmp_path / str(n)) for n, case in enumerate(CASES)]
-    report(rows, "faults_accounting")
+    report(rows, "faults_accounting", time.monotonic() - began)
     assert [row.problem for row in rows] == [""] * len(CASES)
 
 

@@ -35,6 +35,7 @@ def rig(tmp_path_factory):
     with Rig(tmp_path_factory.mktemp("rig")) as cluster:
         yield cluster
     assert members(cluster.folder) == []
+    print("\nno process of the rig is left")
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,7 @@ def outcomes(rig, finished, tmp_path_factory) -> dict[tuple[str, str], Outcome]:
     folder = tmp_path_factory.mktemp("faults")
 
     rows: dict[tuple[str, str], Outcome] = {}
+    began = time.monotonic()
     waiting = iter(enumerate(CASES))
 
     def lane() -> None:
@@ -64,7 +66,7 @@ def outcomes(rig, finished, tmp_path_factory) -> dict[tuple[str, str], Outcome]:
             thread.join()
     finally:
         list(waiting)  # nothing more is begun
-    report([rows[case] for case in CASES], "faults")
+    report([rows[case] for case in CASES], "faults", time.monotonic() - began)
     return rows
 
 

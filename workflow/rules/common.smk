@@ -52,6 +52,11 @@ onstart:
         raise WorkflowError(error)
 
 
+# Their results are known as finished from here on (caesar_freq/training/checkpoint.py).
+onsuccess:
+    library.forget_second_names()
+
+
 def raw_inputs(wildcards):
     return library.raw_inputs(config, wildcards.dataset)
 

@@ -1,9 +1,11 @@
 """Holds a training phase at a known step, so that a fault strikes there however fast the machine is.
 
-Python runs this file at its start wherever the folder is on PYTHONPATH, as in the rig's jobs. A file
-``hold`` in the working folder, ``{"step": 6, "deaf": false}``, asks for it: the phase that first
-saves its state at that step or later takes it, writes into ``held`` who it is, and waits until that
+Python runs this file at its start wherever the folder is on PYTHONPATH, as in the rig's commands and
+jobs. A file ``hold`` in the working folder, ``{"step": 6, "deaf": false}``, asks for it: the phase that first
+saves its state at that step or later (without a step: that has ended) takes it, writes into ``held`` who it is, and waits until that
 file is gone or, unless it is deaf, until it is told to stop.
+
+Snakemake's command itself looks at its jobs every few seconds here.
 """
 
 from __future__ import annotations
@@ -16,13 +18,16 @@ import time
 from pathlib import Path
 
 HOLD, HELD = Path("hold"), Path("held")
+#: Seconds between two looks of Snakemake at its jobs.
+POLL = 3
 
 
-def claim(step: int) -> dict | None:
+def claim(step: int | None) -> dict | None:
     """The wish to be held, taken by one process alone; None where there is none for this step."""
     own = Path(f"hold.{os.getpid()}")
     try:
-        if step < json.loads(HOLD.read_text())["step"]:
+        wanted = json.loads(HOLD.read_text())["step"]
+        if (step is None) != (wanted is None) or step is not None and step < wanted:
             return None
         os.rename(HOLD, own)
     except FileNotFoundError:
@@ -35,21 +40,41 @@ def claim(step: int) -> dict | None:
     return wish
 
 
+def poll_often() -> None:
+    """Look at jobs every `POLL` seconds: the plugin waits 10 s longer each time, up to 180, and has no
+    setting for that."""
+    from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+
+    RemoteExecutor.next_seconds_between_status_checks = property(
+        lambda self: POLL, lambda self, seconds: None
+    )
+
+
 def install() -> None:
-    """Make saving a checkpoint the place to wait, in the main thread between two steps."""
+    """Make two places to wait, in the main thread: after a checkpoint, and when a phase has ended."""
     from caesar_freq.training.checkpoint import Checkpointer
 
-    save = Checkpointer.save
+    save, finish = Checkpointer.save, Checkpointer.finish
 
-    def save_and_wait(self, state: dict) -> None:
-        save(self, state)
-        wish = claim(state.get("progress", state)["step"])
+    def wait(step: int | None) -> None:
+        wish = claim(step)
         told = signal.getsignal(signal.SIGTERM)  # the phase's own StopHandler
         while wish and HELD.exists() and (wish["deaf"] or not told.requested):
             time.sleep(0.05)
 
-    Checkpointer.save = save_and_wait
+    def save_and_wait(self, state: dict) -> None:
+        save(self, state)
+        wait(state.get("progress", state)["step"])
+
+    def finish_and_wait(self, results) -> None:
+        finish(self, results)
+        wait(None)
+
+    Checkpointer.save, Checkpointer.finish = save_and_wait, finish_and_wait
 
 
-if HOLD.exists() and any(word.startswith("caesar_freq.train_") for word in sys.orig_argv):
+words = sys.orig_argv
+if any(Path(word).name == "snakemake" for word in words[:3]) and "--mode" not in words:
+    poll_often()
+if HOLD.exists() and any(word.startswith("caesar_freq.train_") for word in words):
     install()
