@@ -59,7 +59,8 @@ bench-device: $(READY)
 	$(BIN)/python benchmarks/device.py
 
 fuzz: $(READY)
-	$(BIN)/python benchmarks/fuzz.py
+	$(BIN)/python benchmarks/fuzz.py streams --cases 100000
+	$(BIN)/python benchmarks/fuzz.py bounds --cases 5000
 
 base-model: $(READY)
 	$(BIN)/python benchmarks/train_base.py

@@ -12,7 +12,7 @@ import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -158,7 +158,7 @@ class Ledger:
         """Append a slice."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a") as file:
-            file.write(json.dumps(self.about | asdict(done)) + "\n")
+            file.write(json.dumps(self.about | vars(done)) + "\n")
 
     def missing(self, numbers: range, size: int) -> list[range]:
         """What of `numbers` was not run, in ranges of at most `size`."""

@@ -111,6 +111,13 @@ def test_bounds_at_the_ends_of_the_floats(mode, bound):
     assert_bound(field((4, 20, 20), dtype=np.float64), mode, bound)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e-145, 1e145, 1e160, 1e300])
+@pytest.mark.parametrize("mode, bound", [("nrmse", 1e-2), ("psnr", 80.0), ("rel", 1e-3)])
+def test_squares_of_errors_need_not_be_floats(mode, bound, size):
+    assert_bound(field((12, 31, 33), dtype=np.float64) * size, mode, bound)
+
+
 def test_constant_takes_few_bytes():
     assert len(caesar_freq.encode(np.full((4, 3, 60, 90, 100), 7, np.float32), "rel", 1e-3)) < 400
     assert len(caesar_freq.encode(np.zeros(10**6), "nrmse", 1e-3)) < 150
