@@ -29,6 +29,8 @@ from caesar_freq.training.args import add_common_args, check_common_args, resolv
 from caesar_freq.training.checkpoint import Checkpointer, file_digests
 from caesar_freq.training.generative import (
     Batch,
+    add_step_range,
+    check_step_range,
     draw_blocks,
     fit_wiener,
     layout_of,
@@ -65,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--diffusion_steps", type=int, default=32, help="steps of the sampler")
     group.add_argument("--interpo_rate", type=int, default=3, help="distance of keyframes")
     group.add_argument("--n_frame", type=int, default=16, help="frames of a block")
+    add_step_range(group)
     group.add_argument("--batch_size", type=int, default=4, help="blocks of an optimiser step")
     group.add_argument(
         "--evaluations",
@@ -84,6 +87,7 @@ def check(args: argparse.Namespace) -> None:
         Naming the flag and what is possible.
     """
     check_common_args(args)
+    check_step_range(args)
     if not 2 <= args.interpo_rate < args.n_frame <= 64:
         raise ConfigError(
             f"--interpo_rate {args.interpo_rate} and --n_frame {args.n_frame} do not fit; "
@@ -139,7 +143,8 @@ def train(args: argparse.Namespace) -> Path:
 
     def batch(step: int) -> Batch:
         blocks = draw_blocks(sampler, step, args.batch_size)
-        made = make_batch(blocks, (args.seed, step), layout, wiener, model, device)
+        made = make_batch(blocks, (args.seed, step), layout, wiener, model, device,
+                          args.step_range)  # fmt: skip
         _ = made.correction, made.weight  # here, ahead of the optimiser
         return made
 

@@ -28,6 +28,7 @@ from caesar_freq.train_diffusion import schedule, settings_of
 from caesar_freq.training.args import add_common_args, check_common_args, resolve_device
 from caesar_freq.training.checkpoint import Checkpointer
 from caesar_freq.training.distiller import Distiller
+from caesar_freq.training.generative import add_step_range, check_step_range
 from caesar_freq.training.loop import Task, run, write_phase
 from caesar_freq.training.losses import OBJECTIVES
 from caesar_freq.training.memory import cap_memory, explains_out_of_memory
@@ -83,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
         default=False,
         help="halve the steps stage by stage (default: off)",
     )
+    add_step_range(group)
     group.add_argument("--batch_size", type=int, default=4, help="blocks of an optimiser step")
     group.add_argument(
         "--evaluations",
@@ -142,6 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of the rule ``train_distillation``."""
     args = parser().parse_args(argv)
     check_common_args(args)
+    check_step_range(args)
     if args.teacher_steps < 2 or args.teacher_steps & (args.teacher_steps - 1):
         raise ConfigError(f"--teacher_steps is {args.teacher_steps}; give a power of 2, at least 2")
     for name in ("student_base_channels", "student_num_res_blocks", "student_patch", "evaluations"):

@@ -47,7 +47,7 @@ from caesar_freq.training.frequency import (
 from caesar_freq.training.history import write_history
 from caesar_freq.training.memory import cap_memory, explains_out_of_memory, peak_gb
 from caesar_freq.training.qat import MagnitudeBits, ScaleNetwork
-from caesar_freq.training.quantiser_fit import fit_centroids, fit_dead_zones
+from caesar_freq.training.quantiser_fit import DEFAULT_LAMBDA, fit_centroids, fit_dead_zones
 from caesar_freq.training.ranks import refuse_many
 from caesar_freq.training.rows import encoders, gather
 
@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--lambda_bpp",
         type=float,
-        default=0.01,
+        default=DEFAULT_LAMBDA,
         help="weight of bits per value against MSE; 0.01 gives the fewest bytes at "
         "equal error, more widens the dead zones (default: 0.01)",
     )
@@ -178,6 +178,16 @@ class Trainer:
         value = loss.item()
         self.average = value if math.isnan(self.average) else 0.95 * self.average + 0.05 * value
 
+    def start_model(self) -> FrequencyModel:
+        """The model to start from, with the dead zones that ``--lambda_bpp`` asks for.
+
+        It was fitted with the default, and would win with that over models of any other.
+        """
+        if self.args.lambda_bpp == DEFAULT_LAMBDA:
+            return self.start
+        parts = encoders(self.train, self.start, 6)
+        return fit_dead_zones(self.start, parts, self.args.lambda_bpp)
+
     def evaluate(self, started: float) -> None:
         """Make an integer model, count its bytes, keep it if it is the best."""
         model = integer_model(self.network.cpu(), self.rows, self.start, self.args.seed)
@@ -274,7 +284,7 @@ def train(args: argparse.Namespace) -> Path:
         trainer.restore(state)
         print(f"resumed at step {trainer.step} of {trainer.n_steps}", flush=True)
     elif args.init != "none":
-        trainer.consider(trainer.start, started)
+        trainer.consider(trainer.start_model(), started)
     marks = {
         math.ceil(trainer.n_steps * (i + 1) / args.evaluations) for i in range(args.evaluations)
     }

@@ -12,13 +12,14 @@ import pytest
 
 from caesar_freq import evaluate
 from caesar_freq.data.simulated import random_field
-from caesar_freq.errors import InputError
+from caesar_freq.errors import ConfigError, InputError
 from caesar_freq.reporting.records import _MEASURED
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import choice
 import device as device_bench
+import gpu_memory
 import peers as peers_bench
 import peers_report
 import simulated
@@ -195,3 +196,32 @@ def test_choice_of_a_transform_is_within_one_percent_of_the_best(slope, speed, n
     found = choice.judge((x - x.mean()) / np.ptp(x), nrmse)
     assert 0 <= found["regret_percent"] <= 1
     assert found["other_times_percent"] <= 1, "then time blocks of 32 frames would pay"
+
+
+def test_gpu_memory_runs_every_phase_and_claims_nothing_on_a_cpu(tmp_path, capsys):
+    tiny = Path(__file__).parent / "config" / "tiny.yaml"
+    out = tmp_path / "results" / "gpu_memory.md"
+    options = ["--configfile", str(tiny), "--device", "cpu", "--steps", "1", "--output", str(out)]
+    assert gpu_memory.main(options) == 0
+    rows = [line.split(" | ") for line in out.read_text().splitlines() if "not measured" in line]
+    assert [row[0].strip("| ") for row in rows] == ["freq_compressor", "diffusion", "distillation"]
+    assert [row[4] for row in rows] == ["8", "16", "12"]
+    assert out.read_text() in capsys.readouterr().out
+
+
+def test_gpu_memory_tells_a_phase_that_outgrows_its_budget_or_fails():
+    row = gpu_memory.Row
+    text = gpu_memory.table(
+        [row("diffusion", 16, 4, 2, 12.34), row("distillation", 12, 4, 1, 12.5),
+         row("freq_compressor", 8, 8, 1, None, "error: the GPU's memory is exhausted")],
+        "a card",
+    )  # fmt: skip
+    assert "| diffusion | 4 | 2 | 12.34 | 16 | yes |" in text
+    assert "| distillation | 4 | 1 | 12.50 | 12 | NO |" in text
+    assert "error: the GPU's memory is exhausted |" in text
+
+
+def test_gpu_memory_needs_a_gpu(monkeypatch):
+    monkeypatch.setattr(gpu_memory.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="no CUDA GPU here; --device cpu"):
+        gpu_memory.main([])

@@ -272,6 +272,15 @@ def test_a_start_model_takes_part_in_the_selection(data, tmp_path):
     assert int(first["step"]) == 0 and first["best"] == "1" and last["best"] == "0"
 
 
+def test_lambda_bpp_reaches_a_start_model_that_wins(data, tmp_path):
+    spoilt = {"init": "base", "lr": 10.0, "max_steps": 1, "evaluations": 1}
+    phase1.main(flags(data, tmp_path, **spoilt, lambda_bpp=0.05))
+    chosen, base = load_frequency_model(tmp_path / "best_model.cfm"), FrequencyModel.base()
+    assert (chosen.dead_zone[3:] >= base.dead_zone[3:]).all()
+    assert chosen.dead_zone[4] > base.dead_zone[4]
+    np.testing.assert_array_equal(chosen.pmf, base.pmf)
+
+
 @pytest.mark.parametrize(
     ("changes", "culprit"),
     [({"lambda_bpp": 0}, "lambda_bpp"), ({"dct_block_size": 5, "training_size": 160},

@@ -85,6 +85,7 @@ KEYS = [
     ("diffusion.diffusion_steps", {"diffusion.diffusion_steps": 4}, PHASE_2),
     ("diffusion.interpo_rate", {"diffusion.interpo_rate": 5}, PHASE_2),
     ("diffusion.n_frame", {"diffusion.n_frame": 13}, PHASE_2),
+    ("diffusion.step_range", {"diffusion.step_range": [1e-2, 0.5]}, PHASE_2),
     ("diffusion.batch_size", {"diffusion.batch_size": 2}, PHASE_2),
     ("diffusion.epochs", {"diffusion.epochs": 2}, PHASE_2),
     ("diffusion.max_steps", {"diffusion.max_steps": 9}, PHASE_2),
@@ -100,6 +101,7 @@ KEYS = [
     ("distillation.use_perceptual_loss", {"distillation.use_perceptual_loss": False}, PHASE_3),
     ("distillation.use_frequency_loss", {"distillation.use_frequency_loss": False}, PHASE_3),
     ("distillation.progressive", {"distillation.progressive": True}, PHASE_3),
+    ("distillation.step_range", {"distillation.step_range": [1e-2, 0.5]}, PHASE_3),
     ("distillation.batch_size", {"distillation.batch_size": 2}, PHASE_3),
     ("distillation.epochs", {"distillation.epochs": 2}, PHASE_3),
     ("distillation.max_steps", {"distillation.max_steps": 9}, PHASE_3),
@@ -149,7 +151,7 @@ MODULES = [
                                 "training.qat training.quantiser_fit training.rows"),
     ({"train_distillation"}, "train_distillation training.distiller"),
     # files that are not .npz are read by split alone
-    ({"split"}, "data.netcdf data.parts data.template data.unpacking data.zarr_store"),
+    ({"split"}, "data.netcdf data.parts data.template data.unpacking data.variables data.zarr_store"),
     # arrays in memory and on disk; every .npz is written or read through them
     (ARRAYS, "data data.arrangement data.field data.files data.lazy data.sections"),
     ({*ARRAYS, "merge"}, "atomic errors"),

@@ -143,6 +143,45 @@ def test_auto_takes_keyframes_only_for_the_blocks_where_they_pay():
     assert bound_holds(x, caesar_freq.decode(data, generator=model), "nrmse", 1e-2)
 
 
+class Halving(Mean):
+    """Takes away half of what is no sum of known patterns (and no constant)."""
+
+    spacings = ()
+
+    def __init__(self, patterns):
+        super().__init__()
+        rows = np.concatenate([patterns.reshape(len(patterns), -1), np.ones((1, patterns[0].size))])
+        self.basis = np.linalg.qr(rows.T)[0]
+
+    def restore(self, frames, noise, step, targets=None):
+        flat = frames.reshape(-1, len(self.basis)).astype(np.float64)
+        clean = (flat @ self.basis) @ self.basis.T
+        return ((flat + clean) / 2).reshape(frames.shape).astype(np.float32)
+
+
+def unsteady():
+    """Three fine patterns, and a field of them, each of its own unsteady strength."""
+    rng = np.random.default_rng(5)
+    patterns = rng.standard_normal((3, 24, 32))
+    return patterns, np.tensordot(rng.standard_normal((24, 3)), patterns, 1).astype(np.float32)
+
+
+@pytest.mark.parametrize("mode, bound", CASES)
+def test_frames_in_their_own_temporal_modes_are_restored(mode, bound):
+    patterns, x = unsteady()
+    plain = caesar_freq.encode(x, mode, bound)
+    assert caesar_freq.info(plain)["modes_used"] == {"own_modes": 24}
+    data = caesar_freq.encode(x, mode, bound, generator=Halving(patterns))
+    about = caesar_freq.info(data)
+    assert about["modes_used"] == {"own_modes+restoration": 24}
+    assert len(data) < len(plain) - 51
+    assert about["bytes_by_stream"]["temporal_modes"] > 0
+    assert sum(about["bytes_by_stream"].values()) == len(data)
+    assert bound_holds(x, caesar_freq.decode(data, generator=Halving(patterns)), mode, bound)
+    with pytest.raises(ModelError, match="motion.pth with sha256"):
+        caesar_freq.decode(data)
+
+
 @pytest.mark.parametrize("strategy", ["restoration", "student", "both"])
 @pytest.mark.parametrize("mode, bound", CASES)
 def test_bounds_hold_whatever_the_network_s_rounding_is(strategy, mode, bound):
@@ -193,9 +232,10 @@ def test_strategies_that_no_model_can_do_are_refused():
 
 def test_modes_survive_the_stream_and_damage_is_noticed():
     modes = [Mode(), Mode(1), Mode(2), Mode(1, restored=True), Mode(2, 5, 48), Mode(1, 2, 80, True)]
+    modes.append(Mode(1, restored=True, own_modes=True))
     for mode in modes:
         assert Mode.unpack(Reader(mode.pack())) == mode
-    for damaged in (b"\3", b"\x10", b"\x20", b"\x41", b"\x11\1\x3e", b"\x11\3\0"):
+    for damaged in (b"\3", b"\x10", b"\x20", b"\x41", b"\x71\3\x3e", b"\x11\1\x3e", b"\x11\3\0"):
         with pytest.raises(CorruptStreamError):
             Mode.unpack(Reader(damaged))
     keys, missing = keyframes_of(9, 5)
@@ -205,17 +245,23 @@ def test_modes_survive_the_stream_and_damage_is_noticed():
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.mark.parametrize("strategy", ["restoration", "student", "both"])
-def test_golden_streams_with_generated_frames_stay_decodable(strategy):
+def golden_case(name):
+    """Field, model and options of a golden file."""
+    if name == "own_modes":
+        patterns, x = unsteady()
+        return x, Halving(patterns), {"strategy": "restoration"}
+    return moving(19)[:, :24, :32], Mean(), {"strategy": name, "interpo_rate": 5}
+
+
+@pytest.mark.parametrize("name", ["restoration", "student", "both", "own_modes"])
+def test_golden_streams_with_generated_frames_stay_decodable(name):
     """Files of format version 1 decode for ever; regenerate with GENERATE_EXPECTED=1."""
-    x = moving(19)[:, :24, :32]
-    stream, expected = GOLDEN / f"made_{strategy}.cfq", GOLDEN / f"made_{strategy}.npz"
+    x, model, options = golden_case(name)
+    stream, expected = GOLDEN / f"made_{name}.cfq", GOLDEN / f"made_{name}.npz"
     if os.environ.get("GENERATE_EXPECTED"):
-        data = caesar_freq.encode(
-            x, "nrmse", 2e-2, generator=Mean(), strategy=strategy, interpo_rate=5
-        )
+        data = caesar_freq.encode(x, "nrmse", 2e-2, generator=model, **options)
         stream.write_bytes(data)
-        np.savez_compressed(expected, data=caesar_freq.decode(data, generator=Mean()))
-    decoded = caesar_freq.decode(stream.read_bytes(), generator=Mean())
+        np.savez_compressed(expected, data=caesar_freq.decode(data, generator=model))
+    decoded = caesar_freq.decode(stream.read_bytes(), generator=model)
     assert bound_holds(x, decoded, "nrmse", 2e-2)
     np.testing.assert_allclose(decoded, np.load(expected)["data"], rtol=0, atol=1e-4)

@@ -51,10 +51,7 @@ def chunk_census(body: bytes, frames: int) -> tuple[Counter, Counter]:
         streams["links"] += -(-N_BETAS // 8) + used
         return streams + _volume(reader.rest()), Counter(linked=frames)
     if kind == MODES:
-        before = reader.left
-        reader.take(reader.varint())
-        streams["temporal_modes"] += before - reader.left
-        return streams + _volume(reader.rest()), Counter(own_modes=frames)
+        return streams + _in_own_modes(reader.rest()), Counter(own_modes=frames)
     modes: Counter = Counter()
     before = reader.left
     data = reader.rest()
@@ -74,9 +71,16 @@ def _volume(data: bytes) -> Counter:
     return Counter(end_of_block=len(data) - reader.left, coefficients=reader.left)
 
 
+def _in_own_modes(data: bytes) -> Counter:
+    reader = Reader(data)
+    reader.take(reader.varint())
+    return Counter(temporal_modes=len(data) - reader.left) + _volume(reader.rest())
+
+
 def _segment(mode: Mode, frames: int, data: bytes) -> Counter:
     parts = Parts.of(mode, frames, data)
     if parts.keyframes is None:
-        return Counter(restoration=len(parts.table)) + _volume(parts.volume)
+        volume = _in_own_modes if mode.own_modes else _volume
+        return Counter(restoration=len(parts.table)) + volume(parts.volume)
     keyframes = len(data) - len(parts.table) - len(parts.volume)
     return Counter(restoration=len(parts.table), keyframes=keyframes, residuals=len(parts.volume))

@@ -16,6 +16,7 @@ from caesar_freq.codec.coders import (
     LEFT_OUT,
     Predictor,
 )
+from caesar_freq.codec.generated import RestoredModesCoder
 from caesar_freq.codec.header import Variable
 from caesar_freq.codec.layout import SEGMENTS, VOLUME
 from caesar_freq.codec.linking import linked_coders, referred_to
@@ -83,6 +84,7 @@ class Encoder(ChunkEncoder):
         plain = {id(c): (coder, VOLUME) for c, coder in zip(coded, coders)}
         rounding = self._rounding(coders, dead_zone, ratio)
         first = best = self._best(chunks, plain, variable, target, dead_zone, rounding)
+        own: dict = {}
         for left_out in LEFT_OUT if self.effort.modes else ():
             moded = self._in_own_modes(volumes, variable, target, left_out)
             if moded:
@@ -90,21 +92,14 @@ class Encoder(ChunkEncoder):
                 start = best[0] if self.pointwise else variable
                 rounding = self._rounding((coder for coder, _ in coders.values()), dead_zone)
                 other = self._best(chunks, coders, start, target, dead_zone, rounding)
-                best = min(best, other, key=_size)
+                if _size(other) < _size(best):
+                    best, own = other, moded
         if self.predictors and (self.strategy != "auto" or target >= HOPELESS):
-            least = 1 - (_size(best) - self._naming) / _size(first)
-            x = volumes[id(largest)]
-            segmented, start = self._segmented(volumes, x, first[0], target, dead_zone, least)
-            if segmented:
-                coders = {**plain, **segmented}
-                rounding = self._rounding((coder for coder, _ in plain.values()), dead_zone)
-                other = self._best(
-                    chunks, coders, start, target, dead_zone, rounding, NETWORK_DRIFT
-                )
-                if self.strategy != "auto":
-                    return other
-                if _size(other) + self._naming < _size(best):
-                    best = other
+            made = self._with_networks(chunks, volumes, plain, own, first, best, dead_zone)
+            if made and self.strategy != "auto":
+                return made
+            if made and _size(made) + self._naming < _size(best):
+                best = made
         levels, links = self.effort.levels, self.effort.links
         closer = best[0], self._closer(chunks, *best[::-1]) if levels else best[1]
         linked = linked_coders(chunks, plain, best[0].step, dead_zone) if links else {}
@@ -208,11 +203,47 @@ class Encoder(ChunkEncoder):
             return variable, self._map(Chunk.write_lossless, chunks)
         return replace(variable, step_index=index), results[index] or write(index)
 
-    def _segmented(self, volumes, x, plain: Variable, target, dead_zone, least: float):
-        """Coders of the chunks in which a network pays, or of all if forced; the step to begin with.
+    def _with_networks(self, chunks, volumes, plain, own, first, best, dead_zone):
+        """The shortest that networks make of the chunks; None where they do not pay.
 
-        It pays where it saves `least` of the bytes at least, seen on a sample of the volume `x`.
+        `first` is the result of the coders `plain`, `best` that of own modes, with the coders `own`,
+        if that is shorter.
         """
+        target = self.target(first[0])
+        largest = max((c for c in chunks if not c.constant), key=lambda c: c.values.size)
+        x = volumes[id(largest)]
+        planner, fine = self._planner(first[0], target, dead_zone)
+        # what the plain transform costs more than own modes, and the name of the networks' file
+        least = 1 - (_size(best) - self._naming) / _size(first)
+        modes, step = planner.choice(x, first[0].step, fine, least)
+        ways = []
+        if modes:
+            plans = self._map(lambda v: planner.plan(v, step, modes), volumes.values())
+            coders = {
+                key: (planner.coder(v, plan), SEGMENTS)
+                for (key, v), plan in zip(volumes.items(), plans)
+                if any(mode.model for mode, _ in plan)
+            }
+            ways.append((coders, plain, step))
+        if own and planner.restorer:
+            model, growth = planner.restorer
+            coders = {
+                key: (RestoredModesCoder(volumes[key], coder, self.predictors[model], model),
+                      SEGMENTS)
+                for key, (coder, _) in own.items()
+            }  # fmt: skip
+            ways.append((coders, own, growth * best[0].step))
+        found = []
+        for coders, inner, step in ways:
+            if coders:
+                start = replace(first[0], step_index=step_index(step))
+                rounding = self._rounding((c for c, _ in {**plain, **inner}.values()), dead_zone)
+                found.append(self._best(chunks, {**plain, **coders}, start, target, dead_zone,
+                                        rounding, NETWORK_DRIFT))  # fmt: skip
+        return min(found, key=_size, default=None)
+
+    def _planner(self, plain: Variable, target: float, dead_zone: float) -> tuple[Planner, float]:
+        """Who chooses the modes, and the step of modes with keyframes."""
         corrections, fine = None, plain.step
         if self.pointwise:
             fine = min(fine, 2 * target * GENERATED_RATIO)
@@ -221,14 +252,7 @@ class Encoder(ChunkEncoder):
             self.model, plain, dead_zone, self.predictors, self.strategy, self.spacing, corrections,
             self._refined(plain),
         )  # fmt: skip
-        modes, step = planner.choice(x, plain.step, fine, least)
-        plans = self._map(lambda v: planner.plan(v, step, modes), volumes.values()) if modes else []
-        start = replace(plain, step_index=step_index(step))
-        return {
-            key: (planner.coder(v, plan), SEGMENTS)
-            for (key, v), plan in zip(volumes.items(), plans)
-            if any(mode.model for mode, _ in plan)
-        }, start
+        return planner, fine
 
     def _rounding(self, coders, dead_zone: float, ratio: float = 1.0) -> RoundingModel | None:
         """Of all coefficients together; None where no step is searched."""

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from caesar_freq.codec.coders import Coded, PlainCoder, Predictor, decode_plain
+from caesar_freq.codec.coders import (
+    Coded,
+    ModeCoder,
+    PlainCoder,
+    Predictor,
+    decode_in_modes,
+    decode_plain,
+)
 from caesar_freq.codec.header import Variable
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import varint
@@ -157,6 +164,29 @@ class SegmentedCoder:
         return Coded(pack_segments(parts), np.concatenate([c.decoded for c in coded]))
 
 
+class RestoredModesCoder:
+    """A whole volume in its own temporal modes, restored by a network: a single run of frames.
+
+    Parameters
+    ----------
+    x : float [T, H, W]
+    inner : ModeCoder
+    predictor : Predictor
+    model : int
+        Its number among modes.
+    """
+
+    def __init__(self, x, inner: ModeCoder, predictor: Predictor, model: int) -> None:
+        self.mode = Mode(model, restored=True, own_modes=True)
+        self.frames = len(x)
+        self._coder = RestoredCoder(x, inner, predictor, self.mode)
+
+    def code(self, step: float, dead_zone: float) -> Coded:
+        """Code at a normalised `step`; raises `volume.LevelOverflow`."""
+        coded = self._coder.code(step, dead_zone)
+        return Coded(pack_segments([(self.mode, self.frames, coded.data)]), coded.decoded)
+
+
 def decode_segments(data, shape, variable: Variable, step, model, dtype, predictors):
     """Inverse of `SegmentedCoder.code`, ``[T, H, W]``.
 
@@ -193,7 +223,9 @@ def _check(mode: Mode, predictor: Predictor) -> None:
 
 def _decode_segment(mode: Mode, data, shape, variable, step, model, dtype, predictor):
     parts = Parts.of(mode, shape[0], data)
-    if parts.keyframes is None:
+    if mode.own_modes:
+        out = decode_in_modes(parts.volume, shape, variable, step, model, dtype)
+    elif parts.keyframes is None:
         out = decode_plain(parts.volume, shape, variable, step, model, dtype)
     else:
         out = _decode_keyed(mode, parts, shape, variable, step, model, dtype, predictor)

@@ -74,6 +74,8 @@ class Planner:
         value has a bound.
     refined : bool
         See `VolumeEncoder`.
+    restorer : tuple of (int, float) or None
+        After `choice`: the model whose restoration pays, and how much coarser the step may then be.
     """
 
     model: FrequencyModel
@@ -84,6 +86,7 @@ class Planner:
     spacing: int | None = None
     corrections: Callable[[np.ndarray, np.ndarray, int], float] | None = None
     refined: bool = False
+    restorer: tuple[int, float] | None = field(default=None, init=False)
     #: Bits that a unit of squared error is worth, and the power of the step that the RMSE grows by.
     _worth: float = field(default=0.0, init=False)
     _power: float = field(default=1.0, init=False)
@@ -108,6 +111,9 @@ class Planner:
         prices = self._prices(x, step, fine)
         ranked = sorted(filter(STRATEGIES[self.strategy], prices), key=lambda m: prices[m].total)
         plain, auto = prices[Mode()], self.strategy == "auto"
+        for mode in ranked:
+            if not mode.generated and plain.total - prices[mode].total > _WORTH * plain.bits:
+                self.restorer = mode.model, self._growth(plain, prices[mode])
         if not ranked:
             return [], step
         # the price of the error is no part of the file: what is saved is compared with the bits
@@ -119,10 +125,14 @@ class Planner:
         if not best.generated:
             others = [m for m in others if prices[m].total < _NEAR * prices[best].total]
         start = fine if best.generated else step
-        if self.corrections is None and prices[best].error > 0:
-            growth = (plain.error / prices[best].error) ** (0.5 / self._power)
-            start *= min(max(growth, _GROWTH[0]), _GROWTH[1])
-        return [best, *others[:1]], start
+        return [best, *others[:1]], start * self._growth(plain, prices[best])
+
+    def _growth(self, plain: Price, other: Price) -> float:
+        """How much coarser the step of a mode may be than the plain one, with a bound of a mean."""
+        if self.corrections is not None or not other.error > 0:
+            return 1.0
+        growth = (plain.error / other.error) ** (0.5 / self._power)
+        return min(max(growth, _GROWTH[0]), _GROWTH[1])
 
     def plan(self, x: np.ndarray, step: float, modes: list[Mode]) -> list[tuple[Mode, int]]:
         """Mode of every block of frames of a chunk `x`, blocks of one mode joined."""

@@ -3,7 +3,7 @@
 A chunk of kind ``SEGMENTS`` holds their number, then each: a mode (`Mode.pack`), its frames and the
 length of its data as varints, and the data. Data begins with the table of restoration (noise and
 weight of every window) if frames are restored, goes on with what keyframes need if there are any,
-and ends with the coded volume.
+and ends with the coded volume, which begins with its own temporal modes if it has any.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from caesar_freq.errors import CorruptStreamError
 PLAIN, STUDENT, TEACHER = 0, 1, 2
 #: Models by number, as predictors call their kind.
 KINDS = {STUDENT: "student", TEACHER: "teacher"}
-_KEYED, _RESTORED = 0x10, 0x20
+_KEYED, _RESTORED, _OWN = 0x10, 0x20, 0x40
 #: Frames that share a noise level and a weight of restoration.
 WINDOW = 16
 #: Keyframes are coded at this part of the step in hundredths, as they also serve the frames between
@@ -40,12 +40,15 @@ class Mode:
         Step of keyframes in hundredths of that of the residual.
     restored : bool
         Whether the decoded frames go through the network.
+    own_modes : bool
+        Whether restored frames are coded in their own temporal modes (`coders.ModeCoder`).
     """
 
     model: int = PLAIN
     spacing: int = 0
     key_step: int = KEY_STEP
     restored: bool = False
+    own_modes: bool = False
 
     @property
     def blockwise(self) -> bool:
@@ -63,7 +66,9 @@ class Mode:
         if not self.restored:
             return KINDS.get(self.model, "plain")
         by = "restoration" if self.model == STUDENT else "teacher restoration"
-        return f"{KINDS[self.model]}+restoration" if self.spacing else f"plain+{by}"
+        if self.spacing:
+            return f"{KINDS[self.model]}+restoration"
+        return f"own_modes+{by}" if self.own_modes else f"plain+{by}"
 
     @property
     def without_restoration(self) -> Mode:
@@ -72,7 +77,8 @@ class Mode:
 
     def pack(self) -> bytes:
         """Serialise."""
-        number = self.model | _KEYED * bool(self.spacing) | _RESTORED * self.restored
+        flags = _KEYED * bool(self.spacing) | _RESTORED * self.restored | _OWN * self.own_modes
+        number = self.model | flags
         return bytes([number, self.spacing, self.key_step] if self.spacing else [number])
 
     @classmethod
@@ -80,12 +86,15 @@ class Mode:
         """Inverse of `pack`."""
         number = reader.byte()
         model, flags = number & 0xF, number & ~0xF
-        if model and model not in KINDS or flags & ~(_KEYED | _RESTORED) or flags and not model:
+        known = not flags & ~(_KEYED | _RESTORED | _OWN)
+        if model and model not in KINDS or not known or flags and not model:
             raise CorruptStreamError("a segment of frames is not one of this format")
+        if flags & _OWN and flags != _OWN | _RESTORED:
+            raise CorruptStreamError("a segment has temporal modes but is not restored")
         spacing, key_step = (reader.byte(), reader.byte()) if flags & _KEYED else (0, KEY_STEP)
         if flags & _KEYED and (spacing < 2 or not key_step):
             raise CorruptStreamError("a segment has impossible keyframes")
-        return cls(model, spacing, key_step, bool(flags & _RESTORED))
+        return cls(model, spacing, key_step, bool(flags & _RESTORED), bool(flags & _OWN))
 
 
 def keyframes_of(frames: int, spacing: int) -> tuple[list[int], list[int]]:
@@ -97,7 +106,8 @@ def keyframes_of(frames: int, spacing: int) -> tuple[list[int], list[int]]:
 def models_in(modes: Iterable[str]) -> set[str]:
     """Kinds of the models that frames in these modes (names) need."""
     found = {kind for kind in KINDS.values() for name in modes if kind in name}
-    return found | {"student" for name in modes if name == Mode(STUDENT, restored=True).name}
+    alone = {Mode(STUDENT, restored=True, own_modes=own).name for own in (False, True)}
+    return found | {"student" for name in modes if name in alone}
 
 
 def pack_segments(segments: list[tuple[Mode, int, bytes]]) -> bytes:

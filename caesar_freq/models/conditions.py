@@ -11,7 +11,7 @@ from torch import Tensor
 from caesar_freq.models.layout import FREQUENCIES, Layout
 from caesar_freq.models.wiener import Wiener
 
-#: Range of normalised steps that training covers: beyond it, networks see its ends.
+#: Range of normalised steps that networks are told: beyond it, they see its ends.
 STEPS = (5e-4, 0.4)
 #: Least unit of a correction relative to the field's, so that exact frames divide by no 0.
 _LEAST = 1e-5
@@ -29,7 +29,7 @@ class Conditions:
     noise : Tensor [N, T]
         Standard deviation of each frame's error, ``inf`` for a missing one.
     log_step : Tensor [N]
-        log2 of the normalised quantisation step, inside the range that training covers.
+        log2 of the normalised quantisation step, inside `STEPS`.
     cells : float32 array [N, T, 256, h, w]
         `frames` as cells.
     latents : Tensor [N, C, T, h, w]
@@ -83,7 +83,7 @@ class Conditions:
 
 
 def log2_step(steps: np.ndarray | float) -> np.ndarray | float:
-    """log2 of normalised steps, inside the range that training covers."""
+    """log2 of normalised steps, inside `STEPS`."""
     return np.log2(np.clip(steps, *STEPS))
 
 

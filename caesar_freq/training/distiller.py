@@ -88,7 +88,7 @@ class Distiller:
         number = step if cached is None else cached
         blocks = draw_blocks(self.sampler, number, self.args.batch_size)
         return make_batch(blocks, (self.args.seed, number), self.layout, self.wiener, self.model,
-                          self.device)  # fmt: skip
+                          self.device, self.args.step_range)  # fmt: skip
 
     def _cached(self, step: int) -> int | None:
         """Number of a batch that goes to the teacher, for every fourth step; None for the others.

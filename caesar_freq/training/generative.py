@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,19 +14,24 @@ from torch import Tensor, nn
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.volume import VolumeEncoder
 from caesar_freq.data.blocks import BlockSampler
+from caesar_freq.errors import ConfigError
 from caesar_freq.models.conditions import Conditions, conditions, filled, log2_step
 from caesar_freq.models.layout import Layout
 from caesar_freq.models.wiener import Wiener, WienerFit
 from caesar_freq.transform.blocks import Transform
 
-#: Steps that training draws from, NRMSE 3e-4 to 5e-2 on most fields; networks do not pay beyond.
-STEP_RANGE = (1e-3, 0.35)
+#: Steps that training draws from unless it is told, NRMSE 3e-4 to 5e-2 on most fields.
+STEP_RANGE = (1e-3, 0.8)
 #: Part of the items that are decoded as a whole (restoration); of the others frames are missing.
 RESTORED = 0.5
+#: Part of those others where no frame is missing but keyframes are decoded better than the rest.
+MIXED = 0.25
+#: Step from which on levels are chosen by what they cost, as the encoder does at its default effort.
+REFINED_FROM = 6e-3
 #: Parts of the step at which keyframes are coded, around the codec's first choice of 0.62.
 KEYFRAME_STEPS = (0.45, 0.9)
 #: Spatial transforms that blocks are coded with, the one that is best most often first.
-TRANSFORMS = (("lot", 16), ("lot", 16), ("dct", 16), ("lot", 8), ("lot", 32))
+TRANSFORMS = (("lot", 16), ("lot", 16), ("dct", 16), ("lot", 8), ("lot", 32), ("cdf97", 16))
 #: Frames of a block that the student estimates in a training step: a window is costlier than its
 #: share of the block's decoding, and neighbours teach nearly the same.
 TARGETS = 4
@@ -106,6 +112,26 @@ class Batch:
         return torch.from_numpy(np.ascontiguousarray(chosen)).to(self.device)
 
 
+def add_step_range(group) -> None:
+    """Add ``--step_range`` to a group of flags."""
+    group.add_argument(
+        "--step_range",
+        type=float,
+        nargs=2,
+        default=list(STEP_RANGE),
+        metavar=("LOW", "HIGH"),
+        help="quantisation steps to train for, parts of the data's range; fewer, and the network "
+        "is better at those (default: %(default)s)",
+    )
+
+
+def check_step_range(args: argparse.Namespace) -> None:
+    """Raise ConfigError if ``--step_range`` is none."""
+    low, high = args.step_range
+    if not 0 < low <= high <= 1:
+        raise ConfigError(f"--step_range {low:g} {high:g} is none; give 0 < LOW <= HIGH <= 1")
+
+
 def layout_of(args: argparse.Namespace, interpo_rate: int, n_frame: int) -> Layout:
     """`Layout` from the flags."""
     return Layout(n_frame, interpo_rate, args.latent_channels, args.wavelet, args.use_dwt)
@@ -117,7 +143,8 @@ def decoded_frames(
 ) -> np.ndarray:  # fmt: skip
     """Frames ``[K, H, W]`` as the decoder has them when coded together at `step`."""
     transform = Transform(frames.shape, len(frames), cell, kind)
-    return VolumeEncoder(np.ascontiguousarray(frames), transform, model).simulate(step, dead_zone)
+    encoder = VolumeEncoder(np.ascontiguousarray(frames), transform, model, step >= REFINED_FROM)
+    return encoder.simulate(step, dead_zone)
 
 
 def draw_blocks(sampler: BlockSampler, number: int, batch: int) -> np.ndarray:
@@ -136,36 +163,40 @@ def draw_blocks(sampler: BlockSampler, number: int, batch: int) -> np.ndarray:
 
 def make_batch(
     blocks: np.ndarray, seed: tuple[int, int], layout: Layout, wiener: Wiener,
-    model: FrequencyModel, device: torch.device,
+    model: FrequencyModel, device: torch.device, step_range: Sequence[float] = STEP_RANGE,
 ) -> Batch:  # fmt: skip
     """Code and decode blocks ``[N, n_frame, H, W]``, each at its own step and in its own way.
 
-    `seed` alone decides steps, missing frames and targets.
+    `seed` alone decides steps, uniform in the logarithm, missing frames and targets.
     """
     rng = np.random.default_rng([*seed, 1])
     decoded, noise = np.zeros_like(blocks), np.full(blocks.shape[:2], np.inf, np.float32)
-    steps = np.exp(rng.uniform(*np.log(STEP_RANGE), len(blocks)))
+    steps = np.exp(rng.uniform(*np.log(step_range), len(blocks)))
     targets = []
     for item, block in enumerate(blocks):
-        known, part = _draw_known(rng, layout)
+        coded = _draw_coded(rng, layout)
         dead_zone = model.dead_zone_at(steps[item] / 3.5)
         transform = TRANSFORMS[rng.integers(len(TRANSFORMS))]
-        decoded[item, known] = decoded_frames(
-            block[known], part * steps[item], dead_zone, model, *transform
-        )
-        error = np.sqrt(np.mean((decoded[item, known] - block[known]) ** 2))
-        noise[item, known] = error * np.exp(_NOISE_JITTER * rng.standard_normal())
+        for frames, part in coded:
+            decoded[item, frames] = decoded_frames(
+                block[frames], part * steps[item], dead_zone, model, *transform
+            )
+            error = np.sqrt(np.mean((decoded[item, frames] - block[frames]) ** 2))
+            noise[item, frames] = error * np.exp(_NOISE_JITTER * rng.standard_normal())
+        known = np.flatnonzero(np.isfinite(noise[item])).tolist()
         targets.append(_draw_targets(rng, layout.n_frame, known))
     return Batch(layout, wiener, device, blocks, filled(layout, wiener, decoded, noise), noise,
                  steps, np.array(targets))  # fmt: skip
 
 
-def _draw_known(rng: np.random.Generator, layout: Layout) -> tuple[list[int], float]:
-    """Frames that are coded, and the part of the step they are coded at."""
+def _draw_coded(rng: np.random.Generator, layout: Layout) -> list[tuple[list[int], float]]:
+    """Frames that are coded and the part of the step they are coded at; later ones replace."""
+    everything = [(list(range(layout.n_frame)), 1.0)]
     if rng.random() < RESTORED:
-        return list(range(layout.n_frame)), 1.0
+        return everything
     rate = layout.interpo_rate if rng.random() < 0.5 else int(rng.choice(layout.spacings))
-    return list(layout.keyframes_at(rate)), float(rng.uniform(*KEYFRAME_STEPS))
+    keys = [(list(layout.keyframes_at(rate)), float(rng.uniform(*KEYFRAME_STEPS)))]
+    return [*everything, *keys] if rng.random() < MIXED else keys
 
 
 def _draw_targets(rng: np.random.Generator, n_frame: int, known: list[int]) -> np.ndarray:
