@@ -109,6 +109,7 @@ def test_adversarial_arrays(make, mode, bound):
 @pytest.mark.parametrize("bound", [1e308, 1e-310])
 def test_bounds_at_the_ends_of_the_floats(mode, bound):
     assert_bound(field((4, 20, 20), dtype=np.float64), mode, bound)
+    assert_bound(np.linspace(-90, 90, 80).reshape(5, 16), mode, bound)  # on a grid
 
 
 @pytest.mark.filterwarnings("error")

@@ -51,4 +51,4 @@ def chunk_limit(header: Header, variable: Variable) -> tuple[float, bool]:
     """Error that one chunk may have in the units coded, and whether it is an RMSE."""
     if header.mode in ("nrmse", "psnr"):
         return target_of(header, variable) * variable.range * (1 - NRMSE_MARGIN), True
-    return pointwise_bound(header, variable), False
+    return min(pointwise_bound(header, variable), _LOOSEST * variable.range), False
