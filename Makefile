@@ -63,7 +63,8 @@ bench-gpu-memory: $(READY)
 	$(BIN)/python benchmarks/gpu_memory.py
 
 fuzz: $(READY)
-	$(BIN)/python benchmarks/fuzz.py
+	$(BIN)/python benchmarks/fuzz.py streams --cases 100000
+	$(BIN)/python benchmarks/fuzz.py bounds --cases 5000
 
 base-model: $(READY)
 	$(BIN)/python benchmarks/train_base.py
