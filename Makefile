@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-cluster test-cluster-accounting test-scale lint format bench bench-generative bench-speed bench-device fuzz base-model clean
+.PHONY: demo test test-cluster test-cluster-accounting test-scale lint format bench bench-generative bench-speed bench-device fuzz base-model turbulence-model clean
 
 demo: $(READY)
 	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml
@@ -60,6 +60,9 @@ bench-device: $(READY)
 
 fuzz: $(READY)
 	$(BIN)/python benchmarks/fuzz.py
+
+turbulence-model: $(READY)
+	$(BIN)/python benchmarks/train_generative.py
 
 base-model: $(READY)
 	$(BIN)/python benchmarks/train_base.py
