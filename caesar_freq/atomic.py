@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from caesar_freq.errors import InputError
+
+# full disk, full quota, larger than the file system can hold
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -20,7 +24,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If the folder does not exist or cannot be written.
+        If the folder does not exist or cannot be written, or the disk is full.
     """
     path = Path(path)
     try:
@@ -42,8 +46,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and (error.errno in _NO_ROOM or error.filename == name):
+            raise InputError(
+                f"cannot write {path}: {error.strerror}; make room or choose another folder"
+            ) from error
         raise
 
 

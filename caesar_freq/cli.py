@@ -84,7 +84,7 @@ def compress(
     """Compress a file so that its error bound holds after decompression."""
     from caesar_freq.api import encode_to
     from caesar_freq.atomic import atomic_path
-    from caesar_freq.data.files import opened
+    from caesar_freq.data.files import fill_value_of, opened
     from caesar_freq.data.metadata import pack_lazily
 
     _check_target(target, (".cfq",))
@@ -93,16 +93,21 @@ def compress(
     with opened(source, var) as fields:
         values, metadata = pack_lazily(fields)
         generators = _generators(model, strategy_name, device.value)
+        if interpo_rate and not generators:
+            raise InputError(
+                f"--interpo-rate {interpo_rate} is about generated frames, and none are asked for; "
+                "give --model combined_model.pth or drop it"
+            )
         with atomic_path(target) as temporary, open(temporary, "w+b") as out:
             try:
                 size = encode_to(
                     values, out, mode.value, limit, folder=target.parent, model=model,
-                    fill_value=fill_value, metadata=metadata, generator=generators,
+                    fill_value=fill_value_of(source, fill_value), metadata=metadata, generator=generators,
                     strategy=strategy_name, threads=threads, device=device.value,
                     interpo_rate=interpo_rate, effort=effort,
                 )  # fmt: skip
             except InputError as error:
-                raise InputError(f"{source}: {error}") from error
+                raise InputError(_about(source, error)) from error
     print(f"{target}: {size} bytes, CR {values.nbytes / size:.2f}")
 
 
@@ -143,7 +148,7 @@ def decompress(
         try:
             selection = _named(source, select, stream, var, **ranges)
         except InputError as error:
-            raise InputError(f"{source}: {error}") from error
+            raise InputError(_about(source, error)) from error
         _named(
             source, decompress_file, stream, target, selection,
             predictors=generators, model=frequency, threads=threads,
@@ -252,7 +257,12 @@ def _named(source: Path, function: Callable, *arguments, **options):
     try:
         return function(*arguments, **options)
     except (CorruptStreamError, ModelError) as error:
-        raise type(error)(f"{source}: {error}") from error
+        raise type(error)(_about(source, error)) from error
+
+
+def _about(source: Path, error: Exception) -> str:
+    """The message of an error, which names the file."""
+    return str(error) if str(source) in str(error) else f"{source}: {error}"
 
 
 def _generators(model: str, strategy: str | None, device: str) -> list:
@@ -330,17 +340,33 @@ def _run(arguments: list[str]) -> int:
             return 0
         if arguments and arguments[0] in (*RULES, *TOOLS):
             return _rule_main(arguments[0])(arguments[1:]) or 0
-        return app(arguments or ["--help"], prog_name=app.info.name, standalone_mode=False) or 0
+        code = app(arguments or ["--help"], prog_name=app.info.name, standalone_mode=False) or 0
+        if code == 130:  # what typer makes of Ctrl-C, without a word
+            raise KeyboardInterrupt
+        return code
     except OSError as error:
         raise InputError(f"{error.filename or 'input or output'}: {error.strerror}") from error
     except Exception as error:
         # click or the copy of it inside newer typers: known by what both have
         if not hasattr(error, "format_message"):
             raise
-        message = error.format_message().rstrip(".")
+        message = error.format_message().rstrip(".").replace("Value error, ", "")
+        if (word := _word_of(error, arguments)) and word not in message:
+            message += f" (it is {word})"
         known = {"cluster", *(command.callback.__name__ for command in app.registered_commands)}
         words = ["caesar-freq", *(word for word in arguments[:1] if word in known), "--help"]
         raise InputError(f"{message}; see {' '.join(words)}") from error
+
+
+def _word_of(error: Exception, arguments: Sequence[str]) -> str | None:
+    """What the option was given that an error of the parser is about."""
+    for name in getattr(getattr(error, "param", None), "opts", ()):
+        for word, following in zip(arguments, [*arguments[1:], None]):
+            if word == name:
+                return following
+            if word.startswith(f"{name}="):
+                return word.removeprefix(f"{name}=")
+    return None
 
 
 def _rule_main(rule: str) -> Callable[[list[str]], int]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 
@@ -30,7 +33,8 @@ class ModelError(CaesarError):
 def run_main(main: Callable[..., int | None], argv: Sequence[str] | None = None) -> NoReturn:
     """Run a command's ``main`` and exit; user errors become one line on stderr and exit code 2."""
     try:
-        code = main(argv)
+        with _orderly_end():
+            code = main(argv)
     except CaesarError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
@@ -38,3 +42,25 @@ def run_main(main: Callable[..., int | None], argv: Sequence[str] | None = None)
         print("error: interrupted", file=sys.stderr)
         code = 130
     sys.exit(code or 0)
+
+
+@contextmanager
+def _orderly_end() -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that temporary files are removed."""
+
+    def leave(number: int, _) -> NoReturn:
+        print(f"error: stopped by {signal.Signals(number).name}", file=sys.stderr)
+        sys.exit(128 + number)
+
+    mine = []
+    if threading.current_thread() is threading.main_thread():
+        # who ignores a signal (nohup) or handles it has a reason
+        mine = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    for number in mine:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in mine:
+            if signal.getsignal(number) is leave:
+                signal.signal(number, signal.SIG_DFL)

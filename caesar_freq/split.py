@@ -24,7 +24,7 @@ import numpy as np
 
 from caesar_freq import __version__
 from caesar_freq.atomic import write_bytes
-from caesar_freq.data.files import read
+from caesar_freq.data.files import fill_value_of, read
 from caesar_freq.data.layout import ROLES, stack_variables, to_sections
 from caesar_freq.data.leakage import seen_in_training
 from caesar_freq.data.sections import Sections, save_sections, stored_fill
@@ -135,7 +135,7 @@ def split(
     """
     digests = _digests(inputs)
     array, names = load(inputs, variables, roles or {})
-    fill_value = _common_fill(inputs, fill_value)
+    fill_value = _common_fill(inputs, fill_value, array)
     axis = 2 if method == "time" else 1
     gap = gap if method == "time" else 0
     parts = ranges(array.shape[axis], fractions, gap, "frames" if axis == 2 else "sections")
@@ -192,9 +192,12 @@ def _digests(inputs: Sequence[Path]) -> dict[Path, str]:
     return digests
 
 
-def _common_fill(inputs: Sequence[Path], given: float | None) -> float | None:
+def _common_fill(inputs: Sequence[Path], given: float | None, array: np.ndarray) -> float | None:
     """The fill value given, else the one that the inputs were written with."""
     fills = {stored_fill(path) for path in inputs if Path(path).suffix == ".npz"} - {None}
+    for unwritten in {fill_value_of(path, None) for path in inputs} - {None}:
+        if (array == array.dtype.type(unwritten)).any():
+            fills.add(unwritten)
     if given is not None or not fills:
         return given
     if len(fills) > 1:

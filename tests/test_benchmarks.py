@@ -12,13 +12,14 @@ import pytest
 
 from caesar_freq import evaluate
 from caesar_freq.data.simulated import random_field
-from caesar_freq.errors import InputError
+from caesar_freq.errors import ConfigError, InputError
 from caesar_freq.reporting.records import _MEASURED
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import choice
 import device as device_bench
+import gpu_memory
 import peers as peers_bench
 import peers_report
 import simulated
@@ -64,7 +65,7 @@ def records(out: Path) -> dict[tuple, dict]:
     return {(r["dataset"], r["codec"], r["criterion"]): r for r in found}
 
 
-def test_a_run_goes_on_where_it_stopped_and_reports_what_it_has(folder, capsys):
+def test_a_run_goes_on_where_it_stopped_and_reports_what_it_has(folder, capsys, monkeypatch):
     out = bench(folder, "--codecs", "zfp", "tthresh")
     first = records(out)
     assert set(first) == {
@@ -74,7 +75,7 @@ def test_a_run_goes_on_where_it_stopped_and_reports_what_it_has(folder, capsys):
     }
     assert "TTHRESH has no max_rel" in capsys.readouterr().out
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}
-    bench(folder, "--codecs", "frequency", "zfp", "--fresh_ours")
+    bench(folder, "--codecs", "frequency", "zfp")
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
     both = records(out)
     assert first.items() <= both.items() and ("waves1", "frequency", "nrmse") in both
@@ -87,9 +88,21 @@ def test_a_run_goes_on_where_it_stopped_and_reports_what_it_has(folder, capsys):
     assert f"| NRMSE 0.01 | 2 | {np.sqrt(np.prod(gains)):.3f} | {min(gains):.3f} |" in text
     assert (out / "ratios.png").read_bytes().startswith(b"\x89PNG")
     ours = out / "raw" / "waves1" / "frequency_nrmse_0.01.json"
-    before = ours.stat().st_mtime_ns
-    bench(folder, "--codecs", "frequency", "zfp", "--fresh_ours")
-    assert ours.stat().st_mtime_ns > before
+    peer = ours.with_name("zfp_nrmse_0.01.json")
+    before = ours.stat().st_mtime_ns, peer.stat().st_mtime_ns
+    bench(folder, "--codecs", "frequency", "zfp")
+    assert before == (ours.stat().st_mtime_ns, peer.stat().st_mtime_ns)
+    # an edit of our code makes our records out of date, and no peer's
+    monkeypatch.setattr(peers_bench, "evaluation_code", lambda codec: "edited")
+    peers_bench.measured_with.cache_clear()
+    bench(folder, "--codecs", "frequency", "zfp")
+    assert ours.stat().st_mtime_ns > before[0] and peer.stat().st_mtime_ns == before[1]
+    # other data under the same name make all out of date
+    np.savez(folder / "d1" / "waves1.npz", data=np.ones((1, 1, 2, 3, 4)))
+    peers_bench.sha256.cache_clear()
+    bench(folder, "--codecs", "zfp")
+    assert peer.stat().st_mtime_ns > before[1]
+    peers_bench.measured_with.cache_clear()
 
 
 def test_every_loss_and_gap_is_listed(tmp_path):
@@ -183,3 +196,32 @@ def test_choice_of_a_transform_is_within_one_percent_of_the_best(slope, speed, n
     found = choice.judge((x - x.mean()) / np.ptp(x), nrmse)
     assert 0 <= found["regret_percent"] <= 1
     assert found["other_times_percent"] <= 1, "then time blocks of 32 frames would pay"
+
+
+def test_gpu_memory_runs_every_phase_and_claims_nothing_on_a_cpu(tmp_path, capsys):
+    tiny = Path(__file__).parent / "config" / "tiny.yaml"
+    out = tmp_path / "results" / "gpu_memory.md"
+    options = ["--configfile", str(tiny), "--device", "cpu", "--steps", "1", "--output", str(out)]
+    assert gpu_memory.main(options) == 0
+    rows = [line.split(" | ") for line in out.read_text().splitlines() if "not measured" in line]
+    assert [row[0].strip("| ") for row in rows] == ["freq_compressor", "diffusion", "distillation"]
+    assert [row[4] for row in rows] == ["8", "16", "12"]
+    assert out.read_text() in capsys.readouterr().out
+
+
+def test_gpu_memory_tells_a_phase_that_outgrows_its_budget_or_fails():
+    row = gpu_memory.Row
+    text = gpu_memory.table(
+        [row("diffusion", 16, 4, 2, 12.34), row("distillation", 12, 4, 1, 12.5),
+         row("freq_compressor", 8, 8, 1, None, "error: the GPU's memory is exhausted")],
+        "a card",
+    )  # fmt: skip
+    assert "| diffusion | 4 | 2 | 12.34 | 16 | yes |" in text
+    assert "| distillation | 4 | 1 | 12.50 | 12 | NO |" in text
+    assert "error: the GPU's memory is exhausted |" in text
+
+
+def test_gpu_memory_needs_a_gpu(monkeypatch):
+    monkeypatch.setattr(gpu_memory.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="no CUDA GPU here; --device cpu"):
+        gpu_memory.main([])

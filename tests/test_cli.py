@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
@@ -151,6 +152,22 @@ def test_fill_values_come_back_and_do_not_widen_the_range(run):
     np.testing.assert_array_equal(y == -9999, x == -9999)
     good = x != -9999
     assert np.abs(y - x)[good].max() <= 1e-3 * np.ptp(x[good]) * (1 + 1e-6)
+
+
+def test_cells_never_written_in_netcdf_are_missing(run):
+    """Nothing declares their 1e37, which would be the range that a relative bound is about."""
+    x = field()
+    with netCDF4.Dataset("x.nc", "w") as file:
+        for name, size in zip("tyx", x.shape):
+            file.createDimension(name, size)
+        file.createVariable("u", "f4", tuple("tyx"))[: len(x) // 2] = x[: len(x) // 2]
+    succeed(run("compress", "x.nc", "x.cfq"))
+    succeed(run("verify", "x.nc", "x.cfq"))
+    succeed(run("decompress", "x.cfq", "y.npy"))
+    restored = np.load("y.npy").reshape(x.shape)
+    written, rest = np.split(restored, [len(x) // 2])
+    assert np.abs(written - x[: len(written)]).max() <= 1e-3 * np.ptp(x[: len(written)])
+    assert (rest == np.float32(9.969209968386869e36)).all()
 
 
 def test_verify_exits_with_1_when_the_bound_is_broken(run):

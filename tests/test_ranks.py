@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_training_phases import SMALL, TEACHER, drifting, tensors_of_base
+from training_runs import SMALL, TEACHER, drifting, tensors_of_base
 
 from caesar_freq import train_diffusion
 from caesar_freq.errors import ConfigError

@@ -151,7 +151,7 @@ MODULES = [
                                 "training.qat training.quantiser_fit training.rows"),
     ({"train_distillation"}, "train_distillation training.distiller"),
     # files that are not .npz are read by split alone
-    ({"split"}, "data.netcdf data.parts data.template data.unpacking data.zarr_store"),
+    ({"split"}, "data.netcdf data.parts data.template data.unpacking data.variables data.zarr_store"),
     # arrays in memory and on disk; every .npz is written or read through them
     (ARRAYS, "data data.arrangement data.field data.files data.lazy data.sections"),
     ({*ARRAYS, "merge"}, "atomic errors"),

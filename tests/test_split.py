@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
@@ -80,6 +81,19 @@ def test_fill_values_are_recorded_and_kept(tmp_path):
     assert train.mask.sum() == train.values.shape[2]
     split([tmp_path / "train.npz"], tmp_path / "again", gap=2)
     assert load_sections(tmp_path / "again" / "val.npz").fill_value == 1e20
+
+
+def test_cells_never_written_in_netcdf_are_recorded_as_fill_values(tmp_path):
+    fills = []
+    for written in (40, 30):
+        with netCDF4.Dataset(tmp_path / f"{written}.nc", "w") as file:
+            for name, size in (("time", 40), ("y", 4), ("x", 5)):
+                file.createDimension(name, size)
+            variable = file.createVariable("u", "f4", ("time", "y", "x"))
+            variable[:written] = np.random.default_rng(written).random((written, 4, 5))
+        manifest = split([tmp_path / f"{written}.nc"], tmp_path / str(written), gap=2)
+        fills.append(manifest["fill_value"])
+    assert fills == [None, 9.969209968386869e36]
 
 
 def test_netcdf_inputs_of_any_axis_order_stack_as_sections(tmp_path):

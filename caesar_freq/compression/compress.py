@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     model, part = load_frequency_model(args.model), job.part_of(args)
     options = Options(
-        args.mode, args.bound, fill_value=args.fill_value, threads=args.threads,
+        args.mode, args.bound, fill_value=job.fill_of(args), threads=args.threads,
         embed_model=FrequencyModel.packaged(model.fingerprint) is None,
     )  # fmt: skip
     whole = Whole(load(args.ranges), part.variable)

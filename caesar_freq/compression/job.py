@@ -13,7 +13,7 @@ from typing import Any
 
 from caesar_freq.atomic import write_bytes
 from caesar_freq.compression.parts import Part
-from caesar_freq.data.files import opened
+from caesar_freq.data.files import fill_value_of, opened
 from caesar_freq.data.lazy import Source
 from caesar_freq.data.metadata import pack_lazily
 from caesar_freq.errors import InputError
@@ -59,6 +59,11 @@ def opened_source(path: Path, variables: list[str] | None) -> Iterator[tuple[Sou
     """The data set as the codec sees it, unread, and its metadata."""
     with opened(path, variables) as fields:
         yield pack_lazily(fields)
+
+
+def fill_of(args: argparse.Namespace) -> float | None:
+    """The value that marks missing data, as the flags or the format have it."""
+    return fill_value_of(args.input, args.fill_value)
 
 
 def gathered(folder: Path, count: int, suffix: str) -> list[Path]:

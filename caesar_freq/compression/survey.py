@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     job.add_output(parser)
     args = parser.parse_args(argv)
     with job.measured(args), job.opened_source(args.input, args.variables) as (source, _):
-        job.write_json(args.output, survey(source, job.part_of(args), args.fill_value))
+        job.write_json(args.output, survey(source, job.part_of(args), job.fill_of(args)))
     return 0
 
 

@@ -20,6 +20,8 @@ from caesar_freq.data.lazy import LazyArray, map_npy, map_npz
 from caesar_freq.errors import InputError
 
 SUFFIXES = (".npy", ".npz", ".nc")
+#: What the NetCDF library stores where nothing was written, unless a file declares something else.
+_UNWRITTEN = 9.969209968386869e36
 DEFAULT_KEY = "data"
 
 
@@ -65,6 +67,15 @@ def read(path: str | Path, names: Sequence[str] | None = None) -> list[Field]:
     arrays = load_npz(path, names)
     # by name and not by item: a name given twice must not vanish silently
     return [Field(key, check_values(arrays[key], f"array {key!r}", path)) for key in names]
+
+
+def fill_value_of(path: str | Path, given: float | None) -> float | None:
+    """The number that marks missing data in a file: `given`, or that of cells never written.
+
+    It is in use in NetCDF files whether they declare it or not; taken for a number it would widen
+    the range to 1e37, next to which every relative bound is void.
+    """
+    return _UNWRITTEN if given is None and Path(path).suffix.lower() == ".nc" else given
 
 
 @contextmanager
@@ -155,9 +166,10 @@ def load_npz(path: str | Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
     if not Path(path).is_file():
         raise InputError(f"{path} does not exist or is not a file; check the path")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{path} is not an .npz archive; rename it to .npy")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise InputError(f"{path} is not an .npz archive; rename it to .npy")
+        with archive:
             missing = [key for key in keys if key not in archive.files]
             if missing:
                 raise InputError(
@@ -189,6 +201,8 @@ def _load_npy(path: Path) -> np.ndarray:
 
 
 def _unreadable(path: str | Path, suffix: str, error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return f"{path} cannot be read: Permission denied; ask its owner for the right to read it"
     if "Object arrays" in str(error):
         return f"{path} holds Python objects, not numbers; save it again as a float32 array"
     if "pickle" in str(error):  # numpy's guess about any foreign bytes, with unsafe advice
@@ -201,6 +215,7 @@ def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(
-            f"{path} has no known array format; use a file name ending in {', '.join(SUFFIXES)}"
+            f"{path} has no known array format; use a file name ending in {', '.join(SUFFIXES)} "
+            "(.zarr for reading)"
         )
     return suffix

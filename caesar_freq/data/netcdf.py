@@ -7,9 +7,10 @@ floats and fill values NaN, as xarray does it.
 
 from __future__ import annotations
 
+import errno
 import math
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +24,9 @@ from caesar_freq.data.lazy import LazyArray, unreadable
 from caesar_freq.data.parts import Parts, sorted_parts
 from caesar_freq.data.template import Template
 from caesar_freq.data.unpacking import fill_values, is_packed, unpack
+from caesar_freq.data.variables import attributes, listed, only_float_variable, referenced, wrong
 from caesar_freq.errors import InputError
 
-# Attributes that name further variables belonging to a field (CF conventions, chapters 5 and 7).
-_REFERENCES = ("coordinates", "grid_mapping", "bounds", "climatology")
 # Dimension names given to arrays that have none, last axis last.
 _PLAIN_DIMS = ("variable", "section", "time", "height", "width")
 
@@ -43,24 +43,37 @@ def opened(path: Path, names: Sequence[str] | None) -> Iterator[list[Field]]:
     try:
         dataset = netCDF4.Dataset(path)
     except OSError as error:
-        raise InputError(f"{path} is damaged or not a NetCDF file; make it again") from error
+        raise InputError(f"{path} {wrong(path, error)}") from error
     with dataset:
         dataset.set_auto_maskandscale(False)
         dataset.set_auto_chartostring(False)
-        names = list(names or [_only_float_variable(dataset, path)])
+        names = list(names or [only_float_variable(dataset, path)])
         for name in names:
             if name not in dataset.variables:
                 raise InputError(
-                    f"{path} has no variable {name!r}; its variables are: "
-                    f"{', '.join(dataset.variables) or '(none)'}"
+                    f"{path} has no variable {name!r}; its variables are: {listed(dataset)}"
                 )
         lock = threading.Lock()  # the library is not for several threads at once
         yield [_read_field(dataset, name, path, lock) for name in names]
 
 
+@contextmanager
+def _created(path: Path) -> Iterator[netCDF4.Dataset]:
+    """A new file; where the library cannot write it, an OSError that names `path`."""
+    try:
+        with netCDF4.Dataset(path, "w", format="NETCDF4") as dataset:
+            yield dataset
+    except (PermissionError, RuntimeError) as error:
+        # a full disk is called either "Permission denied" or "NetCDF: HDF error"
+        if isinstance(error, RuntimeError) and not str(error).startswith("NetCDF: "):
+            raise
+        reason = f"{getattr(error, 'strerror', None) or error}, perhaps since the disk is full"
+        raise OSError(errno.EIO, reason, str(path)) from error
+
+
 def write(path: Path, fields: Sequence[Field]) -> None:
     """See `caesar_freq.data.files.write`; writes in place, so give it a temporary path."""
-    with netCDF4.Dataset(path, "w", format="NETCDF4") as dataset:
+    with _created(path) as dataset:
         dataset.setncatts(dict(fields[0].file_attrs))
         names = {field.name for field in fields}
         for field in fields:
@@ -87,7 +100,7 @@ def write_parts(path: Path, templates: Sequence[Template], dtype: np.dtype, part
 
 
 def _write_parts(path, templates, dtype, parts) -> None:
-    with netCDF4.Dataset(path, "w", format="NETCDF4") as dataset:
+    with _created(path) as dataset:
         dataset.setncatts(dict(templates[0].file_attrs))
         names = {template.name for template in templates}
         variables, fills = [], []
@@ -116,46 +129,9 @@ def _write_coords(dataset, coords: Mapping[str, Coordinate], names: set[str]) ->
             _write_variable(dataset, name, coord.dims, coord.values, coord.attrs)
 
 
-def _only_float_variable(dataset: netCDF4.Dataset, path: Path) -> str:
-    """Name of the one variable that can only be meant."""
-    auxiliary = set(dataset.dimensions)
-    for variable in dataset.variables.values():
-        auxiliary |= set(_referenced(_attrs(variable)))
-    choices = [
-        name
-        for name, variable in dataset.variables.items()
-        if name not in auxiliary and variable.ndim > 0 and _is_float(variable)
-    ]
-    # A data variable has more dimensions than the 1-D helpers some files do not declare as such.
-    ranks = [dataset.variables[name].ndim for name in choices]
-    best = [name for name, rank in zip(choices, ranks, strict=True) if rank == max(ranks)]
-    if len(best) == 1:
-        return best[0]
-    if not best:
-        raise InputError(
-            f"{path} has no float variable; its variables are: "
-            f"{', '.join(dataset.variables) or '(none)'}; integers need a scale_factor attribute "
-            "or a conversion to float32"
-        )
-    raise InputError(
-        f"{path} has several float variables ({', '.join(choices)}); name the one(s) to use"
-    )
-
-
-def _is_float(variable: netCDF4.Variable) -> bool:
-    if not isinstance(variable.dtype, np.dtype):  # text, compound, enum, variable length
-        return False
-    packed = variable.dtype.kind in "iu" and is_packed(_attrs(variable))
-    return variable.dtype.kind == "f" or packed
-
-
-def _attrs(variable: netCDF4.Variable) -> dict[str, Any]:
-    return {name: variable.getncattr(name) for name in variable.ncattrs()}
-
-
 def _read_field(dataset: netCDF4.Dataset, name: str, path: Path, lock: threading.Lock) -> Field:
     variable = dataset.variables[name]
-    stored = _attrs(variable)
+    stored = attributes(variable)
     if not isinstance(variable.dtype, np.dtype) or variable.dtype.kind not in "iuf":
         raise InputError(f"variable {name!r} in {path} does not hold numbers; name another one")
     decoded = variable.dtype.kind == "f" or is_packed(stored)
@@ -195,20 +171,13 @@ def _block_bytes(variable: netCDF4.Variable) -> int:
     return math.prod(chunks) * variable.dtype.itemsize if isinstance(chunks, list) else 0
 
 
-def _referenced(attrs: Mapping[str, Any]) -> Iterable[str]:
-    """Names of variables mentioned by reference attributes; 'name: x y' forms included."""
-    for key in _REFERENCES:
-        if isinstance(attrs.get(key), str):
-            yield from attrs[key].replace(":", " ").split()
-
-
 def _read_coords(dataset: netCDF4.Dataset, name: str) -> dict[str, Coordinate]:
     """All variables that `name` refers to by its dimensions or attributes, and they in turn."""
     coords: dict[str, Coordinate] = {}
     queue = [name]
     while queue:
         variable = dataset.variables[queue.pop()]
-        for other in (*variable.dimensions, *_referenced(_attrs(variable))):
+        for other in (*variable.dimensions, *referenced(attributes(variable))):
             if other == name or other in coords or other not in dataset.variables:
                 continue
             source = dataset.variables[other]
@@ -217,7 +186,7 @@ def _read_coords(dataset: netCDF4.Dataset, name: str) -> dict[str, Coordinate]:
             native = str if values.dtype.kind == "O" else values.dtype.newbyteorder("=")
             values = values.astype(native)
             if values.dtype.kind in "iufUS":
-                coords[other] = Coordinate(tuple(source.dimensions), values, _attrs(source))
+                coords[other] = Coordinate(tuple(source.dimensions), values, attributes(source))
                 queue.append(other)
     return coords
 

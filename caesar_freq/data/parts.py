@@ -6,6 +6,7 @@ memory of the process until it is unmapped.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import zipfile
@@ -66,8 +67,16 @@ def _write_arrays(paths, templates, dtype, parts) -> None:
     """One ``.npy`` file for each field."""
     for path, template in zip(paths, templates):
         np.lib.format.open_memmap(path, "w+", dtype, template.shape)
+        _reserve(path)
     for number, where, values in sorted_parts(templates, parts):
         np.lib.format.open_memmap(paths[number], "r+")[where] = values
+
+
+def _reserve(path: Path) -> None:
+    """Claim the disk blocks of a file: a mapping that finds no room for them kills the process."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _write_npz(path: Path, templates, dtype, parts) -> None:

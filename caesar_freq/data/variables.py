@@ -1,0 +1,96 @@
+"""Which variable of a NetCDF file is meant, and what to say where none can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+
+from caesar_freq.data.unpacking import is_packed
+from caesar_freq.errors import InputError
+
+# Attributes that name further variables belonging to a field (CF conventions, chapters 5 and 7).
+_REFERENCES = ("coordinates", "grid_mapping", "bounds", "climatology")
+#: First bytes of what is mistaken for NetCDF, and what to do with it.
+_OTHERS = {
+    b"GRIB": "is a GRIB file; convert it first (cdo -f nc4 copy in.grib out.nc)",
+    b"\x0e\x03\x13\x01": "is an HDF4 file; convert it first (h4tonccf_nc4)",
+    b"\x93NUMPY": "is an .npy file; rename it to .npy",
+    b"PK\x03\x04": "is a ZIP archive; unpack it, or rename it to .npz if it is one",
+    b"\x1f\x8b": "is compressed by gzip; unpack it first (gunzip)",
+    b"CFQ": "is a compressed file of CAESAR-Freq; restore it with caesar-freq decompress",
+}
+
+
+def only_float_variable(dataset: netCDF4.Dataset, path: Path) -> str:
+    """Name of the one variable that can only be meant."""
+    auxiliary = set(dataset.dimensions)
+    for variable in dataset.variables.values():
+        auxiliary |= set(referenced(attributes(variable)))
+    choices = [
+        name
+        for name, variable in dataset.variables.items()
+        if name not in auxiliary and variable.ndim > 0 and _is_float(variable)
+    ]
+    # A data variable has more dimensions than the 1-D helpers some files do not declare as such.
+    ranks = [dataset.variables[name].ndim for name in choices]
+    best = [name for name, rank in zip(choices, ranks, strict=True) if rank == max(ranks)]
+    if len(best) == 1:
+        return best[0]
+    if not best:
+        raise InputError(
+            f"{path} has no float variable; its variables are: {listed(dataset)}; integers need "
+            "a scale_factor attribute or a conversion to float32"
+        )
+    raise InputError(
+        f"{path} has several float variables ({', '.join(choices)}); name the one(s) to use"
+    )
+
+
+def _is_float(variable: netCDF4.Variable) -> bool:
+    if not isinstance(variable.dtype, np.dtype):  # text, compound, enum, variable length
+        return False
+    packed = variable.dtype.kind in "iu" and is_packed(attributes(variable))
+    return variable.dtype.kind == "f" or packed
+
+
+def attributes(variable: netCDF4.Variable) -> dict[str, Any]:
+    """Attributes as stored."""
+    return {name: variable.getncattr(name) for name in variable.ncattrs()}
+
+
+def referenced(attrs: Mapping[str, Any]) -> Iterable[str]:
+    """Names of variables mentioned by reference attributes; 'name: x y' forms included."""
+    for key in _REFERENCES:
+        if isinstance(attrs.get(key), str):
+            yield from attrs[key].replace(":", " ").split()
+
+
+def listed(dataset: netCDF4.Dataset) -> str:
+    """Names of the variables; what lies in groups is only pointed at."""
+    names = ", ".join(dataset.variables) or "(none)"
+    inner = [f"{group.path[1:]}/{name}" for group in _groups(dataset) for name in group.variables]
+    if not inner:
+        return names
+    return (
+        f"{names}; those in groups ({', '.join(inner)}) have to be copied out (ncks -G : -g GROUP)"
+    )
+
+
+def _groups(dataset: netCDF4.Group) -> Iterator[netCDF4.Group]:
+    for group in dataset.groups.values():
+        yield group
+        yield from _groups(group)
+
+
+def wrong(path: Path, error: OSError) -> str:
+    """What is the matter with a file that the library does not open, and the way out."""
+    if isinstance(error, PermissionError):
+        return "cannot be read: Permission denied; ask its owner for the right to read it"
+    with open(path, "rb") as file:
+        start = file.read(8)
+    others = [said for magic, said in _OTHERS.items() if start.startswith(magic)]
+    return others[0] if others else "is damaged or not a NetCDF file; make it again"
