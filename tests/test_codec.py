@@ -299,6 +299,7 @@ def golden_cases():
     cut = np.where(np.sin(x / 4 + t) + np.cos(y / 3 - t) > 0.8, 1 + busy / 100, 0)
     return {
         "long_blocks": (drift.astype(np.float32), "nrmse", 1e-2),
+        "dependent": (busy.astype(np.float32), "nrmse", 3e-3),
         "edges": (cut.astype(np.float32), "nrmse", 1e-2),
         "contexts": (busy.astype(np.float32), "rel", 2e-2),
         "pw_rel": (signed.astype(np.float32), "pw_rel", 1e-3),

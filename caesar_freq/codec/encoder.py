@@ -121,7 +121,7 @@ class Encoder(ChunkEncoder):
         dead_zone = self.model.dead_zone_at(target)
         step = self._likely_step(x, target, dead_zone)
         chosen = choose_transform(
-            x, step, dead_zone, self.model, self.spatial, self.effort, self._refined(variable)
+            x, step, dead_zone, self.model, self.spatial, self.effort, self._refined
         )
         variable = replace(
             variable, kind=chosen.kind, cell=chosen.cell, time_block=chosen.time_block
@@ -250,7 +250,7 @@ class Encoder(ChunkEncoder):
             corrections = partial(correction_bytes, bound=2 * target)
         planner = Planner(
             self.model, plain, dead_zone, self.predictors, self.strategy, self.spacing, corrections,
-            self._refined(plain),
+            self._refined,
         )  # fmt: skip
         return planner, fine
 
