@@ -46,6 +46,14 @@ def fingerprint(*modules: str, lazy: bool = True) -> str:
     return digest.hexdigest()[:16]
 
 
+def peer_code() -> str:
+    """Fingerprint of what a peer's ratio hangs on besides the peer: its settings and their search."""
+    digest = hashlib.sha256()
+    for name in ("peers", "peer_search"):
+        digest.update(_parsed((PACKAGE / f"{name}.py").read_bytes())[0].encode())
+    return digest.hexdigest()[:16]
+
+
 def evaluation_code(codec: str) -> str:
     """Fingerprint of what measuring a codec runs: an edit of the student leaves peers alone."""
     return fingerprint(*evaluation_modules(codec), lazy=False)

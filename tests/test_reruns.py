@@ -37,7 +37,7 @@ MODULES = [
     ({"report"}, "report reporting reporting.page reporting.plots reporting.records "
                  "reporting.tables"),
     ({"train_freq_compressor"}, "train_freq_compressor training.frequency "
-                                "training.qat training.quantiser_fit training.rows"),
+                                "training.grid_fit training.qat training.quantiser_fit training.rows"),
     ({"train_distillation"}, "train_distillation training.distiller"),
     # files that are not .npz are read by split alone
     ({"split"}, "data.netcdf data.parts data.template data.unpacking data.variables data.zarr_store"),
@@ -70,9 +70,9 @@ MODULES = [
      "codec.options codec.reading codec.targets"),
     # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves
     ({*OURS, *TRAINING},
-     "codec.backend codec.chunks codec.coders codec.entropy_side codec.generated "
+     "codec.backend codec.chunks codec.coders codec.ends codec.entropy_side codec.generated "
      "codec.header codec.layout codec.modes codec.native codec.portable codec.quantise codec.refine "
-     "codec.restoration codec.segments codec.volume entropy.coder "
+     "codec.restoration codec.segments codec.trellis codec.volume entropy.coder entropy.dependent "
      "entropy.rans kernels.eigen kernels.errors transform.blocks transform.modes transform.native codec.torch_kernels codec.torch_contexts"),
     # the frequency model, which merge reads and writes, and the axes of the transform
     ({*OURS, *TRAINING, "merge"},
