@@ -181,7 +181,8 @@ class Chunk:
         body = None if coded is None else self._body(LATTICE, coded)
         if body is None or len(body) >= len(written.body):
             return written
-        return Written(body, float(np.sum(grid.error(self.values[~self.mask]) ** 2)))
+        with np.errstate(over="ignore"):  # infinite is more than any bound of a mean allows
+            return Written(body, float(np.sum(grid.error(self.values[~self.mask]) ** 2)))
 
     def _smaller_logarithms(self, written: Written, grid: Grid | None, bound: float) -> Written:
         """`written`, or logarithms on `grid` and signs if those take fewer bytes."""

@@ -30,7 +30,7 @@ from caesar_freq.codec.step_ratio import (
     choose_ratio,
     correction_bytes,
 )
-from caesar_freq.codec.targets import FINEST, NRMSE_MARGIN, RANGE_LIMITS, chunk_limit
+from caesar_freq.codec.targets import FINEST, NRMSE_MARGIN, chunk_limit, has_room
 from caesar_freq.codec.volume import VolumeEncoder
 from caesar_freq.kernels.errors import size_histogram
 from caesar_freq.transform.blocks import Transform
@@ -67,7 +67,7 @@ class Encoder(ChunkEncoder):
         """Code the chunks of one variable under the header's bound."""
         variable = self.known or variable_of(self._map(Statistics.of, chunks))
         all_constant = all(c.constant for c in chunks)
-        if all_constant or not RANGE_LIMITS[0] < variable.range < RANGE_LIMITS[1]:
+        if all_constant or not has_room(self.header, variable):
             return variable, self._map(
                 lambda c: c.write_constant() if c.constant else c.write_lossless(), chunks
             )
@@ -121,7 +121,7 @@ class Encoder(ChunkEncoder):
         dead_zone = self.model.dead_zone_at(target)
         step = self._likely_step(x, target, dead_zone)
         chosen = choose_transform(
-            x, step, dead_zone, self.model, self.spatial, self.effort, self._refined(variable)
+            x, step, dead_zone, self.model, self.spatial, self.effort, self._refined
         )
         variable = replace(
             variable, kind=chosen.kind, cell=chosen.cell, time_block=chosen.time_block
@@ -250,7 +250,7 @@ class Encoder(ChunkEncoder):
             corrections = partial(correction_bytes, bound=2 * target)
         planner = Planner(
             self.model, plain, dead_zone, self.predictors, self.strategy, self.spacing, corrections,
-            self._refined(plain),
+            self._refined,
         )  # fmt: skip
         return planner, fine
 

@@ -176,9 +176,11 @@ def _in_units(levels: np.ndarray, step: float, like: np.ndarray) -> np.ndarray:
     return (levels * np.float64(step)).astype(like.dtype)
 
 
-def restore(levels, bins, step, alphas, cross, transform, model, dtype) -> np.ndarray:
+def restore(
+    levels, bins, step, alphas, cross, transform, model, dtype, dependent: bool = False
+) -> np.ndarray:
     """Volume ``[T, H, W]`` of levels and their cross prediction (None: there is none)."""
-    planes = dequantised(levels, bins, step, alphas, model, dtype)
+    planes = dequantised(levels, bins, step, alphas, model, dtype, dependent)
     if cross is not None:
         planes += _in_units(carried(cross, alphas), step, planes)
     return kernels(model.device).inverse(transform, planes)
@@ -228,11 +230,15 @@ class Decoded:
             reader = Reader(data)
             self._cross = cross_prediction(innovation, _unpack(reader))
             data = reader.rest()
-        self._levels, self._bins, self._alphas = decode_levels(data, transform, model)
+        self._levels, self._bins, self._alphas, self._dependent = decode_levels(
+            data, transform, model
+        )
 
     @property
     def innovation(self) -> np.ndarray:
         """What the next section is predicted from."""
+        if self._dependent:
+            raise CorruptStreamError("a section refers to one of the dependent quantiser")
         if self._cross is None:
             return self._levels
         return np.clip(self._levels + self._cross, -_LIMIT, _LIMIT)
@@ -240,4 +246,4 @@ class Decoded:
     def volume(self, step: float, dtype: type) -> np.ndarray:
         """Values ``[T, H, W]``."""
         return restore(self._levels, self._bins, step, self._alphas, self._cross,
-                       self._transform, self._model, dtype)  # fmt: skip
+                       self._transform, self._model, dtype, self._dependent)  # fmt: skip
