@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_same_bits import FILES, field
+from bit_files import FILES, field
 
 import caesar_freq
 from caesar_freq.codec.backend import codec_device, kernels
