@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-cluster test-cluster-accounting test-scale lint format bench bench-generative bench-speed bench-device bench-gpu-memory fuzz base-model clean
+.PHONY: demo test test-cluster test-cluster-accounting test-scale lint format bench bench-generative bench-speed bench-device bench-gpu-memory fuzz base-model turbulence-model clean
 
 demo: $(READY)
 	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml
@@ -63,7 +63,11 @@ bench-gpu-memory: $(READY)
 	$(BIN)/python benchmarks/gpu_memory.py
 
 fuzz: $(READY)
-	$(BIN)/python benchmarks/fuzz.py
+	$(BIN)/python benchmarks/fuzz.py streams --cases 100000
+	$(BIN)/python benchmarks/fuzz.py bounds --cases 5000
+
+turbulence-model: $(READY)
+	$(BIN)/python benchmarks/train_generative.py
 
 base-model: $(READY)
 	$(BIN)/python benchmarks/train_base.py

@@ -18,17 +18,19 @@ setup(
                     "network",
                     "coder",
                     "quantise",
+                    "rans",
                     "refine",
                     "dct",
                     "errors",
                     "levels",
                     "sparse",
+                    "trellis",
                     "values",
                 )
             ],
             depends=[
                 f"caesar_freq/kernels/{name}.h"
-                for name in ("kernels", "dct_of", "wavelet_of", "range_coder")
+                for name in ("kernels", "dependent", "dct_of", "wavelet_of", "range_coder")
             ],
             extra_compile_args=FLAGS,
             optional=True,

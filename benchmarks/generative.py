@@ -122,7 +122,10 @@ def savings(args: argparse.Namespace) -> list[dict]:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
-    parser.add_argument("--model", type=Path, required=True, help="combined_model.pth")
+    parser.add_argument(
+        "--model", type=Path, required=True, help="combined_model.pth or student_best.pth"
+    )
+    parser.add_argument("--teacher", type=Path, help="file of the teacher, if it is another one")
     parser.add_argument("--also", nargs="*", default=[], metavar="NAME=FILE", help="other models")
     parser.add_argument("--in_domain", type=Path, nargs="*", default=[], help=".npz files")
     parser.add_argument("--zero_shot", type=Path, nargs="*", default=[], help=".npz files")
@@ -141,11 +144,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     if args.speed:
-        print(generative_speed.write(args.model, args.output_dir))
+        print(generative_speed.write(args.model, args.output_dir, args.teacher))
         return 0
     records = savings(args)
     field = turbulence(10, args.frames, args.side)
-    quality = generative_quality.measure(field, args.model, args.output_dir)
+    quality = generative_quality.measure(field, args.model, args.output_dir, args.teacher)
     print(generative_report.write(records, quality, args.output_dir))
     return 0
 

@@ -18,7 +18,7 @@ from caesar_freq.codec.header import Variable
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.models.conditions import conditions
 from caesar_freq.models.diffusion import sample, start_noise
-from caesar_freq.models.predictor import Predictor, load_predictor
+from caesar_freq.models.predictor import KINDS, Predictor, load_checkpoint, load_predictor
 from caesar_freq.reporting.plots import png
 
 #: Normalised quantisation step of the frames, and samples of the ensemble.
@@ -84,10 +84,20 @@ def spectrum(frames: np.ndarray) -> np.ndarray:
     return totals[1 : min(power.shape) // 2]
 
 
-def measure(field: np.ndarray, path: Path, folder: Path) -> str:
-    """Compare all ways on one block; writes ``spectra.png`` and returns a table in Markdown."""
+def teacher_of(path: Path) -> Predictor | None:
+    """The teacher in a file, if it holds one."""
+    checkpoint = load_checkpoint(path)
+    section, weights, _ = KINDS["teacher"]
+    return load_predictor(path, "teacher") if {section, weights} & checkpoint.keys() else None
+
+
+def measure(field: np.ndarray, path: Path, folder: Path, teacher_path: Path | None = None) -> str:
+    """Compare all ways on one block; writes ``spectra.png`` and returns a table in Markdown.
+
+    The teacher, if there is one, is in the file of the student or of its own.
+    """
     student = load_predictor(path, "student")
-    teacher = load_predictor(path, "teacher")
+    teacher = teacher_of(teacher_path or path)
     x, frames, noise = block(field, student.layout)
     missing = list(student.layout.missing)
     found = ways(x, frames, noise, student, teacher)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from generative_quality import teacher_of
 
 import caesar_freq
 from caesar_freq.atomic import write_bytes
@@ -67,8 +68,8 @@ def choice_times(student: Predictor) -> dict[str, tuple[float, float]]:
     return found
 
 
-def write(path: Path, folder: Path) -> str:
-    """Write ``speed.md`` and return it."""
+def write(path: Path, folder: Path, teacher_path: Path | None = None) -> str:
+    """Write ``speed.md`` and return it; of teachers only if a file holds one."""
     threads = torch.get_num_threads()
     lines = ["# Speed of the networks", "",
              f"float32, PyTorch {torch.__version__}, {threads} threads; block of {FRAMES} frames of"
@@ -76,11 +77,11 @@ def write(path: Path, folder: Path) -> str:
              "| network | parameters | restore one block, s | fill in one block, s"
              " | restore four blocks, MB/s |", "|---|---:|---:|---:|---:|"]  # fmt: skip
     student = load_predictor(path, "student")
-    teacher = load_predictor(path, "teacher")
-    for name, model in (("student of the file", student),
-                        ("student, documented size", documented(student)),
-                        ("teacher of the file", teacher),
-                        ("teacher, documented size", documented(teacher))):  # fmt: skip
+    models = [("student of the file", student), ("student, documented size", documented(student))]
+    if teacher := teacher_of(teacher_path or path):
+        models += [("teacher of the file", teacher),
+                   ("teacher, documented size", documented(teacher))]  # fmt: skip
+    for name, model in models:
         times = block_times(model)
         weights = sum(p.numel() for p in model.network.parameters())
         lines.append(f"| {name} | {weights:,} | {times['restore one block, s']:.2f} |"

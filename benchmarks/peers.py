@@ -1,17 +1,19 @@
 """This codec and its peers side by side, at equal error, on data files and simulated fields.
 
-    python benchmarks/peers.py --data_dir DIR [DIR ...] [--jobs N] [--fresh_ours]
+    python benchmarks/peers.py --data_dir DIR [DIR ...] [--jobs N] [--codecs NAME ...]
 
 takes every ``.npz`` file of the folders (key ``data``, [V, S, T, H, W]) and the fields of
 `simulated`, runs the rule ``evaluate`` once for each data set, codec and error, and writes
-``ratios.md``, ``ratios.csv`` and ``ratios.png`` to its output folder. What was measured before on the
-same data is kept, so an interrupted run goes on where it stopped; give ``--fresh_ours`` after a
-change of our code (no result of a peer depends on it) and ``--fresh`` to measure all again.
+``ratios.md``, ``ratios.csv`` and ``ratios.png`` to its output folder. What was measured before is
+kept, so an interrupted run goes on where it stopped. A record is measured again when the data, the
+peer's version or the search of its setting has changed, and one of ours when our code or the model
+has: no result of a peer depends on these. ``--fresh`` measures all again.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -19,14 +21,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import peers_report
 import simulated
 
+from caesar_freq.atomic import write_bytes
+from caesar_freq.codec.model import load_frequency_model
 from caesar_freq.errors import InputError, run_main
-from caesar_freq.evaluate import OURS
-from caesar_freq.peers import NAMES, WITHOUT
+from caesar_freq.fingerprints import OURS, evaluation_code, peer_code
+from caesar_freq.peers import NAMES, WITHOUT, version
 
 LOSSLESS = "zstd"
 # the error that matters most first: a run that is cut short then has it on all sets
@@ -50,25 +55,23 @@ class Measurement:
         name = f"{self.codec}_{self.criterion}_{self.target:g}.json"
         return self.output_dir / "raw" / self.file.stem / name
 
-    def older_records(self) -> list[Path]:
-        """Files that hold its record."""
-        found = []
-        for path in sorted(self.output.parent.glob(f"{self.codec}_{self.criterion}*.json")):
-            targets = [record["target"] for record in json.loads(path.read_text())["records"]]
-            if self.target in targets:
-                found.append(path)
-        return found
+    def done(self, model: str) -> bool:
+        """Whether it was measured on these data with this version of the peer, or of our code."""
+        if not self.output.exists():
+            return False
+        (record,) = json.loads(self.output.read_text())["records"]
+        return self.about(model).items() <= record.items()
 
-    def done(self) -> bool:
-        """Whether it was measured on the data as they are now."""
-        return any(
-            path.stat().st_mtime >= self.file.stat().st_mtime for path in self.older_records()
-        )
+    def about(self, model: str) -> dict[str, str]:
+        """What its result hangs on; a record that tells something else is out of date."""
+        return {
+            "data_sha256": sha256(self.file),
+            "measured_with": measured_with(self.codec, model),
+        }
 
     def run(self, model: str) -> None:
         """Measure, in a process of its own."""
-        for path in self.older_records():
-            path.unlink()
+        self.output.unlink(missing_ok=True)
         command = [
             sys.executable, "-m", "caesar_freq.evaluate", "--data", str(self.file),
             "--dataset", self.file.stem, "--codec", self.codec, "--criterion", self.criterion,
@@ -79,6 +82,24 @@ class Measurement:
         done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
         if done.returncode:
             raise InputError(f"{' '.join(command)} ended with exit code {done.returncode}")
+        content = json.loads(self.output.read_text())
+        content["records"][0] |= self.about(model)
+        write_bytes(self.output, (json.dumps(content, indent=1) + "\n").encode())
+
+
+@cache
+def sha256(file: Path) -> str:
+    """Of a file, in hexadecimal digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@cache
+def measured_with(codec: str, model: str) -> str:
+    """The version of a peer and of the search of its setting, or of our code and its model."""
+    if codec not in OURS:
+        return f"{version(codec)}, searched by {peer_code()}"
+    return f"{evaluation_code(codec)}, model {load_frequency_model(model).fingerprint[:16]}"
 
 
 def measurements(args: argparse.Namespace, files: Sequence[Path]) -> Iterator[Measurement]:
@@ -131,7 +152,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default="base", help="model of our codecs (default: base)")
     parser.add_argument("--jobs", type=int, default=1, help="jobs at a time (default: 1)")
     parser.add_argument("--fresh", action="store_true", help="measure all again")
-    parser.add_argument("--fresh_ours", action="store_true", help="measure our codecs again")
     parser.add_argument("--report_only", action="store_true", help="measure nothing")
     parser.add_argument("--output_dir", type=Path, default=Path("benchmarks/results/peers"))
     return parser.parse_args(argv)
@@ -145,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         files += simulated.files(args.output_dir.parent / "simulated")
 
     def needed(one: Measurement) -> bool:
-        return args.fresh or (args.fresh_ours and one.codec in OURS) or not one.done()
+        return args.fresh or not one.done(args.model)
 
     if not args.report_only:
         with ThreadPoolExecutor(args.jobs) as pool:

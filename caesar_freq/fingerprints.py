@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -45,6 +46,14 @@ def fingerprint(*modules: str, lazy: bool = True) -> str:
     return digest.hexdigest()[:16]
 
 
+def peer_code() -> str:
+    """Fingerprint of what a peer's ratio hangs on besides the peer: its settings and their search."""
+    digest = hashlib.sha256()
+    for name in ("peers", "peer_search"):
+        digest.update(_parsed((PACKAGE / f"{name}.py").read_bytes())[0].encode())
+    return digest.hexdigest()[:16]
+
+
 def evaluation_code(codec: str) -> str:
     """Fingerprint of what measuring a codec runs: an edit of the student leaves peers alone."""
     return fingerprint(*evaluation_modules(codec), lazy=False)
@@ -59,10 +68,11 @@ def evaluation_modules(codec: str) -> tuple[str, ...]:
 def sources(*modules: str, lazy: bool = True) -> dict[str, Path]:
     """Names and files of `modules` and of all that they import from this package."""
     found: dict[str, Path] = {}
+    files = _files()
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        path = _source(name)
+        path = files.get(name)
         if path and name not in found and name not in SILENT:
             found[name] = path
             _, everywhere, at_the_top = _parsed(path.read_bytes())
@@ -103,13 +113,14 @@ def _imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _source(name: str) -> Path | None:
-    """File of a module of this package; None for anything else."""
-    package, *parts = name.split(".")
-    if package != "caesar_freq" or not parts:
-        return None
-    path = PACKAGE.joinpath(*parts)
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
+def _files() -> dict[str, Path]:
+    """Modules of this package below its own ``__init__``, by name."""
+    found = {}
+    for folder, _, names in os.walk(PACKAGE):
+        parts = ["caesar_freq", *Path(folder).relative_to(PACKAGE).parts]
+        for name in names:
+            if name == "__init__.py" and len(parts) > 1:
+                found[".".join(parts)] = Path(folder, name)
+            elif name.endswith(".py") and name != "__init__.py":
+                found[".".join([*parts, name.removesuffix(".py")])] = Path(folder, name)
+    return found

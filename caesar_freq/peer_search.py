@@ -2,8 +2,8 @@
 
 For each variable every setting of the peer is tried on the peer's layouts, whole volumes
 ``[T, H, W]`` and blocks of frames, and the one with the fewest bytes that meets the target is
-kept. A layout on which the peer breaks is left out; a slow peer's search ends after its time, with
-the best found until then. Sections of a variable share the knob, which minimises the bits at an error of the variable.
+kept. A layout on which the peer breaks is left out; a slow peer's search ends after its time of the
+processor (a busy machine is no drawback to it), with the best found until then. Sections of a variable share the knob, which minimises the bits at an error of the variable.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def largest_knob(
     target, start : float
         Error to stay under; first knob to try.
     deadline : float
-        No round but the first starts after this time (`time.monotonic`).
+        No round but the first starts after this time of the processor (`time.process_time`).
 
     Returns
     -------
@@ -90,7 +90,7 @@ def largest_knob(
             high = (knob, error)
         if low and high and high[0] / low[0] <= _KNOB_RATIO:
             break
-        if time.monotonic() > deadline:
+        if time.process_time() > deadline:
             break
         knob = _next_knob(knob, error, target, low, high)
         if not _SMALLEST_KNOB < knob < _LARGEST_KNOB:
@@ -186,13 +186,13 @@ class _Trial:
 
     def search(self, peer: Peer, target: float) -> None:
         """Try one setting of the peer on its layouts; keeps the best that meets the target."""
-        start, deadline = peer.guess[self.criterion] * target, time.monotonic() + peer.seconds
+        start, deadline = peer.guess[self.criterion] * target, time.process_time() + peer.seconds
         for layout in [n for n in peer.layouts if n < self.volumes.shape[1]]:
             try:
                 start = self._search(peer, layout, target, start, deadline) or start
             except Exception as error:  # peers break in their own ways: the next layout may do
                 self.trouble = f"on {in_words(layout)}: {error}"
-            if time.monotonic() > deadline:
+            if time.process_time() > deadline:
                 self.trouble = self.trouble or f"stopped after {peer.seconds:g} s"
                 break
 

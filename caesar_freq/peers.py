@@ -33,7 +33,7 @@ class Peer(Protocol):
     setting: str
     guess: dict[str, float]  # by criterion: a first knob, in units of the target
     layouts: tuple[int, ...]  # frames in a block that are worth trying; 0 is the whole volume
-    seconds: float  # a search starts no new round after so long
+    seconds: float  # of the processor; a search starts no new round after so many
 
     def compress(self, values: np.ndarray, knob: float, spread: float) -> bytes:
         """Code `values`; the larger the `knob`, the fewer bytes."""

@@ -109,7 +109,7 @@ def schedule(args: argparse.Namespace, sampler: BlockSampler) -> tuple[int, int]
 
 def settings_of(args: argparse.Namespace, inputs: Sequence[Path]) -> dict:
     """All that the result depends on: flags, and the content of every file read."""
-    paths = {"output_dir", "train_data", "val_data", "freq_compressor_path", "teacher_path"}
+    paths = {"output_dir", "train_data", "val_data", "freq_compressor_path", "teacher_path", "init"}
     ignored = paths | {"device", "resume", "num_workers", "checkpoint_every", "gpu_mem_gb"}
     settings = {k: v for k, v in vars(args).items() if k not in ignored}
     return {**settings, "data": file_digests([*args.train_data, *args.val_data, *inputs])}

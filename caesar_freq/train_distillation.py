@@ -54,6 +54,13 @@ def parser() -> argparse.ArgumentParser:
         "--teacher_path", type=Path, required=True, help="diffusion_best.pth of phase 2"
     )
     group.add_argument("--teacher_steps", type=int, default=32, help="sampler steps of the teacher")
+    group.add_argument(
+        "--init",
+        type=Path,
+        metavar="STUDENT",
+        help="start from the weights of this student, of the same --student_* flags, such as one "
+        "trained on other data (default: none)",
+    )
     group.add_argument("--student_base_channels", type=int, default=64)
     group.add_argument("--student_channel_mults", type=int, nargs="+", default=[1, 2, 4])
     group.add_argument("--student_num_res_blocks", type=int, default=2)
@@ -104,7 +111,8 @@ def train(args: argparse.Namespace) -> Path:
     args.output_dir.mkdir(parents=True, exist_ok=True)
     distiller = Distiller(args, device)
     result = args.output_dir / "student_best.pth"
-    settings = settings_of(args, [args.freq_compressor_path, args.teacher_path])
+    inputs = [args.freq_compressor_path, args.teacher_path, *filter(None, [args.init])]
+    settings = settings_of(args, inputs)
     keeper = Checkpointer(
         args.output_dir, settings, args.checkpoint_every, "caesar_freq.train_distillation"
     )

@@ -44,6 +44,7 @@ from caesar_freq.training.frequency import (
     log_mean,
     untrained_model,
 )
+from caesar_freq.training.grid_fit import fit_grids
 from caesar_freq.training.history import write_history
 from caesar_freq.training.memory import cap_memory, explains_out_of_memory, peak_gb
 from caesar_freq.training.qat import MagnitudeBits, ScaleNetwork
@@ -195,6 +196,7 @@ class Trainer:
         parts = encoders(self.train, model, 6)
         model = fit_centroids(model, parts)
         model = fit_centroids(fit_dead_zones(model, parts, self.args.lambda_bpp), parts)
+        model = fit_grids(model, self.train, self.args.seed)
         self.consider(model, started)
 
     def consider(self, model: FrequencyModel, started: float) -> None:

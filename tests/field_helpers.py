@@ -1,8 +1,11 @@
-"""Comparison of fields, shared by tests."""
+"""Comparison and shapes of fields, shared by tests."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from hypothesis.extra import numpy as hnp
 
 from caesar_freq.data.field import Field
 
@@ -26,3 +29,9 @@ def assert_same_attrs(left, right) -> None:
     assert list(left) == list(right)
     for name in left:
         np.testing.assert_array_equal(np.asarray(left[name]), np.asarray(right[name]), strict=True)
+
+
+def shapes_up_to(n_values: int, max_side: int):
+    """Strategy for shapes of 1 to 5 axes; without a limit, few huge arrays would take all the time."""
+    shapes = hnp.array_shapes(min_dims=1, max_dims=5, min_side=1, max_side=max_side)
+    return shapes.filter(lambda shape: math.prod(shape) <= n_values)

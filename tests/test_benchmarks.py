@@ -65,7 +65,7 @@ def records(out: Path) -> dict[tuple, dict]:
     return {(r["dataset"], r["codec"], r["criterion"]): r for r in found}
 
 
-def test_a_run_goes_on_where_it_stopped_and_reports_what_it_has(folder, capsys):
+def test_a_run_goes_on_where_it_stopped_and_reports_what_it_has(folder, capsys, monkeypatch):
     out = bench(folder, "--codecs", "zfp", "tthresh")
     first = records(out)
     assert set(first) == {
@@ -75,7 +75,7 @@ def test_a_run_goes_on_where_it_stopped_and_reports_what_it_has(folder, capsys):
     }
     assert "TTHRESH has no max_rel" in capsys.readouterr().out
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}
-    bench(folder, "--codecs", "frequency", "zfp", "--fresh_ours")
+    bench(folder, "--codecs", "frequency", "zfp")
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
     both = records(out)
     assert first.items() <= both.items() and ("waves1", "frequency", "nrmse") in both
@@ -88,9 +88,21 @@ def test_a_run_goes_on_where_it_stopped_and_reports_what_it_has(folder, capsys):
     assert f"| NRMSE 0.01 | 2 | {np.sqrt(np.prod(gains)):.3f} | {min(gains):.3f} |" in text
     assert (out / "ratios.png").read_bytes().startswith(b"\x89PNG")
     ours = out / "raw" / "waves1" / "frequency_nrmse_0.01.json"
-    before = ours.stat().st_mtime_ns
-    bench(folder, "--codecs", "frequency", "zfp", "--fresh_ours")
-    assert ours.stat().st_mtime_ns > before
+    peer = ours.with_name("zfp_nrmse_0.01.json")
+    before = ours.stat().st_mtime_ns, peer.stat().st_mtime_ns
+    bench(folder, "--codecs", "frequency", "zfp")
+    assert before == (ours.stat().st_mtime_ns, peer.stat().st_mtime_ns)
+    # an edit of our code makes our records out of date, and no peer's
+    monkeypatch.setattr(peers_bench, "evaluation_code", lambda codec: "edited")
+    peers_bench.measured_with.cache_clear()
+    bench(folder, "--codecs", "frequency", "zfp")
+    assert ours.stat().st_mtime_ns > before[0] and peer.stat().st_mtime_ns == before[1]
+    # other data under the same name make all out of date
+    np.savez(folder / "d1" / "waves1.npz", data=np.ones((1, 1, 2, 3, 4)))
+    peers_bench.sha256.cache_clear()
+    bench(folder, "--codecs", "zfp")
+    assert peer.stat().st_mtime_ns > before[1]
+    peers_bench.measured_with.cache_clear()
 
 
 def test_every_loss_and_gap_is_listed(tmp_path):

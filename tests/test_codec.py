@@ -4,9 +4,9 @@ import os
 
 import numpy as np
 import pytest
+from field_helpers import shapes_up_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 import caesar_freq
 from caesar_freq.codec.checking import bound_holds
@@ -46,7 +46,7 @@ SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, 1e30, -1e30]
 
 
 @given(
-    shape=hnp.array_shapes(min_dims=1, max_dims=5, min_side=1, max_side=12),
+    shape=shapes_up_to(20_000, max_side=12),
     dtype=st.sampled_from([np.float32, np.float64]),
     mode=st.sampled_from(MODES),
     specials=st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from(SPECIAL)), max_size=4),
@@ -109,6 +109,14 @@ def test_adversarial_arrays(make, mode, bound):
 @pytest.mark.parametrize("bound", [1e308, 1e-310])
 def test_bounds_at_the_ends_of_the_floats(mode, bound):
     assert_bound(field((4, 20, 20), dtype=np.float64), mode, bound)
+    assert_bound(np.linspace(-90, 90, 80).reshape(5, 16), mode, bound)  # on a grid
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e-145, 1e145, 1e160, 1e300])
+@pytest.mark.parametrize("mode, bound", [("nrmse", 1e-2), ("psnr", 80.0), ("rel", 1e-3)])
+def test_squares_of_errors_need_not_be_floats(mode, bound, size):
+    assert_bound(field((12, 31, 33), dtype=np.float64) * size, mode, bound)
 
 
 def test_constant_takes_few_bytes():
@@ -291,6 +299,7 @@ def golden_cases():
     cut = np.where(np.sin(x / 4 + t) + np.cos(y / 3 - t) > 0.8, 1 + busy / 100, 0)
     return {
         "long_blocks": (drift.astype(np.float32), "nrmse", 1e-2),
+        "dependent": (busy.astype(np.float32), "nrmse", 3e-3),
         "edges": (cut.astype(np.float32), "nrmse", 1e-2),
         "contexts": (busy.astype(np.float32), "rel", 2e-2),
         "pw_rel": (signed.astype(np.float32), "pw_rel", 1e-3),

@@ -70,6 +70,8 @@ def test_memory_grows_with_the_part_up_to_what_is_coded_at_once():
         memory_mb(Part(0, slice(0, 1), slice(0, n)), shape, 4, 0) for n in (16, 32, 512, 4096)
     )
     assert small < middle < large == huge
+    double = memory_mb(Part(0, slice(0, 1), slice(0, 512)), shape, 8, 0)
+    assert double - large == pytest.approx(large - 500, abs=2)  # arrays of twice the size
     assert memory_mb(Part(0, slice(0, 1), slice(0, 16)), shape, 4, 500 * MB) == small + 1000
 
 

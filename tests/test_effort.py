@@ -73,7 +73,7 @@ def test_the_class_and_the_command_take_an_effort(tmp_path, capsys):
 def test_fitted_tables_are_stored_and_counted_where_they_pay():
     # all bins with the tables of one: nothing is more in need of a fit
     base = FrequencyModel.base()
-    bad = replace(base, pmf=np.repeat(base.pmf[40:41], len(base.pmf), axis=0))
+    bad = replace(base, grid_pmf=np.repeat(base.grid_pmf[:, 40:41], len(base.pmf), axis=1))
     x = field((64, 64, 64))
 
     def coded(model, **options):

@@ -15,6 +15,7 @@ import torch
 
 import caesar_freq
 from caesar_freq import train_freq_compressor as phase1
+from caesar_freq.codec.choose import lagrangian
 from caesar_freq.codec.model import FrequencyModel, load_frequency_model
 from caesar_freq.codec.volume import VolumeEncoder
 from caesar_freq.data.blocks import Volume
@@ -22,6 +23,7 @@ from caesar_freq.entropy import pmf_fit
 from caesar_freq.entropy.network import UNIT_BIN, bins_reference
 from caesar_freq.entropy.tables import build_tables
 from caesar_freq.errors import ConfigError, InputError
+from caesar_freq.training import grid_fit
 from caesar_freq.training.qat import MagnitudeBits, ScaleNetwork
 from caesar_freq.training.quantiser_fit import fit_centroids, fit_dead_zones
 from caesar_freq.training.rows import encoders, gather
@@ -199,6 +201,24 @@ def test_centroids_lower_the_error_at_the_same_levels(volume):
     assert errors[1] < errors[0]
 
 
+def test_tables_of_the_dependent_quantiser_fit_its_levels(volume):
+    base = replace(FrequencyModel.base(), grid_pmf=None, grid_centroid=None)
+    first = replace(
+        base, grid_pmf=grid_fit._first(base.pmf), grid_centroid=np.zeros((20, 3), np.int8)
+    )
+    fitted = grid_fit.fit_grids(base, [volume], 0)
+    assert fitted.fingerprint == grid_fit.fit_grids(base, [volume], 0).fingerprint
+    costs = []
+    for model in (first, fitted):
+        x, step = volume.values, 0.02
+        encoder = VolumeEncoder(x, Transform(x.shape, 16, 16, "lot"), model, True)
+        code = encoder.encode(step, 0.6)
+        costs.append(8 * len(code.data) + lagrangian(step) * encoder.coefficient_error(code, step))
+    assert costs[1] < 0.99 * costs[0]
+    flat = replace(volume, values=np.zeros_like(volume.values))
+    assert grid_fit.fit_grids(base, [flat], 0).grid_pmf is None
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
@@ -236,7 +256,7 @@ def test_training_writes_a_model_that_codes(data, uninterrupted):
     with open(uninterrupted / "history.csv") as table:
         history = list(csv.DictReader(table))
     assert [int(row["step"]) for row in history] == [20, 40]
-    assert int(history[1]["val_bytes"]) < int(history[0]["val_bytes"])
+    assert float(history[1]["val_log2_bytes"]) < float(history[0]["val_log2_bytes"])
     assert not (uninterrupted / "resume").exists()
 
 

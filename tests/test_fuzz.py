@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import os
 import struct
 import sys
 from dataclasses import replace
@@ -11,6 +11,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 import pytest
+from test_kernels import use  # noqa: F401 a fixture
 
 import caesar_freq
 from caesar_freq.codec.header import MODES, Header
@@ -20,17 +21,20 @@ from caesar_freq.codec.modes import decode_modes
 from caesar_freq.codec.packing import varint
 from caesar_freq.errors import CorruptStreamError, ModelError
 
-PATH = Path(__file__).parents[1] / "benchmarks" / "fuzz.py"
-SPEC = importlib.util.spec_from_file_location("fuzz", PATH)
-fuzz = sys.modules["fuzz"] = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(fuzz)
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import fuzz
+import fuzz_bounds
+import fuzz_corpus
+import fuzz_mutations
+import fuzz_workers
 
 
 @pytest.fixture(scope="module")
 def cases():
-    return fuzz.Cases(
+    return fuzz_mutations.Cases(
         0,
-        fuzz.corpus(
+        fuzz_corpus.corpus(
             ["holes32", "radar32", "spikes32", "variables32", "line32", "modes32", "constant32"]
         ),
     )
@@ -69,44 +73,112 @@ def _stops_at_a_checksum(stream: bytes) -> bool:
 
 
 def test_no_damage_breaks_the_decoder(cases):
-    outcomes, failures = fuzz.run_cases(cases, range(500))
-    assert failures == []
-    assert sum(outcomes.values()) == 500 and outcomes["decoded"] > 10
+    done = fuzz_workers.run_cases(cases, range(500))
+    assert done.failures == []
+    assert sum(done.outcomes.values()) == 500 and done.outcomes["decoded"] > 10
 
 
 def test_failures_are_told_from_errors(cases, monkeypatch):
     stream = cases.streams["holes32-nrmse-0.01"]
-    assert fuzz.judge(stream, True) == "decoded"
-    assert fuzz.judge(stream[:-1], False) == "CorruptStreamError"
-    assert "unnoticed" in fuzz.judge(stream, False, b"something else")
+    assert fuzz_mutations.judge(stream, True) == "decoded"
+    assert fuzz_mutations.judge(stream[:-1], False) == "CorruptStreamError"
+    assert "unnoticed" in fuzz_mutations.judge(stream, False, b"something else")
     monkeypatch.setattr(caesar_freq, "decode", lambda *_, **__: np.zeros(3))
-    assert "instead of" in fuzz.judge(stream, True)
+    assert "instead of" in fuzz_mutations.judge(stream, True)
 
     def broken(*_, **__):
         raise IndexError("9 is out of bounds")
 
     monkeypatch.setattr(caesar_freq, "decode", broken)
-    assert fuzz.judge(stream, True) == "FAILURE: decode raises IndexError: 9 is out of bounds"
+    assert (
+        fuzz_mutations.judge(stream, True)
+        == "FAILURE: decode raises IndexError: 9 is out of bounds"
+    )
 
 
 def test_a_worker_that_dies_is_a_failure_and_the_others_go_on(cases):
     """Case 3 kills its process: the cases before and behind it are still run."""
-    outcomes, failures = fuzz.fuzz(
-        _Deadly(cases.seed, {"a": cases.streams["line32-rel-0.02"]}), 6, 1
-    )
-    assert [(number, outcome) for number, _, outcome in failures] == [
+    deadly = _Deadly(cases.seed, {"a": cases.streams["line32-rel-0.02"]})
+    slices = list(fuzz_workers.campaign(deadly, [range(6)], 1))
+    assert [(number, outcome) for one in slices for number, _, outcome in one.failures] == [
         (3, "FAILURE: the process ends with -9")
     ]
-    assert sum(outcomes.values()) == 6
+    assert sorted((one.start, one.stop) for one in slices) == [(0, 3), (3, 4), (4, 6)]
+    assert sum(sum(one.outcomes.values()) for one in slices) == 6
 
 
-class _Deadly(fuzz.Cases):
-    def case(self, number):
-        import os
-
+class _Deadly(fuzz_mutations.Cases):
+    def run(self, number):
         if number == 3:
             os.kill(os.getpid(), 9)
-        return super().case(number)
+        return super().run(number)
+
+
+def test_a_campaign_goes_on_where_it_stopped_and_begins_anew_with_other_code(
+    tmp_path, monkeypatch, capsys
+):
+    ran = []
+
+    class Recorded(_Named):
+        def run(self, number):
+            ran.append(number)
+            return "a", "FAILURE: odd" if number == 11 else "held"
+
+    monkeypatch.setitem(fuzz.KINDS, "bounds", Recorded)
+    monkeypatch.setitem(fuzz.SLICE, "bounds", 4)
+    monkeypatch.setattr(fuzz, "campaign", lambda cases, waiting, jobs: (
+        fuzz_workers.run_cases(cases, numbers) for numbers in waiting
+    ))  # fmt: skip
+
+    def campaign(first, cases):
+        ran.clear()
+        argv = ["bounds", "--first", first, "--cases", cases, "--output_dir", tmp_path]
+        return fuzz.main([str(a) for a in argv])
+
+    assert campaign(4, 5) == 0 and ran == [4, 5, 6, 7, 8]
+    assert campaign(0, 11) == 0 and ran == [0, 1, 2, 3, 9, 10]
+    assert campaign(0, 14) == 1 and ran == [11, 12, 13]
+    assert "14 cases, 1 failures" in capsys.readouterr().out.splitlines()[-2]
+    assert campaign(0, 14) == 1 and ran == []
+    monkeypatch.setattr(fuzz, "fingerprint", lambda *names: "edited")
+    assert campaign(2, 3) == 0 and ran == [2, 3, 4]
+
+
+class _Named:
+    def __init__(self, seed):
+        self.seed = seed
+
+    def keep(self, number, folder):
+        return folder / f"{number}.npy"
+
+
+def test_adversarial_arrays_hold_their_bounds_with_all_compiled_kernels(monkeypatch, use):  # noqa: F811
+    monkeypatch.setattr(fuzz_bounds, "KERNELS", fuzz_bounds.COMPILED)
+    done = fuzz_workers.run_cases(fuzz_bounds.Cases(0), range(60))
+    assert done.failures == []
+    held = {name.split()[0] for name in done.outcomes if name.endswith("held")}
+    assert held == set(fuzz_bounds.MODES) and done.outcomes["refused"]
+
+
+def test_every_request_that_makes_no_sense_is_refused():
+    for name, (make, mode, bound, options) in fuzz_bounds.REFUSED.items():
+        case = fuzz_bounds.Case(name, make(), mode, bound, options, refused=True)
+        assert fuzz_bounds.judge(case) == "refused", name
+
+
+@pytest.mark.parametrize("mode, bound", [
+    ("abs", 0.1), ("rel", 0.05), ("nrmse", 0.02), ("psnr", 34.0), ("pw_rel", 0.1), ("lossless", 0.0)
+])  # fmt: skip
+def test_a_broken_bound_is_seen(mode, bound):
+    x = np.linspace(1, 3, 21, dtype=np.float32).reshape(3, 7)
+    assert fuzz_bounds.broken(x, x.copy(), mode, bound, None) == ""
+    off = x.copy()
+    off[1, 2] += 0.2 if mode != "nrmse" else 0.3
+    assert fuzz_bounds.broken(x, off, mode, bound, None)
+    gone = x.copy()
+    gone[0, 0] = np.nan
+    assert fuzz_bounds.broken(x, gone, mode, bound, None)
+    assert "bit by bit" in fuzz_bounds.broken(gone, x, mode, bound, None)
 
 
 @pytest.mark.parametrize("step", [1 << 19, -(1 << 20) - 1, 1 << 30])

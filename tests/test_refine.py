@@ -1,5 +1,7 @@
 """Levels chosen by what they cost: the tables, the choice, both kernels, fewer bytes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from test_kernels import CASES, levels, use  # noqa: F401
@@ -11,7 +13,8 @@ from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
 from caesar_freq.transform.blocks import Transform
 
-MODEL = FrequencyModel.base()
+#: Without the tables of the dependent quantiser, which is better (`test_trellis`).
+MODEL = replace(FrequencyModel.base(), grid_pmf=None, grid_centroid=None)
 
 
 def rough_field(shape=(32, 60, 70), seed=0):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_same_bits import FILES, field
+from bit_files import FILES, field
 
 import caesar_freq
 from caesar_freq.codec.backend import codec_device, kernels
@@ -75,6 +75,15 @@ def test_every_kernel_has_the_same_bits(device, dtype, shape, time_block, cell, 
     back = torch_kernels.decode_blocks(used, state, words, transform, BASE)
     assert back[0].tobytes() == q.tobytes() and back[1].tobytes() == bins.tobytes()
     assert back[2:] == host.decode_blocks(used, state, words, transform, BASE)[2:]
+    # q as values of the dependent quantiser; its levels are chosen by the host
+    bins, state, words = host.encode_blocks(q, used, transform, BASE, True)
+    coded = torch_kernels.encode_blocks(q, used, transform, BASE, True)
+    assert coded[0].tobytes() == bins.tobytes() and coded[1] == state
+    assert coded[2].tobytes() == words.tobytes()
+    back = torch_kernels.decode_blocks(used, state, words, transform, BASE, True)
+    expected = host.decode_blocks(used, state, words, transform, BASE, True)
+    assert [a.tobytes() for a in back[:2]] == [a.tobytes() for a in expected[:2]]
+    assert back[2:] == expected[2:]
 
 
 @pytest.mark.parametrize("device", DEVICES)

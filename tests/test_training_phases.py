@@ -202,6 +202,30 @@ def test_teacher_steps_must_halve(run, tmp_path):
         train_distillation.main([*run[2], "--teacher_steps", "6", "--output_dir", str(tmp_path)])
 
 
+def test_training_goes_on_from_a_student_of_the_same_size(run, tmp_path):
+    folder, _, flags = run
+    more = [*flags, "--max_steps", "2", "--lr", "1e-9", "--evaluations", "1", "--output_dir", str(tmp_path),
+            "--init", str(folder / "student_best.pth")]  # fmt: skip
+    train_distillation.main(more)
+    before, after = (
+        torch.load(path / "student_best.pth", weights_only=True)["student_state_dict"]
+        for path in (folder, tmp_path)
+    )
+    for name, weights in before.items():
+        torch.testing.assert_close(after[name], weights, rtol=0, atol=1e-6)
+    with pytest.raises(ModelError, match="of another size"):
+        train_distillation.main([*more, "--student_base_channels", "4"])
+    with pytest.raises(ModelError, match="holds no student"):
+        train_distillation.main([*more, "--init", str(folder / "diffusion_best.pth")])
+
+
+@pytest.mark.parametrize("limits", [("0", "0.5"), ("0.5", "0.1"), ("0.1", "2")])
+def test_impossible_ranges_of_steps_are_named(limits, run, tmp_path):
+    for main, flags in zip((train_diffusion.main, train_distillation.main), run[1:]):
+        with pytest.raises(ConfigError, match="--step_range"):
+            main([*flags, "--step_range", *limits, "--output_dir", str(tmp_path)])
+
+
 @pytest.mark.parametrize(
     ("module", "paths", "ways"),
     [

@@ -13,6 +13,7 @@ from caesar_freq.codec.layout import (
     N_BETAS,
     N_CLASSES,
     PARTS,
+    PREDICTED,
     VOLUME,
 )
 from caesar_freq.codec.packing import Reader
@@ -65,7 +66,7 @@ def chunk_census(body: bytes, frames: int) -> tuple[Counter, Counter]:
 
 def _volume(data: bytes) -> Counter:
     reader = Reader(data)
-    if reader.byte():
+    if reader.byte() & PREDICTED:
         reader.take(N_CLASSES)
     reader.take(reader.varint())
     return Counter(end_of_block=len(data) - reader.left, coefficients=reader.left)

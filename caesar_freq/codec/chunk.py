@@ -56,7 +56,7 @@ _ASK_LOSSLESS = 0.2
 #: Above so many bits per value it is worth asking whether coding levels is smaller.
 _ASK_LATTICE = 0.1
 #: Levels that are guessed to take more than so many times the bits are not coded (`likely_bits`).
-_HOPELESS = 1.35
+_HOPELESS = 1.45
 
 
 @dataclass
@@ -205,7 +205,8 @@ class Chunk:
         body = None if coded is None else self._body(LATTICE, coded)
         if body is None or len(body) >= len(written.body):
             return written
-        return Written(body, float(np.sum(grid.error(self.valid) ** 2)))
+        with np.errstate(over="ignore"):  # infinite is more than any bound of a mean allows
+            return Written(body, float(np.sum(grid.error(self.valid) ** 2)))
 
     def _smaller_logarithms(self, written: Written, grid: Grid | None, bound: float) -> Written:
         """`written`, or logarithms on `grid` and signs if those take fewer bytes."""

@@ -58,19 +58,18 @@ class ChunkEncoder:
         found = {}
         for key, x in volumes.items():
             try:
-                coder = ModeCoder(
-                    x, variable, self.model, target, left_out, self._refined(variable)
-                )
+                coder = ModeCoder(x, variable, self.model, target, left_out, self._refined)
             except TooManyModes:
                 continue
             found[key] = (coder, MODES)
         return found
 
     def _plain(self, x: np.ndarray, variable: Variable, once: bool = False) -> PlainCoder:
-        return PlainCoder(x, variable, self.model, refined=self._refined(variable), once=once)
+        return PlainCoder(x, variable, self.model, refined=self._refined, once=once)
 
-    def _refined(self, variable: Variable) -> bool:
-        return not self.pointwise and self.target(variable) >= self.effort.refine_from
+    @property
+    def _refined(self) -> bool:
+        return self.effort.refined
 
     def _write(self, chunk: Chunk, coders, variable: Variable, dead_zone: float) -> Written:
         if chunk.constant:

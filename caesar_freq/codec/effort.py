@@ -27,9 +27,9 @@ class Effort:
         Ask whether a grid of levels or a lossless body is smaller than the transform.
     ratios : bool
         Try steps of a pointwise bound on a sample instead of taking the usual one.
-    refine_from : float
-        NRMSE from which on levels are chosen by what they cost (`refine`). Under a thousandth or
-        two, that saves about a hundredth of the bytes for a third more time.
+    refined : bool
+        Choose levels by what they cost (`trellis`): 3 to 6 hundredths of the bytes at an NRMSE of
+        1e-2 and 1e-3, 2 to 3 at 1e-4.
     fitted : bool
         Code again with tables fitted to the file, which are stored in it, and keep what is shorter.
     """
@@ -41,15 +41,15 @@ class Effort:
     links: bool = True
     levels: bool = True
     ratios: bool = True
-    refine_from: float = 2e-3
+    refined: bool = True
     fitted: bool = False
 
 
 EFFORTS = (
-    Effort(1 << 18, 1, 0.98, modes=False, links=False, levels=False, ratios=False, refine_from=1.0),
+    Effort(1 << 18, 1, 0.98, modes=False, links=False, levels=False, ratios=False, refined=False),
     Effort(1 << 18, 2, 0.995, modes=False),
     Effort(1 << 20, 3, 0.998),
-    Effort(1 << 22, 16, 0.9995, refine_from=0.0, fitted=True),
+    Effort(1 << 22, 16, 0.9995, fitted=True),
 )
 USUAL = 2
 

@@ -30,10 +30,13 @@ from caesar_freq.codec.step_ratio import (
     choose_ratio,
     correction_bytes,
 )
-from caesar_freq.codec.targets import FINEST, NRMSE_MARGIN, RANGE_LIMITS, chunk_limit
+from caesar_freq.codec.targets import FINEST, NRMSE_MARGIN, chunk_limit, has_room
 from caesar_freq.codec.volume import VolumeEncoder
 from caesar_freq.kernels.errors import size_histogram
 from caesar_freq.transform.blocks import Transform
+
+#: NRMSE from which on linked sections are tried with one grid, too.
+_SPARSE = 2e-3
 
 
 @dataclass
@@ -67,7 +70,7 @@ class Encoder(ChunkEncoder):
         """Code the chunks of one variable under the header's bound."""
         variable = self.known or variable_of(self._map(Statistics.of, chunks))
         all_constant = all(c.constant for c in chunks)
-        if all_constant or not RANGE_LIMITS[0] < variable.range < RANGE_LIMITS[1]:
+        if all_constant or not has_room(self.header, variable):
             return variable, self._map(
                 lambda c: c.write_constant() if c.constant else c.write_lossless(), chunks
             )
@@ -102,8 +105,12 @@ class Encoder(ChunkEncoder):
                 best = made
         levels, links = self.effort.levels, self.effort.links
         closer = best[0], self._closer(chunks, *best[::-1]) if levels else best[1]
-        linked = linked_coders(chunks, plain, best[0].step, dead_zone) if links else {}
-        if linked:
+        # where next to nothing is left, sections repeat the one before better on one grid
+        both = self.model.grid_pmf is not None and target >= _SPARSE
+        for dependent in ((True, False) if both else (True,)) if links else ():
+            linked = linked_coders(chunks, plain, best[0].step, dead_zone, dependent)
+            if not linked:
+                break
             rounding = self._rounding((coder for coder, _ in plain.values()), dead_zone, ratio)
             other = self._best(chunks, linked, best[0], target, dead_zone, rounding)
             kept = referred_to(chunks, other[1])
@@ -121,7 +128,7 @@ class Encoder(ChunkEncoder):
         dead_zone = self.model.dead_zone_at(target)
         step = self._likely_step(x, target, dead_zone)
         chosen = choose_transform(
-            x, step, dead_zone, self.model, self.spatial, self.effort, self._refined(variable)
+            x, step, dead_zone, self.model, self.spatial, self.effort, self._refined
         )
         variable = replace(
             variable, kind=chosen.kind, cell=chosen.cell, time_block=chosen.time_block
@@ -129,7 +136,9 @@ class Encoder(ChunkEncoder):
         if self.pointwise:
             ratio = USUAL_RATIO
             if self.effort.ratios:
-                ratio = choose_ratio(x, mask, 2 * target, dead_zone, variable, self.model)
+                ratio = choose_ratio(
+                    x, mask, 2 * target, dead_zone, variable, self.model, self._refined
+                )
             variable = replace(variable, step_index=step_index(2 * target * ratio))
         return variable, chosen.ratio
 
@@ -250,7 +259,7 @@ class Encoder(ChunkEncoder):
             corrections = partial(correction_bytes, bound=2 * target)
         planner = Planner(
             self.model, plain, dead_zone, self.predictors, self.strategy, self.spacing, corrections,
-            self._refined(plain),
+            self._refined,
         )  # fmt: skip
         return planner, fine
 

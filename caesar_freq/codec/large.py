@@ -26,7 +26,7 @@ from caesar_freq.codec.linked import may_link
 from caesar_freq.codec.linking import linked_coders, thinned
 from caesar_freq.codec.search import RoundingModel, aim, largest_step, step_of
 from caesar_freq.codec.statistics import Statistics, variable_of
-from caesar_freq.codec.targets import FINEST, NRMSE_MARGIN, RANGE_LIMITS
+from caesar_freq.codec.targets import FINEST, NRMSE_MARGIN, has_room
 
 #: Variables up to this size of coefficients are held in memory, with their coefficients.
 EXACT_BYTES = 16 << 20
@@ -67,9 +67,7 @@ class LargeVariable:
         found = list(self._each(Statistics.of))
         count = sum(s.count for s in found)
         variable = self.encoder.known or variable_of(found)
-        if all(s.constant for s in found) or not (
-            RANGE_LIMITS[0] < variable.range < RANGE_LIMITS[1]
-        ):
+        if all(s.constant for s in found) or not has_room(self.encoder.header, variable):
             bodies, _ = self._write(
                 lambda c: c.write_constant() if c.constant else c.write_lossless()
             )

@@ -18,7 +18,7 @@ from caesar_freq.entropy.network import HIDDEN
 from caesar_freq.entropy.tables import N_BINS, Tables, build_tables
 from caesar_freq.errors import ModelError
 
-_MAGIC = b"CFM1"
+_MAGIC, _MAGIC_OF_GRIDS = b"CFM1", b"CFM2"
 _ASSETS = resources.files("caesar_freq") / "assets"
 _LAYOUT = {
     "w1": ("<i1", (N_FEATURES, HIDDEN)),
@@ -31,6 +31,8 @@ _LAYOUT = {
     "centroid": ("<i1", (N_BINS // 4, 3)),
     "dead_zone": ("<i4", (8,)),
 }
+#: Of the dependent quantiser; a model may lack them.
+_GRIDS = {"grid_pmf": ("<u4", (2, N_BINS, 4)), "grid_centroid": ("<i1", (N_BINS // 4, 3))}
 #: Upper limits of the NRMSE that the entries of `dead_zone` are for; the last has none.
 DEAD_ZONE_NRMSE = (1e-5, 5e-5, 2e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 #: Local features of a plane's coefficients, as rows of ``w1``.
@@ -54,6 +56,11 @@ class FrequencyModel:
     dead_zone : int32 [8]
         Magnitudes below ``dead_zone / 1000`` steps are quantised to 0, by the NRMSE aimed at
         (`DEAD_ZONE_NRMSE`). Only the encoder uses it.
+    grid_pmf : uint32 [2, 80, 4], optional
+        `pmf` of the levels of both grids of the dependent quantiser (`entropy.dependent`). A model
+        without them does not use that quantiser.
+    grid_centroid : int8 [20, 3], optional
+        `centroid` of its values 1, 2 and 3, in 1/64 of its step.
     """
 
     w1: np.ndarray
@@ -65,6 +72,8 @@ class FrequencyModel:
     pmf: np.ndarray
     centroid: np.ndarray
     dead_zone: np.ndarray
+    grid_pmf: np.ndarray | None = None
+    grid_centroid: np.ndarray | None = None
 
     # no annotation: where to compute is no part of the model
     device = None
@@ -76,7 +85,9 @@ class FrequencyModel:
         return other
 
     def __post_init__(self) -> None:
-        for name, (dtype, shape) in _LAYOUT.items():
+        if (self.grid_pmf is None) != (self.grid_centroid is None):
+            raise ModelError("frequency model: only one of grid_pmf and grid_centroid is there")
+        for name, (dtype, shape) in self._layout().items():
             value = np.asarray(getattr(self, name))
             if value.shape != shape:
                 raise ModelError(
@@ -89,6 +100,9 @@ class FrequencyModel:
             object.__setattr__(self, name, exact)
         self._check_ranges()
 
+    def _layout(self) -> dict:
+        return _LAYOUT if self.grid_pmf is None else _LAYOUT | _GRIDS
+
     def _check_ranges(self) -> None:
         layers = (abs(self.w1.astype(int)).sum(0).max(), abs(self.w2.astype(int)).sum(0).max(),
                   abs(self.w3.astype(int)).sum())  # fmt: skip
@@ -99,13 +113,17 @@ class FrequencyModel:
                 "frequency model: sums of the network reach 2**24, not exact in float32"
             )
         limits = np.array([1 << 16, (1 << 16) + 1, 1 << 24, 1 << 24])
-        if not (np.all(self.pmf < limits) and np.all(self.pmf[:, [0, 2, 3]] > 0)):
-            raise ModelError("frequency model: pmf parameters are out of range")
+        for pmf in (self.pmf, *(() if self.grid_pmf is None else self.grid_pmf)):
+            if not (np.all(pmf < limits) and np.all(pmf[:, [0, 2, 3]] > 0)):
+                raise ModelError("frequency model: pmf parameters are out of range")
 
     def to_bytes(self) -> bytes:
-        """Serialise: magic, deflated little-endian arrays (about 1 KB)."""
-        raw = b"".join(getattr(self, f.name).tobytes() for f in fields(self))
-        return _MAGIC + zlib.compress(raw, 9)
+        """Serialise: magic, deflated little-endian arrays (1 to 3 KB)."""
+        magic = _MAGIC if self.grid_pmf is None else _MAGIC_OF_GRIDS
+        return magic + zlib.compress(self._raw(), 9)
+
+    def _raw(self) -> bytes:
+        return b"".join(array.tobytes() for array in self.state_dict().values())
 
     @classmethod
     def from_bytes(cls, data: bytes, source: str = "frequency model") -> FrequencyModel:
@@ -116,9 +134,10 @@ class FrequencyModel:
         ModelError
             If `data`, read from `source`, is not a frequency model of this version.
         """
-        sizes = [int(np.dtype(t).itemsize * np.prod(s)) for t, s in _LAYOUT.values()]
+        layout = _LAYOUT | _GRIDS if data.startswith(_MAGIC_OF_GRIDS) else _LAYOUT
+        sizes = [int(np.dtype(t).itemsize * np.prod(s)) for t, s in layout.values()]
         try:
-            if not data.startswith(_MAGIC):
+            if not data.startswith((_MAGIC, _MAGIC_OF_GRIDS)):
                 raise ValueError
             inflate = zlib.decompressobj()
             raw = inflate.decompress(data[len(_MAGIC) :], sum(sizes) + 1)
@@ -127,7 +146,7 @@ class FrequencyModel:
         except (ValueError, zlib.error) as error:
             raise ModelError(f"{source} is not a frequency model of this version") from error
         arrays, at = {}, 0
-        for (name, (dtype, shape)), size in zip(_LAYOUT.items(), sizes):
+        for (name, (dtype, shape)), size in zip(layout.items(), sizes):
             arrays[name] = np.frombuffer(raw, dtype, offset=at, count=int(np.prod(shape)))
             arrays[name] = arrays[name].reshape(shape)
             at += size
@@ -135,7 +154,8 @@ class FrequencyModel:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """The arrays by name (phase 1 stores them as tensors)."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: array for name, array in arrays.items() if array is not None}
 
     @classmethod
     def from_state_dict(cls, state: dict, source: str = "checkpoint") -> FrequencyModel:
@@ -146,24 +166,29 @@ class FrequencyModel:
         ModelError
             If names or shapes are those of another architecture.
         """
-        if set(state) != set(_LAYOUT):
-            odd = sorted(set(state) ^ set(_LAYOUT))
+        if set(state) - set(_GRIDS) != set(_LAYOUT):
+            odd = sorted(set(state) - set(_GRIDS) ^ set(_LAYOUT))
             raise ModelError(
                 f"{source} is not a frequency compressor of this version (it differs in "
                 f"{', '.join(map(str, odd[:4]))}); give a best_model.pth of train_freq_compressor"
             )
-        return cls(**{name: np.asarray(state[name]) for name in _LAYOUT})
+        return cls(**{name: np.asarray(array) for name, array in state.items()})
 
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of the serialised arrays, hexadecimal."""
-        raw = b"".join(getattr(self, f.name).tobytes() for f in fields(self))
-        return hashlib.sha256(raw).hexdigest()
+        return hashlib.sha256(self._raw()).hexdigest()
 
     @cached_property
     def tables(self) -> Tables:
         """rANS tables of `pmf`."""
         return build_tables(self.pmf)
+
+    @cached_property
+    def grid_tables(self) -> Tables:
+        """rANS tables of `grid_pmf`, those of grid 0 first: 160 rows."""
+        both = [build_tables(pmf) for pmf in self.grid_pmf]
+        return Tables(*(np.concatenate([getattr(t, f.name) for t in both]) for f in fields(Tables)))
 
     @cached_property
     def network(self) -> tuple[np.ndarray, ...]:
@@ -222,7 +247,7 @@ def load_frequency_model(source: str | Path | FrequencyModel) -> FrequencyModel:
     if not path.is_file():
         raise ModelError(f"model {path} does not exist; give a .cfm or .pth file, or 'base'")
     data = path.read_bytes()
-    if data.startswith(_MAGIC):
+    if data.startswith((_MAGIC, _MAGIC_OF_GRIDS)):
         return FrequencyModel.from_bytes(data, str(path))
     return _from_torch_checkpoint(path)
 

@@ -9,15 +9,16 @@ import numpy as np
 
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.entropy.context import LOG_TABLE, N_LOCAL, plane_features, shells
+from caesar_freq.entropy.dependent import HALF_TABLE
 from caesar_freq.entropy.network import HIDDEN
 from caesar_freq.entropy.rans import LOWER
-from caesar_freq.entropy.tables import CLASS_BITS, CLASS_LOW
+from caesar_freq.entropy.tables import CLASS_BITS, CLASS_LOW, Tables
 from caesar_freq.kernels import SUFFIX, library, pointer
 from caesar_freq.kernels.memory import empty, zeros
 from caesar_freq.transform.blocks import Transform
 
 _ROW = 20
-_LOG_BYTES = LOG_TABLE.astype(np.uint8)
+_LOG_BYTES, _HALF_BYTES = LOG_TABLE.astype(np.uint8), HALF_TABLE.astype(np.uint8)
 _LOW, _BITS = CLASS_LOW.astype(np.int32), CLASS_BITS.astype(np.int32)
 
 
@@ -36,10 +37,16 @@ class _Block(Structure):
         *((name, c_int64) for name in ("bt", "bh", "bw", "nh", "nw")),
         *((name, c_void_p) for name in (
             "shell_starts", "positions", "planes", "row_ok", "column_ok", "log_table", "network",
-            "b1", "w_plane", "cumulative", "escape", "coarse", "class_low", "class_bits",
-            "time_ok")),
-        ("first", c_int64),
+            "b1", "w_plane", "cumulative", "escape", "coarse", "class_low", "class_bits")),
+        ("dependent", c_int64), ("time_ok", c_void_p), ("first", c_int64),
         *((name, c_void_p) for name in ("q", "bins", "used", "m", "p", "log_m", "log_p")),
+    ]  # fmt: skip
+
+
+class _Choice(Structure):
+    _fields_ = [
+        ("planes", c_void_p), ("is_double", c_int64), ("step", c_double),
+        *((name, c_void_p) for name in ("alphas", "classes", "previous", "price", "middle")),
     ]  # fmt: skip
 
 
@@ -67,22 +74,22 @@ def _network(model: FrequencyModel) -> tuple[_Network, list[np.ndarray]]:
 class _Blocks:
     """The struct that a volume's time blocks share, and what keeps its arrays alive."""
 
-    def __init__(self, transform: Transform, model: FrequencyModel) -> None:
+    def __init__(
+        self, transform: Transform, model: FrequencyModel, dependent: bool = False
+    ) -> None:
         nt, bt, bh, bw, nh, nw = transform.planes_shape
         starts, positions = shells(bt, bh, bw)
         planes = plane_features(bt, bh, bw, transform.cell, transform.time_block)
         network, (b1, w_plane) = _network(model)
-        tables = [t.astype(np.int32) for t in
-                  (model.tables.cumulative, model.tables.escape, model.tables.coarse)]  # fmt: skip
+        tables = _int32(model.grid_tables if dependent else model.tables)
         arrays = {
             "shell_starts": starts, "positions": positions, "planes": planes,
             "row_ok": transform.rows.mask.astype(np.uint8),
-            "column_ok": transform.columns.mask.astype(np.uint8), "log_table": _LOG_BYTES,
-            "b1": b1, "w_plane": w_plane, "cumulative": tables[0], "escape": tables[1],
+            "column_ok": transform.columns.mask.astype(np.uint8),
+            "log_table": _HALF_BYTES if dependent else _LOG_BYTES, "b1": b1, "w_plane": w_plane, "cumulative": tables[0], "escape": tables[1],
             "coarse": tables[2], "class_low": _LOW, "class_bits": _BITS,
         }  # fmt: skip
         arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
-        self.tables = arrays
         self._keep = (arrays, network)
         self._time_ok = np.ascontiguousarray(transform.time.mask.astype(np.uint8))
         margins = (bt + 3, bh + 3, bw + 3, nh + 2, nw + 2)
@@ -92,13 +99,27 @@ class _Blocks:
             for shape in (margins, margins if nt > 1 else 0)
         )
         self.block = _Block(bt, bh, bw, nh, nw)
+        self.block.dependent = dependent
         for name, array in arrays.items():
             setattr(self.block, name, array.ctypes.data)
         self.block.network = ctypes.addressof(network)
-        self._run = library().cf_run_block
 
     def run(self, t, q, bins, used, decoding, values, scale_bins, n, state, words, word) -> None:
         """One time block; `n`, `state` and `word` are ctypes numbers that are moved on."""
+        self._begin(t, q, bins, used)
+        self._end(library().cf_run_block(
+            byref(self.block), c_int(decoding), values, scale_bins, byref(n), byref(state), words,
+            byref(word),
+        ))  # fmt: skip
+
+    def choose(self, t, q, bins, used, choice, values, rows, n) -> bool:
+        """One time block whose levels are to be found; whether all fit. `n` is moved on."""
+        self._begin(t, q, bins, used)
+        return self._end(library().cf_choose_block(
+            byref(self.block), byref(choice), values, rows, byref(n)
+        ))  # fmt: skip
+
+    def _begin(self, t, q, bins, used) -> None:
         if t > 1:  # the first two blocks find zeros that no memory was touched for
             for array in self._now:
                 array[:] = 0
@@ -108,13 +129,12 @@ class _Blocks:
         block.used = used[t].ctypes.data
         block.m, block.log_m = (a.ctypes.data for a in self._now)
         block.p, block.log_p = (a.ctypes.data for a in self._before)
-        failed = self._run(
-            byref(block), c_int(decoding), values, scale_bins, byref(n), byref(state), words,
-            byref(word),
-        )  # fmt: skip
-        if failed:
+
+    def _end(self, result: int) -> bool:
+        if result < 0:
             raise MemoryError("the context coder got no memory for a plane of cells")
         self._now, self._before = self._before, self._now
+        return bool(result)
 
 
 def forward(transform: Transform, x: np.ndarray) -> np.ndarray:
@@ -142,20 +162,63 @@ def scale_bins(
 
 
 def encode_blocks(
-    q: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel
-) -> tuple[np.ndarray, int, np.ndarray]:
-    """Code levels `q` (int32, ``transform.planes_shape``); returns bins, rANS state and words."""
-    blocks = _Blocks(transform, model)
-    bins, values, coded_bins, n = _run_blocks(q, used, blocks, transform)
+    q: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel,
+    dependent: bool = False,
+) -> tuple[np.ndarray, int, np.ndarray]:  # fmt: skip
+    """Code levels `q` (int32, ``transform.planes_shape``); returns bins, rANS state and words.
+
+    With `dependent`, `q` holds values in steps of the dependent quantiser.
+    """
+    blocks = _Blocks(transform, model, dependent)
+    bins, values, rows, n = _run_blocks(q, used, blocks, transform)
+    tables = model.grid_tables if dependent else model.tables
+    return bins, *write_values(values[: n.value], rows[: n.value], tables)
+
+
+def choose_blocks(
+    planes, step, alphas, classes, used, transform: Transform, model: FrequencyModel, price, middle
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Values of the dependent quantiser by `trellis.choose_block`.
+
+    Returns
+    -------
+    q, bins : int32 and uint8, shape of `planes`
+    levels, rows : int32 and uint8
+        In coding order, as `write_values` takes them.
+    fits : bool
+    """
+    blocks = _Blocks(transform, model, True)
+    q, bins = zeros(planes.shape, np.int32), zeros(planes.shape, np.uint8)
+    levels = empty(transform.n_coefficients, np.int32)
+    rows = empty(len(levels), np.uint8)
+    previous = np.zeros((*planes.shape[2:],), np.int64)
+    choice = _Choice(None, planes.dtype == np.float64, step)
+    arrays = {"alphas": alphas, "classes": classes, "previous": previous, "price": price,
+              "middle": middle}  # fmt: skip
+    for name, array in arrays.items():
+        setattr(choice, name, array.ctypes.data)
+    n, fits = c_int64(0), True
+    for t in range(len(planes)):
+        choice.planes = planes[t].ctypes.data
+        fits &= blocks.choose(t, q, bins, used, choice, pointer(levels), pointer(rows), n)
+    return q, bins, levels[: n.value], rows[: n.value], fits
+
+
+def write_values(levels: np.ndarray, rows: np.ndarray, tables: Tables) -> tuple[int, np.ndarray]:
+    """rANS state and words of int32 `levels` under their uint8 `rows` of `tables`, in coding order."""
     state = c_uint64(int(LOWER))
-    words = empty(2 * n.value + 2, np.uint32)
+    words = empty(2 * len(levels) + 2, np.uint32)
+    cumulative, escape, _ = _int32(tables)
     write = library().cf_write
     write.restype = c_int64
-    tables = [pointer(blocks.tables[name]) for name in
-              ("cumulative", "escape", "class_low", "class_bits")]  # fmt: skip
-    used_words = write(pointer(values), pointer(coded_bins), n, *tables, pointer(words),
-                       byref(state))  # fmt: skip
-    return bins, state.value, words[:used_words].copy()
+    n = write(pointer(levels), pointer(rows), c_int64(len(levels)), pointer(cumulative),
+              pointer(escape), pointer(_LOW), pointer(_BITS), pointer(words),
+              byref(state))  # fmt: skip
+    return state.value, words[:n].copy()
+
+
+def _int32(tables: Tables) -> list[np.ndarray]:
+    return [t.astype(np.int32) for t in (tables.cumulative, tables.escape, tables.coarse)]
 
 
 def _run_blocks(q, used, blocks: _Blocks, transform: Transform):
@@ -171,10 +234,11 @@ def _run_blocks(q, used, blocks: _Blocks, transform: Transform):
 
 
 def decode_blocks(
-    used: np.ndarray, state: int, words: np.ndarray, transform: Transform, model: FrequencyModel
-) -> tuple[np.ndarray, np.ndarray, int, int]:
+    used: np.ndarray, state: int, words: np.ndarray, transform: Transform, model: FrequencyModel,
+    dependent: bool = False,
+) -> tuple[np.ndarray, np.ndarray, int, int]:  # fmt: skip
     """Inverse of `encode_blocks`: levels, bins, and the state and words that are left over."""
-    blocks = _Blocks(transform, model)
+    blocks = _Blocks(transform, model, dependent)
     q = zeros(transform.planes_shape, np.int32)
     bins = zeros(transform.planes_shape, np.uint8)
     n, rest, word = c_int64(0), c_uint64(state), c_int64(len(words))

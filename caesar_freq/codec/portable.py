@@ -11,6 +11,7 @@ from caesar_freq.codec.quantise import (  # noqa: F401 part of this interface
     quantise,
 )
 from caesar_freq.codec.refine import refine  # noqa: F401
+from caesar_freq.codec.trellis import choose_block
 from caesar_freq.entropy.coder import (
     COLLECT,
     DECODE,
@@ -19,7 +20,8 @@ from caesar_freq.entropy.coder import (
     shells_used,
 )
 from caesar_freq.entropy.context import LOG_TABLE, N_FEATURES, plane_features, shells
-from caesar_freq.entropy.rans import LOWER, MAX_OPERATIONS, write
+from caesar_freq.entropy.dependent import HALF_TABLE
+from caesar_freq.entropy.rans import LOWER, MAX_OPERATIONS, write, write_values  # noqa: F401
 from caesar_freq.transform.blocks import Transform
 
 _NO_OPERATIONS = np.zeros(1, np.uint16)
@@ -31,7 +33,9 @@ _NO_VALUES = np.zeros(1, np.int32)
 class _Blocks:
     """The arguments of `run_block` that a volume's time blocks share."""
 
-    def __init__(self, transform: Transform, model: FrequencyModel) -> None:
+    def __init__(
+        self, transform: Transform, model: FrequencyModel, dependent: bool = False
+    ) -> None:
         nt, bt, bh, bw, nh, nw = transform.planes_shape
         self.shape = transform.planes_shape
         self.time_mask = transform.time.mask
@@ -39,22 +43,37 @@ class _Blocks:
         starts, positions = shells(bt, bh, bw)
         planes = plane_features(bt, bh, bw, transform.cell, transform.time_block)
         self.static = (starts, positions, planes)
-        self.model = model
+        self.model, self.dependent = model, dependent
+        self.tables = model.grid_tables if dependent else model.tables
+        self.log_table = HALF_TABLE if dependent else LOG_TABLE
         margins = (bt + 3, bh + 3, bw + 3, nh + 2, nw + 2)
         self.current, self.previous = (np.zeros(margins, np.int32) for _ in range(2))
 
     def run(self, action, t, q, bins, used, starts=_NO_OPERATIONS, counts=_NO_OPERATIONS, n_ops=0,
             words=_NO_WORDS, state=LOWER, word=0, rows=_NO_ROWS, values=_NO_VALUES):  # fmt: skip
         self.current[:] = 0
-        tables = self.model.tables
         result = run_block(
-            action, q, bins, used, self.current, self.previous, t == 0, *self.static,
-            (self.time_mask[t], *self.space_masks), LOG_TABLE, self.model.network,
-            (tables.cumulative, tables.escape, tables.coarse),
+            action, self.dependent, q, bins, used, *self._contexts(t),
+            (self.tables.cumulative, self.tables.escape, self.tables.coarse),
             starts, counts, n_ops, words, np.uint64(state), word, rows, values,
         )  # fmt: skip
         self.current, self.previous = self.previous, self.current
         return result
+
+    def choose(self, t, y, step, alphas, classes, previous, price, middle, q, bins, used,
+               levels, rows, n):  # fmt: skip
+        """See `trellis.choose_block`."""
+        self.current[:] = 0
+        result = choose_block(
+            y, step, alphas, classes, previous, price, middle, q, bins, used, *self._contexts(t),
+            levels, rows, n,
+        )  # fmt: skip
+        self.current, self.previous = self.previous, self.current
+        return result
+
+    def _contexts(self, t):
+        return (self.current, self.previous, t == 0, *self.static,
+                (self.time_mask[t], *self.space_masks), self.log_table, self.model.network)  # fmt: skip
 
 
 def forward(transform: Transform, x: np.ndarray) -> np.ndarray:
@@ -80,10 +99,14 @@ def scale_bins(
 
 
 def encode_blocks(
-    q: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel
-) -> tuple[np.ndarray, int, np.ndarray]:
-    """Code levels `q` (int32, ``transform.planes_shape``); returns bins, rANS state and words."""
-    blocks = _Blocks(transform, model)
+    q: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel,
+    dependent: bool = False,
+) -> tuple[np.ndarray, int, np.ndarray]:  # fmt: skip
+    """Code levels `q` (int32, ``transform.planes_shape``); returns bins, rANS state and words.
+
+    With `dependent`, `q` holds values in steps of the dependent quantiser.
+    """
+    blocks = _Blocks(transform, model, dependent)
     bins = np.zeros(q.shape, np.uint8)
     capacity = MAX_OPERATIONS * transform.n_coefficients
     starts, counts = np.empty(capacity, np.uint16), np.empty(capacity, np.uint16)
@@ -95,11 +118,37 @@ def encode_blocks(
     return bins, int(state), words[:n_words]
 
 
+def choose_blocks(
+    planes, step, alphas, classes, used, transform: Transform, model: FrequencyModel, price, middle
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Values of the dependent quantiser by `trellis.choose_block`.
+
+    Returns
+    -------
+    q, bins : int32 and uint8, shape of `planes`
+    levels, rows : int32 and uint8
+        In coding order, as `write_values` takes them.
+    fits : bool
+    """
+    blocks = _Blocks(transform, model, True)
+    q, bins = np.zeros(planes.shape, np.int32), np.zeros(planes.shape, np.uint8)
+    levels = np.empty(transform.n_coefficients, np.int32)
+    rows = np.empty(len(levels), np.uint8)
+    previous = np.zeros(planes.shape[2:], np.int64)
+    n, fits = 0, True
+    for t in range(len(planes)):
+        n, good = blocks.choose(t, planes[t], step, alphas, classes, previous, price, middle,
+                                q[t], bins[t], used[t], levels, rows, n)  # fmt: skip
+        fits = fits and good
+    return q, bins, levels[:n], rows[:n], bool(fits)
+
+
 def decode_blocks(
-    used: np.ndarray, state: int, words: np.ndarray, transform: Transform, model: FrequencyModel
-) -> tuple[np.ndarray, np.ndarray, int, int]:
+    used: np.ndarray, state: int, words: np.ndarray, transform: Transform, model: FrequencyModel,
+    dependent: bool = False,
+) -> tuple[np.ndarray, np.ndarray, int, int]:  # fmt: skip
     """Inverse of `encode_blocks`: levels, bins, and the state and words that are left over."""
-    blocks = _Blocks(transform, model)
+    blocks = _Blocks(transform, model, dependent)
     q = np.zeros(transform.planes_shape, np.int32)
     bins = np.zeros(transform.planes_shape, np.uint8)
     word = len(words)

@@ -17,7 +17,7 @@ import numpy as np
 
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.quantise import MAX_LEVEL
-from caesar_freq.entropy.tables import DIRECT, N_BINS, PRECISION
+from caesar_freq.entropy.tables import DIRECT, N_BINS, PRECISION, Tables
 
 #: What a bit is worth in squared steps. On the rate-distortion curve of a fine quantiser it is
 #: ``ln 2 / 6 = 0.116`` (`choose.lagrangian`); bytes are flat between 0.1 and 0.13.
@@ -28,6 +28,16 @@ MOST = DIRECT
 UNIT = 1 << 12
 #: Cells are not cut in front of a magnitude without a price.
 _NEVER = 1 << 40
+
+
+def bits_of_levels(tables: Tables, n: int) -> np.ndarray:
+    """What the classes of magnitudes 0 to ``n - 1`` cost, signs included, float64 ``[rows, n]``."""
+    counts = np.diff(tables.cumulative[:, : n + 1], axis=1).astype(np.float64)
+    # a bin whose alphabet ends before has an escape, about twice as dear as what it replaces
+    escape, magnitudes = tables.escape[:, None], np.arange(n)
+    last = np.take_along_axis(counts, np.minimum(escape, n - 1), axis=1)
+    counts = np.where(magnitudes < escape, counts, last / 64)
+    return PRECISION - np.log2(np.maximum(counts, 1 / 64)) + (magnitudes > 0)
 
 
 @lru_cache(maxsize=4)
@@ -43,14 +53,9 @@ def prices(model: FrequencyModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     middle : float64 [20, 17]
         Reconstruction of magnitudes, in steps, by ``bin // 4``.
     """
-    counts = np.diff(model.tables.cumulative[:, : MOST + 2], axis=1).astype(np.float64)
-    # a bin whose alphabet ends before has an escape, about twice as dear as what it replaces
-    escape = model.tables.escape[:, None]
     magnitudes = np.arange(MOST + 1)
-    last = np.take_along_axis(counts, np.minimum(escape, MOST), axis=1)
-    counts = np.where(magnitudes < escape, counts, last / 64)
-    # a sign, and the raw bit of the first class that holds two magnitudes
-    bits = PRECISION - np.log2(np.maximum(counts, 1 / 64)) + (magnitudes > 0) + (magnitudes == MOST)
+    # the first class that holds two magnitudes has a raw bit
+    bits = bits_of_levels(model.tables, MOST + 1) + (magnitudes == MOST)
     middle = np.tile(magnitudes.astype(np.float64), (N_BINS // 4, 1))
     middle[:, 1:4] += model.centroid / 64
     at = middle[np.arange(N_BINS) >> 2]

@@ -14,9 +14,10 @@ from caesar_freq.codec.chunks import Box, boxes, five_dimensional
 from caesar_freq.codec.coders import PlainCoder
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.targets import POINTWISE, target_of
+from caesar_freq.codec.targets import target_of
 from caesar_freq.codec.volume import LevelOverflow, VolumeCode
 from caesar_freq.entropy.pmf_fit import code_lengths, fit_pmf
+from caesar_freq.entropy.tables import N_BINS
 from caesar_freq.transform.blocks import Transform
 
 #: Chunks of each variable that are looked at, evenly spread, and most rows of all of them.
@@ -44,27 +45,36 @@ def refitted(
         for place in own[:: -(-len(own) // _CHUNKS)]:
             looked_at += math.prod(place.shape)
             rows += _rows(make(place), variable, header, model)
-    if not sum(len(bins) for bins, _ in rows):
+    if not sum(len(tables) for tables, _ in rows):
         return None
-    bins, magnitudes = (np.concatenate(parts) for parts in zip(*rows))
-    every = -(-len(bins) // _ROWS)
-    bins, magnitudes = bins[::every], magnitudes[::every]
-    pmf = fit_pmf(bins, magnitudes, np.ones(len(bins)))
-    saved = sum(code_lengths(m, bins, magnitudes).sum() * s for m, s in ((model.pmf, 1), (pmf, -1)))
-    fitted = replace(model, pmf=pmf).on(model.device)
+    tables, magnitudes = (np.concatenate(parts) for parts in zip(*rows))
+    every = -(-len(tables) // _ROWS)
+    tables, magnitudes = tables[::every], magnitudes[::every]
+    dependent = model.grid_pmf is not None
+    saved, pmfs = 0.0, []
+    for number, old in enumerate(model.grid_pmf if dependent else [model.pmf]):
+        own = tables // N_BINS == number
+        bins, sizes = tables[own] % N_BINS, magnitudes[own]
+        pmfs.append(fit_pmf(bins, sizes, np.ones(len(bins))) if len(bins) else old)
+        saved += (code_lengths(old, bins, sizes) - code_lengths(pmfs[-1], bins, sizes)).sum()
+    new = {"grid_pmf": np.stack(pmfs)} if dependent else {"pmf": pmfs[0]}
+    fitted = replace(model, **new).on(model.device)
     worth = saved / 8 * every * total / looked_at > len(fitted.to_bytes())
     return fitted if worth else None
 
 
 def _rows(chunk: Chunk, variable: Variable, header: Header, model: FrequencyModel) -> list:
-    """Bins and magnitudes of a chunk's coefficients, if it has any."""
+    """Rows of tables and magnitudes of a chunk's coefficients, if it has any."""
     if chunk.constant or not variable.step_index:
         return []
     x = chunk.normalised(variable, header.double)
-    refined = header.mode not in POINTWISE
-    encoder = PlainCoder(x, variable, model, refined=refined).encoder
+    encoder = PlainCoder(x, variable, model, refined=True).encoder
+    at = variable.step, model.dead_zone_at(target_of(header, variable))
     try:
-        code = encoder.encode(variable.step, model.dead_zone_at(target_of(header, variable)))
+        if encoder.dependent:
+            *_, levels, rows = encoder.chosen(*at)
+            return [(rows, np.abs(levels))]
+        code = encoder.encode(*at)
     except LevelOverflow:
         return []
     coded = _coded(code, encoder.transform)

@@ -13,8 +13,15 @@ _LOOSEST = 16.0
 NRMSE_MARGIN = 1e-5
 #: Errors relative to the range that float64 arithmetic cannot keep; such requests are lossless.
 FINEST = 1e-14
-#: A range outside these limits leaves no room for steps in float64; such data is kept losslessly.
-RANGE_LIMITS = (1e-280, 1e300)
+#: A range outside these limits leaves no room for steps in float64, or for the squares of errors
+#: where a mean is bounded; such data is kept losslessly.
+_RANGES, _RANGES_OF_SQUARES = (1e-280, 1e300), (1e-138, 1e140)
+
+
+def has_room(header: Header, variable: Variable) -> bool:
+    """Whether the range of a variable can be coded with a loss."""
+    low, high = _RANGES if header.mode in POINTWISE else _RANGES_OF_SQUARES
+    return low < variable.range < high
 
 
 def pointwise_bound(header: Header, variable: Variable) -> float:
@@ -44,4 +51,4 @@ def chunk_limit(header: Header, variable: Variable) -> tuple[float, bool]:
     """Error that one chunk may have in the units coded, and whether it is an RMSE."""
     if header.mode in ("nrmse", "psnr"):
         return target_of(header, variable) * variable.range * (1 - NRMSE_MARGIN), True
-    return pointwise_bound(header, variable), False
+    return min(pointwise_bound(header, variable), _LOOSEST * variable.range), False

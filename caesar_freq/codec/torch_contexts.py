@@ -13,6 +13,7 @@ from torch import Tensor
 
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.entropy.context import LOG_TABLE, MAGNITUDE_CAP, plane_features, shells
+from caesar_freq.entropy.dependent import HALF_TABLE
 from caesar_freq.entropy.network import UNIT_BIN
 from caesar_freq.entropy.tables import N_BINS
 from caesar_freq.transform.blocks import Transform
@@ -28,6 +29,8 @@ class Contexts:
     device : str or torch.device
     dtype : torch dtype
         Of the network's arithmetic: float32, float64 or int64.
+    dependent : bool
+        Whether magnitudes are those of the dependent quantiser.
 
     Attributes
     ----------
@@ -43,6 +46,7 @@ class Contexts:
         model: FrequencyModel,
         device,
         dtype: torch.dtype = torch.float32,
+        dependent: bool = False,
     ) -> None:
         _, bt, bh, bw, nh, nw = transform.planes_shape
         starts, positions = shells(bt, bh, bw)
@@ -59,7 +63,7 @@ class Contexts:
         #: of each frequency among those with margins
         self.padded = put(((i + 2) * (bh + 3) + j + 2) * (bw + 3) + k + 2)
         self._shell = put(i + j + k)[:, None, None]
-        self._table = put(LOG_TABLE, dtype)
+        self._table = put(HALF_TABLE if dependent else LOG_TABLE, dtype)
         space = transform.rows.mask.T[j][:, :, None] & transform.columns.mask.T[k][:, None, :]
         self._in_space = put(space, torch.bool)
         self._in_time = put(transform.time.mask[:, i], torch.bool)

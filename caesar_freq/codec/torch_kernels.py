@@ -15,6 +15,7 @@ from torch import Tensor
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.quantise import MAX_LEVEL
 from caesar_freq.codec.torch_contexts import Contexts, clipped
+from caesar_freq.entropy.dependent import levels_of
 from caesar_freq.entropy.rans import pull_values, write_values
 from caesar_freq.kernels.ordered import like
 from caesar_freq.transform.blocks import Transform
@@ -102,18 +103,23 @@ class TorchKernels:
         return self._bins(q, used, transform, model)[0].cpu().numpy()
 
     def encode_blocks(
-        self, q: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel
-    ) -> tuple[np.ndarray, int, np.ndarray]:
-        """Code levels `q`; returns bins, rANS state and words."""
-        bins, *coded = self._bins(q, used, transform, model)
-        state, words = write_values(
-            *(torch.cat(part).cpu().numpy() for part in coded), model.tables
-        )
+        self, q: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel,
+        dependent: bool = False,
+    ) -> tuple[np.ndarray, int, np.ndarray]:  # fmt: skip
+        """Code levels `q`, or values of the dependent quantiser; returns bins, rANS state and words."""
+        bins, values, rows = self._bins(q, used, transform, model, dependent)
+        values, rows = ([part.cpu().numpy() for part in parts] for parts in (values, rows))
+        for block in zip(values, rows) if dependent else ():
+            levels_of(*block, 0)
+        tables = model.grid_tables if dependent else model.tables
+        state, words = write_values(np.concatenate(values), np.concatenate(rows), tables)
         return bins.cpu().numpy(), state, words
 
-    def _bins(self, q, used, transform, model) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Bins of levels `q`; levels and bins in coding order. A block's contexts are parallel."""
-        contexts = Contexts(transform, model, self.device)
+    def _bins(
+        self, q, used, transform, model, dependent=False
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Bins of levels `q`; levels and bins of each block in coding order. Contexts are parallel."""
+        contexts = Contexts(transform, model, self.device, dependent=dependent)
         frequencies = len(contexts.order)
         levels = self._put(q).reshape(len(q), frequencies, *q.shape[4:])
         ends = self._put(used).long()
@@ -122,23 +128,26 @@ class TorchKernels:
         batch = max(1, _BATCH // (q.shape[4] * q.shape[5]))
         for t in range(len(q)):
             now = contexts.magnitudes(levels[t].reshape(q.shape[1:]), levels)
+            parts = []
             for start in range(0, frequencies, batch):
                 part = slice(start, start + batch)
                 coded = contexts.coded(t, ends[t], part)
                 found = contexts.bins(t, now, before, ends[t], part)
                 order = contexts.order[part]
-                values.append(levels[t, order][coded])
-                scale_bins.append(found[coded])
+                parts.append((levels[t, order][coded], found[coded]))
                 bins[t, order] = found * coded
+            values.append(torch.cat([part for part, _ in parts]))
+            scale_bins.append(torch.cat([part for _, part in parts]))
             before = now
         return bins.reshape(q.shape), values, scale_bins
 
     def decode_blocks(
         self, used: np.ndarray, state: int, words: np.ndarray, transform: Transform,
-        model: FrequencyModel,
+        model: FrequencyModel, dependent: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, int, int]:  # fmt: skip
         """Inverse of `encode_blocks`, shell by shell: rANS on the host, contexts on the device."""
-        contexts = Contexts(transform, model, self.device)
+        contexts = Contexts(transform, model, self.device, dependent=dependent)
+        tables = model.grid_tables if dependent else model.tables
         shape, word = transform.planes_shape, len(words)
         ends = self._put(used).long()
         levels = torch.zeros(
@@ -147,13 +156,13 @@ class TorchKernels:
         bins = torch.zeros(levels.shape, dtype=torch.uint8, device=ends.device)
         before = contexts.magnitudes(None, levels)
         for t in range(shape[0]):
-            now = contexts.magnitudes(None, levels)
+            now, phase = contexts.magnitudes(None, levels), 0
             for start, end in zip(contexts.starts[: used[t].max()], contexts.starts[1:]):
                 part = slice(start, end)
                 coded = contexts.coded(t, ends[t], part)
                 found = contexts.bins(t, now, before, ends[t], part)
-                values, state, word = pull_values(
-                    found[coded].cpu().numpy(), model.tables, state, words, word
+                values, state, word, phase = pull_values(
+                    found[coded].cpu().numpy(), tables, state, words, word, phase, dependent
                 )
                 here = torch.zeros(coded.shape, dtype=torch.int32, device=ends.device)
                 here[coded] = self._put(values)

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from caesar_freq.codec.backend import kernels
+from caesar_freq.codec.ends import end_residuals, ends_from_residuals
 from caesar_freq.codec.entropy_side import decode_ints, encode_ints
-from caesar_freq.codec.layout import N_CLASSES
+from caesar_freq.codec.layout import DEPENDENT, N_CLASSES, PREDICTED
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.quantise import ERROR_UNIT, fit_alphas, frequency_classes
 from caesar_freq.codec.refine import prices
+from caesar_freq.codec.trellis import prices as grid_prices
 from caesar_freq.entropy.context import shells
+from caesar_freq.entropy.dependent import FINER
 from caesar_freq.entropy.rans import LOWER
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels.errors import size_histogram
@@ -38,53 +41,18 @@ class VolumeCode:
         Everything `decode_volume` needs besides transform, step and model.
     levels, bins : int32 and uint8 arrays
         Quantised levels and their scale bins, for `dequantised`.
+    dependent : bool
+        Whether `levels` are values of the dependent quantiser.
     """
 
     data: bytes
     levels: np.ndarray
     bins: np.ndarray
+    dependent: bool = False
 
 
 def _n_shells(transform: Transform) -> int:
     return len(shells(*transform.planes_shape[1:4])[0]) - 1
-
-
-def _end_prediction(used: np.ndarray, before: np.ndarray | None, y: int, x: int) -> int:
-    total, weight = 0, 0
-    if x:
-        total, weight = total + used[y, x - 1], weight + 1
-    if y:
-        total, weight = total + used[y - 1, x], weight + 1
-    if before is not None:
-        total, weight = total + 2 * before[y, x], weight + 2
-    return int(total) // weight if weight else 0
-
-
-def _end_residuals(used: list[np.ndarray]) -> np.ndarray:
-    """Ends of all cells as differences to their prediction from decoded neighbours."""
-    residuals, before = [], None
-    for block in used:
-        predicted = np.zeros_like(block)
-        for y in range(block.shape[0]):
-            for x in range(block.shape[1]):
-                predicted[y, x] = _end_prediction(block, before, y, x)
-        residuals.append(block - predicted)
-        before = block
-    return np.array(residuals, np.int32).ravel()
-
-
-def _ends_from_residuals(residuals: np.ndarray, shape: tuple, n_shells: int) -> list[np.ndarray]:
-    used, before = [], None
-    for block in residuals.reshape(shape):
-        ends = np.zeros(block.shape, np.int32)
-        for y in range(block.shape[0]):
-            for x in range(block.shape[1]):
-                ends[y, x] = block[y, x] + _end_prediction(ends, before, y, x)
-        if ends.min() < 0 or ends.max() > n_shells:
-            raise CorruptStreamError("an end-of-block value lies outside the block")
-        used.append(ends)
-        before = ends
-    return used
 
 
 def encode_levels(
@@ -92,15 +60,18 @@ def encode_levels(
 ) -> VolumeCode:
     """Code quantised levels `q` (int32, `Transform.planes_shape`)."""
     used = kernels(model.device).ends_of(q)
-    bins, state, words = kernels(model.device).encode_blocks(q, used, transform, model)
+    bins, *stream = kernels(model.device).encode_blocks(q, used, transform, model)
+    return VolumeCode(_packed(alphas, used, *stream, transform, False), q, bins)
+
+
+def _packed(alphas, used, state: int, words, transform: Transform, dependent: bool) -> bytes:
     limit = _n_shells(transform)
-    end_of_block = encode_ints(_end_residuals(used), -limit, limit)
-    head = bytes([1, *alphas.tolist()]) if alphas.any() else b"\0"
+    end_of_block = encode_ints(end_residuals(used), -limit, limit)
+    head = bytes([bool(alphas.any()) * PREDICTED | dependent * DEPENDENT])
+    head += bytes(alphas.tolist()) if alphas.any() else b""
     head += varint(len(end_of_block))
     stream = np.uint64(state).astype("<u8").tobytes() + words.astype("<u4").tobytes()
-    if not used.any():
-        stream = b""
-    return VolumeCode(head + end_of_block + stream, q, bins)
+    return head + end_of_block + (stream if used.any() else b"")
 
 
 def decode_volume(
@@ -113,42 +84,61 @@ def decode_volume(
     CorruptStreamError
         If `data` is not a whole stream for this transform and model.
     """
-    q, bins, alphas = decode_levels(data, transform, model)
-    planes = dequantised(q, bins, step, alphas, model, dtype)
+    q, bins, alphas, dependent = decode_levels(data, transform, model)
+    planes = dequantised(q, bins, step, alphas, model, dtype, dependent)
     del q, bins
     return kernels(model.device).inverse(transform, planes)
 
 
 def decode_levels(
     data: bytes, transform: Transform, model: FrequencyModel
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Levels, their scale bins and the prediction factors; see `decode_volume`."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Levels, their scale bins, the prediction factors and whether levels are values of the
+    dependent quantiser; see `decode_volume`."""
     reader = Reader(data)
-    alphas = np.zeros(N_CLASSES, np.int64)
-    if reader.byte():
+    alphas, flags = np.zeros(N_CLASSES, np.int64), reader.byte()
+    dependent = bool(flags & DEPENDENT)
+    if flags & ~(PREDICTED | DEPENDENT) or dependent and model.grid_pmf is None:
+        raise CorruptStreamError("the volume names an unknown quantiser; is the file newer?")
+    if flags & PREDICTED:
         alphas[:] = list(reader.take(N_CLASSES))
     end_of_block = reader.take(reader.varint())
     stream = reader.rest()
     nt, *_, nh, nw = transform.planes_shape
     limit = _n_shells(transform)
     residuals = decode_ints(end_of_block, nt * nh * nw, -limit, limit)
-    used = _ends_from_residuals(residuals, (nt, nh, nw), limit)
+    used = ends_from_residuals(residuals, (nt, nh, nw), limit)
     if stream and (len(stream) < 8 or len(stream) % 4):
         raise CorruptStreamError("the coefficient stream is truncated")
     state = int.from_bytes(stream[:8], "little") if stream else int(LOWER)
     words = np.frombuffer(stream[8:], "<u4").astype(np.uint32)
-    q, bins, state, word = kernels(model.device).decode_blocks(used, state, words, transform, model)
+    q, bins, state, word = kernels(model.device).decode_blocks(
+        used, state, words, transform, model, dependent
+    )
     if state != int(LOWER) or word != 0:
         raise CorruptStreamError("the coefficient stream does not end where its symbols do")
-    return q, bins, alphas
+    return q, bins, alphas, dependent
 
 
-def dequantised(q, bins, step, alphas, model, dtype) -> np.ndarray:
+def dequantised(q, bins, step, alphas, model, dtype, dependent: bool = False) -> np.ndarray:
     """Coefficient planes of levels and their bins."""
     planes = empty(q.shape, dtype)
     classes = frequency_classes(*q.shape[2:4])
-    kernels(model.device).dequantise(q, bins, step, alphas, classes, model.centroid, planes)
+    kernels(model.device).dequantise(
+        q, bins, *_unit(step, alphas, classes, model, dependent), planes
+    )
     return planes
+
+
+def unit_step(step: float, dependent: bool) -> float:
+    """What levels, or values of the dependent quantiser, count at a `step`."""
+    return step * FINER if dependent else step
+
+
+def _unit(step: float, alphas, classes, model: FrequencyModel, dependent: bool) -> tuple:
+    """What kernels take of the quantiser: its own step, prediction and centroids."""
+    centroid = model.grid_centroid if dependent else model.centroid
+    return unit_step(step, dependent), alphas, classes, centroid
 
 
 class VolumeEncoder:
@@ -160,14 +150,17 @@ class VolumeEncoder:
     transform : Transform
     model : FrequencyModel
     refined : bool
-        Choose levels by what they cost (`refine`), not by rounding alone: fewer bytes at equal
-        error, for another pass over the contexts.
+        Choose levels by what they cost, not by rounding alone: fewer bytes at equal error. `encode`
+        uses the dependent quantiser (`trellis`) if the model has tables for it, else, like
+        `levels`, thresholds (`refine`), for another pass over the contexts.
     """
 
     def __init__(
         self, x: np.ndarray, transform: Transform, model: FrequencyModel, refined: bool = False
     ) -> None:
         self.transform, self.model, self.refined = transform, model, refined
+        #: whether `encode` uses the dependent quantiser
+        self.dependent = refined and model.grid_pmf is not None
         self.planes = kernels(model.device).forward(transform, x)
         self.classes = frequency_classes(*self.planes.shape[2:4])
         self.alphas = fit_alphas(self.planes, self.classes)
@@ -190,18 +183,45 @@ class VolumeEncoder:
         return q
 
     def encode(self, step: float, dead_zone: float, last: bool = False) -> VolumeCode:
-        """Quantise and code; the `last` time the coefficients are given back in between."""
+        """Quantise and code; the `last` time the coefficients are given back as soon as can be."""
+        if self.dependent:
+            code = self._dependent(step, dead_zone)
+            self.planes = self.planes[:0] if last else self.planes
+            return code
         levels = self.levels(step, dead_zone)
         if last:
             self.planes = self.planes[:0]
         return encode_levels(levels, self.alphas, self.transform, self.model)
 
+    def chosen(self, step: float, dead_zone: float) -> tuple[np.ndarray, ...]:
+        """Ends of the cells, then values of the dependent quantiser, their bins, and their levels
+        and rows of tables in coding order; raises LevelOverflow."""
+        chosen = kernels(self.model.device)
+        # cells end where they do with plain rounding: to cut them shorter saves nothing here
+        q, fits = chosen.quantise(
+            self.planes, 2 * FINER * step, dead_zone, self.alphas, self.classes
+        )
+        used = chosen.ends_of(q)
+        *found, good = chosen.choose_blocks(
+            self.planes, step * FINER, self.alphas, self.classes, used, self.transform, self.model,
+            *grid_prices(self.model),
+        )  # fmt: skip
+        if not (fits and good):
+            raise LevelOverflow
+        return used, *found
+
+    def _dependent(self, step: float, dead_zone: float) -> VolumeCode:
+        used, q, bins, levels, rows = self.chosen(step, dead_zone)
+        stream = kernels(self.model.device).write_values(levels, rows, self.model.grid_tables)
+        return VolumeCode(_packed(self.alphas, used, *stream, self.transform, True), q, bins, True)
+
     def coefficient_error(self, code: VolumeCode, step: float) -> float:
         """Sum of squared coefficient errors of `code`: by Parseval that of the values."""
         total = kernels(self.model.device).coefficient_error(
-            code.levels, code.bins, step, self.alphas, self.classes, self.model.centroid,
-            self.planes,
+            code.levels, code.bins,
+            *_unit(step, self.alphas, self.classes, self.model, code.dependent), self.planes,
         )  # fmt: skip
+        step = unit_step(step, code.dependent)
         return total * step * step / ERROR_UNIT
 
     def simulate(self, step: float, dead_zone: float) -> np.ndarray:
@@ -211,7 +231,7 @@ class VolumeEncoder:
     def decoded(self, code: VolumeCode, step: float) -> np.ndarray:
         """What a decoder returns of `code`, ``[T, H, W]``; its levels are given back."""
         planes = dequantised(
-            code.levels, code.bins, step, self.alphas, self.model, self.planes.dtype
+            code.levels, code.bins, step, self.alphas, self.model, self.planes.dtype, code.dependent
         )
         code.levels = code.bins = None
         return kernels(self.model.device).inverse(self.transform, planes)

@@ -19,9 +19,10 @@ from caesar_freq.data.lazy import Source
 from caesar_freq.errors import ConfigError
 
 MB = 1_000_000
-#: Memory of a job in MB (measured: docs/scaling.md): the programs, two Snakemakes of a cluster job among
-#: them, and arrays of the size of what is coded at once. A larger part is read chunk by chunk.
-_PROGRAM_MB, _CODED_MB, _ARRAYS = 600, 67, 12
+#: Memory of a job (measured: docs/scaling.md), a third more than was seen: MB of the programs, two Snakemakes
+#: of a cluster job among them, and arrays of the size of what is coded at once, at most so many values.
+#: A larger part is read chunk by chunk.
+_PROGRAM_MB, _ARRAYS, _CODED_VALUES = 500, 7, 1 << 24
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,6 @@ def memory_mb(part: Part, shape: Sequence[int], itemsize: int, block_bytes: int)
     block_bytes : int
         See `LazyArray`: a file whose own chunks are large costs two of them while one is cut.
     """
-    # coefficients are of 8 bytes at tight bounds, whatever the values are
-    size = math.prod(part.region(shape).shape) * max(itemsize, 4) / MB
-    return math.ceil(_PROGRAM_MB + _ARRAYS * min(size, _CODED_MB) + 2 * block_bytes / MB)
+    values = min(math.prod(part.region(shape).shape), _CODED_VALUES)
+    coded = values * max(itemsize, 4)
+    return math.ceil(_PROGRAM_MB + (_ARRAYS * coded + 2 * block_bytes) / MB)

@@ -10,8 +10,10 @@ import numba as nb
 import numpy as np
 
 from caesar_freq.entropy.context import MAGNITUDE_CAP, N_LOCAL
+from caesar_freq.entropy.dependent import grid_of, level_of, next_phase, value_of
 from caesar_freq.entropy.network import HIDDEN, plane_bins
 from caesar_freq.entropy.rans import pull_magnitude, push_magnitude
+from caesar_freq.entropy.tables import N_BINS
 
 #: What `run_block` does with the coefficients.
 ENCODE, DECODE, COLLECT = 0, 1, 2
@@ -33,7 +35,7 @@ def shells_used(q):
 
 
 @nb.njit(nogil=True, cache=True)
-def _gather(m, p, i, j, k, s, used, time_ok, row_ok, column_ok, table, sums1, sums2, f, ys, xs):
+def gather(m, p, i, j, k, s, used, time_ok, row_ok, column_ok, table, sums1, sums2, f, ys, xs):
     """Local features of the coefficients of frequency (i, j, k) that are coded; their number."""
     nh, nw = used.shape
     if not time_ok[i]:
@@ -83,7 +85,7 @@ def _gather(m, p, i, j, k, s, used, time_ok, row_ok, column_ok, table, sums1, su
 
 
 @nb.njit(nogil=True, cache=True)
-def _plane_bias(b1, w_plane, plane, not_first, bias):
+def plane_bias(b1, w_plane, plane, not_first, bias):
     """First-layer bias of a plane: features 15 to 21 are the same for all its coefficients."""
     for h in range(HIDDEN):
         total = b1[h]
@@ -94,14 +96,16 @@ def _plane_bias(b1, w_plane, plane, not_first, bias):
 
 @nb.njit(nogil=True, cache=True)
 def run_block(
-    action, q, bins, used, m, p, first, shell_starts, positions, planes, masks, table, network, tables,
-    starts, counts, n_ops, words, state, word, rows, values,
+    action, dependent, q, bins, used, m, p, first, shell_starts, positions, planes, masks, table,
+    network, tables, starts, counts, n_ops, words, state, word, rows, values,
 ):  # fmt: skip
     """Encode, decode or collect the features of one time block.
 
     Parameters
     ----------
     action : ENCODE, DECODE or COLLECT
+    dependent : bool
+        Whether `q` counts steps of the dependent quantiser (`dependent`), not levels.
     q : int32 [bt, bh, bw, nh, nw]
         Quantised coefficients; filled when decoding.
     bins : uint8, shape of q
@@ -117,9 +121,10 @@ def run_block(
     masks : (bool [bt], bool [nh, bh], bool [nw, bw])
         Slots in use.
     table : float32
-        `context.LOG_TABLE`.
+        `context.LOG_TABLE`, of the dependent quantiser `dependent.HALF_TABLE`.
     network : float32 (w_local [17, 16], w_plane [7, 16], b1, w2, b2, w3, b3 [1])
     tables : (cumulative, escape, coarse), see `tables.Tables`
+        Of the dependent quantiser those of both grids, one behind the other.
     starts, counts, n_ops : uint16 arrays and their fill, for ENCODE
     words, state, word : uint32 array, state and position, for DECODE
     rows, values : uint8 [n, 24] and int32 [n], for COLLECT
@@ -138,11 +143,12 @@ def run_block(
     plane_out = np.empty(nh * nw + 4, np.int32)
     ys, xs = np.empty(nh * nw, np.int64), np.empty(nh * nw, np.int64)
     bias = np.empty(HIDDEN, np.float32)
+    phase = 0
     for s in range(used.max()):
         for c in range(shell_starts[s], shell_starts[s + 1]):
             i, j, k = positions[c, 0], positions[c, 1], positions[c, 2]
-            n = _gather(m, p, i, j, k, s, used, time_ok, row_ok, column_ok, table,
-                        sums1, sums2, features, ys, xs)  # fmt: skip
+            n = gather(m, p, i, j, k, s, used, time_ok, row_ok, column_ok, table,
+                       sums1, sums2, features, ys, xs)  # fmt: skip
             if n == 0:
                 continue
             here, q_plane, bin_plane = m[i + 2, j + 2, k + 2], q[i, j, k], bins[i, j, k]
@@ -160,18 +166,23 @@ def run_block(
                     n_ops += 1
                     here[ys[a] + 1, xs[a] + 1] = min(abs(value), MAGNITUDE_CAP)
                 continue
-            _plane_bias(b1, w_plane, planes[i, j, k], not first, bias)
+            plane_bias(b1, w_plane, planes[i, j, k], not first, bias)
             plane_bins(features, n, w_local, bias, w2, b2, w3, b3[0], plane_out)
             for a in range(n):
                 y, x, b = ys[a], xs[a], plane_out[a]
+                grid = grid_of(phase) if dependent else 0
+                row = b + grid * N_BINS
                 if action == DECODE:
-                    value, state, word = pull_magnitude(
-                        b, cumulative, escape, coarse, state, words, word
+                    level, state, word = pull_magnitude(
+                        row, cumulative, escape, coarse, state, words, word
                     )
+                    value = value_of(level, grid) if dependent else level
                     q_plane[y, x] = value
                 else:
                     value = np.int64(q_plane[y, x])
-                    n_ops = push_magnitude(value, b, cumulative, escape, starts, counts, n_ops)
+                    level = level_of(value, grid) if dependent else value
+                    n_ops = push_magnitude(level, row, cumulative, escape, starts, counts, n_ops)
+                phase = next_phase(phase, level)
                 bin_plane[y, x] = b
                 here[y + 1, x + 1] = min(abs(value), MAGNITUDE_CAP)
     return n_ops, state, word

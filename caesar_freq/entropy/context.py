@@ -36,8 +36,8 @@ MAGNITUDE_CAP = 4095
 _TABLE_SIZE = 1 << 17
 
 
-def _log_table() -> np.ndarray:
-    """``min(127, round(8 * log2(1 + x)))`` in integer arithmetic.
+def log_table(unit: int = 1) -> np.ndarray:
+    """``min(127, round(8 * log2(1 + x / unit)))`` in integer arithmetic, float32 ``[2**17]``.
 
     ``round(8 log2 v) >= k`` exactly if ``v**16 >= 2**(2k - 1)``.
     """
@@ -46,7 +46,7 @@ def _log_table() -> np.ndarray:
         low, high = 0, _TABLE_SIZE
         while low < high:
             middle = (low + high) // 2
-            if (1 + middle) ** 16 >= 1 << (2 * k - 1):
+            if (unit + middle) ** 16 >= unit**16 << (2 * k - 1):
                 high = middle
             else:
                 low = middle + 1
@@ -54,7 +54,7 @@ def _log_table() -> np.ndarray:
     return table
 
 
-LOG_TABLE = _log_table()
+LOG_TABLE = log_table()
 
 
 @lru_cache(maxsize=32)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from caesar_freq.entropy.tables import CLASS_BITS, CLASS_LOW, DIRECT, PRECISION, Tables
+from caesar_freq.entropy.dependent import grid_of, next_phase, value_of
+from caesar_freq.entropy.tables import CLASS_BITS, CLASS_LOW, DIRECT, N_BINS, PRECISION, Tables
 
 LOWER = np.uint64(1 << 31)
 _MASK = np.uint64((1 << PRECISION) - 1)
@@ -146,14 +147,16 @@ def write_values(values: np.ndarray, bins: np.ndarray, tables: Tables) -> tuple[
 
 
 def pull_values(
-    bins: np.ndarray, tables: Tables, state: int, words: np.ndarray, word: int
-) -> tuple[np.ndarray, int, int]:
-    """Values int32 under `bins`, and the state and number of words that are left."""
+    bins: np.ndarray, tables: Tables, state: int, words: np.ndarray, word: int,
+    phase: int = 0, dependent: bool = False,
+) -> tuple[np.ndarray, int, int, int]:  # fmt: skip
+    """Values int32 under `bins`, and the state, number of words and phase that are left."""
     values = np.empty(len(bins), np.int32)
-    state, word = _pull_all(
-        values, bins, tables.cumulative, tables.escape, tables.coarse, np.uint64(state), words, word
-    )
-    return values, int(state), word
+    state, word, phase = _pull_all(
+        values, bins, tables.cumulative, tables.escape, tables.coarse, np.uint64(state), words, word,
+        phase, dependent,
+    )  # fmt: skip
+    return values, int(state), word, phase
 
 
 @nb.njit(nogil=True, cache=True)
@@ -165,9 +168,12 @@ def _push_all(values, bins, cumulative, escape, starts, counts):
 
 
 @nb.njit(nogil=True, cache=True)
-def _pull_all(values, bins, cumulative, escape, coarse, state, words, word):
+def _pull_all(values, bins, cumulative, escape, coarse, state, words, word, phase, dependent):
     for a in range(len(bins)):
-        values[a], state, word = pull_magnitude(
-            bins[a], cumulative, escape, coarse, state, words, word
+        grid = grid_of(phase) if dependent else 0
+        level, state, word = pull_magnitude(
+            bins[a] + grid * N_BINS, cumulative, escape, coarse, state, words, word
         )
-    return state, word
+        values[a] = value_of(level, grid) if dependent else level
+        phase = next_phase(phase, level)
+    return state, word, phase

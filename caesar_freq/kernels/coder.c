@@ -1,9 +1,10 @@
-/* Contexts, network and rANS over the frequency planes of one time block: entropy/coder.py and
- * entropy/rans.py in C. All values that steer decoding are integers. */
+/* Contexts, network and decoder over the frequency planes of one time block: entropy/coder.py in C.
+ * All values that steer decoding are integers. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernels.h"
+#include "dependent.h"
 
 enum { MAGNITUDE_CAP = 4095 };
 
@@ -15,8 +16,9 @@ typedef struct {
     const uint8_t *log_table;                         /* context.LOG_TABLE as bytes */
     const network_t *network;
     const int32_t *b1, *w_plane;                      /* [16], [7, 16] */
-    const int32_t *cumulative, *escape, *coarse;      /* [80, 114], [80], [80, 257] */
+    const int32_t *cumulative, *escape, *coarse;      /* [B, 114], [B], [B, 257], B = 80 or 160 */
     const int32_t *class_low, *class_bits;            /* [112] */
+    int64_t dependent;                                /* whether q counts steps of both quantisers */
     const uint8_t *time_ok;                           /* [bt] */
     int64_t first;
     int32_t *q;                                       /* [bt, bh, bw, nh, nw] */
@@ -33,7 +35,7 @@ typedef struct {
     int32_t *sums1, *sums2;
     uint8_t *features, *bins;
     int32_t *cells; /* index into a plane without margins, then into one with margins */
-    int64_t n;
+    int64_t n, inner; /* cells that are coded; first of the plane among those with margins */
 } plane_t;
 
 typedef struct {
@@ -170,6 +172,40 @@ static void give_back(plane_t *plane)
     free(plane->bins), free(plane->cells);
 }
 
+/* Cells of frequency c of shell s that are coded, and their bins; returns the frequency's number. */
+static int64_t next_plane(const block_t *b, plane_t *plane, int64_t s, int64_t c)
+{
+    const int64_t i = b->positions[3 * c], j = b->positions[3 * c + 1], k = b->positions[3 * c + 2];
+    const int64_t f = (i * b->bh + j) * b->bw + k;
+    int32_t bias[HIDDEN];
+    plane->n = 0;
+    if (!b->time_ok[i])
+        return f;
+    gather(b, plane, i, j, k, s);
+    plane->inner = (((i + 2) * (b->bh + 3) + j + 2) * (b->bw + 3) + k + 2) * (b->nh + 2) * (b->nw + 2);
+    if (plane->n) {
+        plane_bias(b, b->planes + 7 * f, bias);
+        network_bins(b->network, plane->features, plane->n, bias, plane->bins);
+    }
+    return f;
+}
+
+static int32_t last_shell(const block_t *b)
+{
+    int32_t last = 0;
+    for (int64_t a = 0; a < b->nh * b->nw; a++)
+        if (b->used[a] > last)
+            last = b->used[a];
+    return last;
+}
+
+static inline void remember(const block_t *b, int64_t inner, int32_t value)
+{
+    const int32_t size = value < 0 ? -value : value;
+    b->m[inner] = (int16_t)(size < MAGNITUDE_CAP ? size : MAGNITUDE_CAP);
+    b->log_m[inner] = b->log_table[b->m[inner]];
+}
+
 /* Code (values, scale_bins and their number n, in coding order) or decode (source) one time block.
  * Returns 0, or -1 if there is no memory. */
 EXPORT int cf_run_block(const block_t *b, int decoding, int32_t *values, uint8_t *scale_bins,
@@ -177,42 +213,34 @@ EXPORT int cf_run_block(const block_t *b, int decoding, int32_t *values, uint8_t
 {
     plane_t plane;
     source_t in = {*state, words, *word};
-    int32_t last = 0, bias[HIDDEN];
-    const int64_t cells = b->nh * b->nw, wide = (b->nh + 2) * (b->nw + 2);
+    int phase = 0;
+    const int64_t cells = b->nh * b->nw;
     if (!make_room(&plane, b->nh, b->nw)) {
         give_back(&plane);
         return -1;
     }
-    for (int64_t a = 0; a < cells; a++)
-        if (b->used[a] > last)
-            last = b->used[a];
+    const int32_t last = last_shell(b);
     for (int64_t s = 0; s < last; s++) {
         for (int64_t c = b->shell_starts[s]; c < b->shell_starts[s + 1]; c++) {
-            const int64_t i = b->positions[3 * c], j = b->positions[3 * c + 1],
-                          k = b->positions[3 * c + 2];
-            if (!b->time_ok[i])
-                continue;
-            gather(b, &plane, i, j, k, s);
-            if (!plane.n)
-                continue;
-            const int64_t f = (i * b->bh + j) * b->bw + k;
-            const int64_t here = (((i + 2) * (b->bh + 3) + j + 2) * (b->bw + 3) + k + 2) * wide;
+            const int64_t f = next_plane(b, &plane, s, c);
             int32_t *q = b->q + f * cells;
             uint8_t *bins = b->bins + f * cells;
-            plane_bias(b, b->planes + 7 * f, bias);
-            network_bins(b->network, plane.features, plane.n, bias, plane.bins);
             for (int64_t a = 0; a < plane.n; a++) {
                 const int32_t cell = plane.cells[2 * a], inner = plane.cells[2 * a + 1];
+                const int grid = b->dependent ? grid_of(phase) : 0;
+                const int bin = plane.bins[a] + grid * N_BINS;
+                int32_t level;
                 if (decoding) {
-                    q[cell] = pull(b, &in, plane.bins[a]);
+                    level = pull(b, &in, bin);
+                    q[cell] = b->dependent ? value_of(level, grid) : level;
                 } else {
-                    values[*n] = q[cell];
-                    scale_bins[(*n)++] = plane.bins[a];
+                    level = b->dependent ? level_of(q[cell], grid) : q[cell];
+                    values[*n] = level;
+                    scale_bins[(*n)++] = (uint8_t)bin;
                 }
+                phase = next_phase(phase, level);
                 bins[cell] = plane.bins[a];
-                const int32_t value = q[cell], size = value < 0 ? -value : value;
-                b->m[here + inner] = (int16_t)(size < MAGNITUDE_CAP ? size : MAGNITUDE_CAP);
-                b->log_m[here + inner] = b->log_table[b->m[here + inner]];
+                remember(b, plane.inner + inner, q[cell]);
             }
         }
     }
@@ -221,76 +249,57 @@ EXPORT int cf_run_block(const block_t *b, int decoding, int32_t *values, uint8_t
     return 0;
 }
 
-typedef struct {
-    uint64_t state;
-    uint32_t *words;
-    int64_t used;
-} sink_t;
-
-static inline void push(sink_t *out, uint32_t start, uint64_t count)
+/* Like cf_run_block when it encodes, but levels are chosen first, shell by shell, and q is filled.
+ * `y` holds the planes of the block, `previous` the reconstruction of the temporal mean plane before
+ * it, which is moved on. Returns 1 if all values fit, 0 if not, -1 if there is no memory. */
+EXPORT int cf_choose_block(const block_t *b, const choice_t *choice, int32_t *values,
+                           uint8_t *scale_bins, int64_t *n)
 {
-    if (out->state >= count << 47) {
-        out->words[out->used++] = (uint32_t)out->state;
-        out->state >>= 32;
+    plane_t plane;
+    path_t path = {0};
+    int fits = 1, phase = 0;
+    const int64_t cells = b->nh * b->nw, space = b->bh * b->bw;
+    const int32_t last = last_shell(b);
+    int64_t largest = 0;
+    for (int64_t s = 0; s < last; s++)
+        if (b->shell_starts[s + 1] - b->shell_starts[s] > largest)
+            largest = b->shell_starts[s + 1] - b->shell_starts[s];
+    if (!make_room(&plane, b->nh, b->nw) || !path_room(&path, largest * cells)) {
+        give_back(&plane);
+        path_free(&path);
+        return -1;
     }
-    out->state = ((out->state / count) << PRECISION) + out->state % count + start;
-}
-
-static inline void push_raw(sink_t *out, int64_t value, int bits)
-{
-    const int shift = PRECISION - bits;
-    if (out->state >= 1ull << (47 + shift)) {
-        out->words[out->used++] = (uint32_t)out->state;
-        out->state >>= 32;
-    }
-    out->state = ((out->state >> shift) << PRECISION) + (out->state & ((1ull << shift) - 1)) +
-                 ((uint64_t)value << shift);
-}
-
-static void push_escaped(sink_t *out, int64_t m, int negative)
-{
-    int length = 1;
-    while (m >> length)
-        length++;
-    push_raw(out, negative, 1);
-    if (length > 16) {
-        push_raw(out, m & 65535, 16);
-        push_raw(out, m >> 16, length - 16);
-    } else {
-        push_raw(out, m, length);
-    }
-    push_raw(out, length, 5);
-}
-
-static inline int class_of(int64_t m)
-{
-    if (m < DIRECT)
-        return (int)m;
-    int octave = 4;
-    while (m >> (octave + 1))
-        octave++;
-    return DIRECT + (octave - 4) * 8 + (int)((m >> (octave - 3)) & 7);
-}
-
-/* rANS of n values under their bins, backwards; words receives at most 2 n + 2. */
-EXPORT int64_t cf_write(const int32_t *values, const uint8_t *scale_bins, int64_t n,
-                        const int32_t *cumulative, const int32_t *escape, const int32_t *class_low,
-                        const int32_t *class_bits, uint32_t *words, uint64_t *state)
-{
-    sink_t out = {1ull << 31, words, 0};
-    for (int64_t a = n - 1; a >= 0; a--) {
-        const int bin = scale_bins[a], negative = values[a] < 0;
-        const int64_t m = negative ? -(int64_t)values[a] : values[a];
-        int symbol = class_of(m);
-        if (symbol >= escape[bin]) {
-            symbol = escape[bin];
-            push_escaped(&out, m, negative);
-        } else if (m) {
-            push_raw(&out, (m - class_low[symbol]) << 1 | negative, class_bits[symbol] + 1);
+    for (int64_t s = 0; s < last; s++) {
+        path.n = 0;
+        for (int64_t c = b->shell_starts[s]; c < b->shell_starts[s + 1]; c++) {
+            const int64_t f = next_plane(b, &plane, s, c);
+            const int64_t alpha = f < space && !b->first ? choice->alphas[choice->classes[f]] : 0;
+            for (int64_t a = 0; a < plane.n; a++, path.n++) {
+                const int64_t at = f * cells + plane.cells[2 * a];
+                const int64_t mu = f < space ? (alpha * choice->previous[at] + 32) >> 6 : 0;
+                path.sizes[path.n] = steps_of(choice, at) - (double)mu;
+                path.at[path.n] = at;
+                path.inner[path.n] = plane.inner + plane.cells[2 * a + 1];
+                path.bins[path.n] = plane.bins[a];
+            }
         }
-        const int32_t start = cumulative[bin * N_SYMBOLS + symbol];
-        push(&out, (uint32_t)start, (uint64_t)(cumulative[bin * N_SYMBOLS + symbol + 1] - start));
+        fits &= choose_path(&path, choice, phase);
+        for (int64_t a = 0; a < path.n; a++) {
+            const int grid = grid_of(phase);
+            values[*n] = level_of(path.values[a], grid);
+            scale_bins[*n] = (uint8_t)(path.bins[a] + grid * N_BINS);
+            phase = next_phase(phase, values[(*n)++]);
+            b->q[path.at[a]] = path.values[a];
+            b->bins[path.at[a]] = path.bins[a];
+            remember(b, path.inner[a], path.values[a]);
+        }
     }
-    *state = out.state;
-    return out.used;
+    for (int64_t f = 0; f < space; f++) {
+        const int64_t alpha = b->first ? 0 : choice->alphas[choice->classes[f]];
+        for (int64_t at = f * cells; at < (f + 1) * cells; at++)
+            choice->previous[at] = b->q[at] + ((alpha * choice->previous[at] + 32) >> 6);
+    }
+    give_back(&plane);
+    path_free(&path);
+    return fits;
 }

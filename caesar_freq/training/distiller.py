@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -71,6 +72,8 @@ class Distiller:
             "patch": args.student_patch,
         }
         self.student = MotionStudent(**self.architecture).to(device)
+        if args.init:
+            load_student(self.student, args.init)
         self.stages = halvings(args.teacher_steps) if args.progressive else [1]
         self.stage_steps, self.n_cached = 1, 1
         self.stage = 0
@@ -210,6 +213,28 @@ class Distiller:
         reached = ddim_step(network, ddim_step(network, x, t, middle), middle, end)
         shown = batch.part(part).at_targets(_shown(given, x, t).cpu().numpy())
         return shown, t, implied_clean(x, reached, t, end)
+
+
+def load_student(student: MotionStudent, path: Path) -> None:
+    """Give `student` the weights of a file of phase 3.
+
+    Raises
+    ------
+    ModelError
+        If it holds no student or one of another size.
+    """
+    section, weights, layout_format = KINDS["student"]
+    checkpoint = load_checkpoint(path)
+    part = checkpoint.get(section, checkpoint)
+    if part.get("format") != layout_format:
+        raise ModelError(f"--init {path} holds no student; give a student_best.pth of phase 3")
+    try:
+        student.load_state_dict(part[weights])
+    except RuntimeError as error:
+        sizes = part["config"]["network"]
+        raise ModelError(
+            f"--init {path} is of another size, {sizes}; give the same with --student_*"
+        ) from error
 
 
 def _shown(given: Conditions, x: Tensor, t: Tensor) -> Tensor:
