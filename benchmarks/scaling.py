@@ -22,8 +22,6 @@ GROUP = 8
 #: Files of a part: result, usage, log, benchmark and Snakemake's record of three rules, the outputs
 #: of which have one record each (counted).
 FILES_OF_A_PART = 19
-#: How often the values are read: survey and verification once, compression 4.25 times (counted).
-READS = 6.25
 #: Largest array of one stream, in values (codec.header.MAX_VALUES), of 4 bytes each.
 STREAM_BYTES = 4 << 40
 

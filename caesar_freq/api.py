@@ -22,7 +22,7 @@ from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.region import Range, Region
 from caesar_freq.codec.stream import encode_source
 from caesar_freq.data.lazy import Source
-from caesar_freq.errors import ModelError
+from caesar_freq.errors import InputError, ModelError
 
 _SET_MAGIC = b"CFS1"
 
@@ -100,6 +100,10 @@ def encode(
     ModelError
         If a model file is missing or of another kind.
     """
+    if isinstance(array, np.ma.MaskedArray):  # what netCDF4 gives
+        raise InputError(
+            "the data is a masked array, whose mask would be lost; give array.filled(numpy.nan)"
+        )
     out = io.BytesIO()
     encode_to(
         Source.of(np.asarray(array)), out, mode, bound, model=model, generator=generator,
@@ -334,4 +338,4 @@ def _as_array(item) -> np.ndarray:
     """An array from what a dataloader yields."""
     if isinstance(item, dict):
         item = item["input"]
-    return np.asarray(item)
+    return np.asanyarray(item)  # with its mask, which `encode` refuses

@@ -14,6 +14,7 @@ import typer
 from caesar_freq import __version__
 from caesar_freq.cluster.command import app as cluster
 from caesar_freq.errors import CorruptStreamError, InputError, ModelError, run_main
+from caesar_freq.generators import generators_for, generators_of, missing
 from caesar_freq.printing import show
 
 #: Rule modules that are commands of their own; each prints its flags with --help.
@@ -92,7 +93,7 @@ def compress(
     strategy_name = strategy.value if strategy else None
     with opened(source, var) as fields:
         values, metadata = pack_lazily(fields)
-        generators = _generators(model, strategy_name, device.value)
+        generators = generators_for(model, strategy_name, device.value)
         if interpo_rate and not generators:
             raise InputError(
                 f"--interpo-rate {interpo_rate} is about generated frames, and none are asked for; "
@@ -143,7 +144,7 @@ def decompress(
         stream = _named(source, Container, file)
         generators = []
         if stream.header.generator_sha256 and model:
-            generators = _generators_of(_info(_read(source), source), model, device.value)
+            generators = generators_of(_info(_read(source), source), model, device.value)
         frequency = load_frequency_model(model) if model and not generators else None
         try:
             selection = _named(source, select, stream, var, **ranges)
@@ -235,21 +236,12 @@ def _decode(source: Path, model: str | None, device: str, threads: int | None):
 
     data = _read(source)
     header = _info(data, source)
-    generators = _generators_of(header, model, device) if model else []
+    generators = generators_of(header, model, device) if model else []
     frequency = model if model and not generators else None
     array = _named(
         source, decode, data, generator=generators, model=frequency, threads=threads, device=device
     )
     return array, header
-
-
-def _generators_of(header: Mapping[str, Any], model: str, device: str) -> list:
-    """Predictors that a file with generated frames needs."""
-    if not header["generator_sha256"]:
-        return []
-    from caesar_freq.codec.segments import models_in
-
-    return _load(model, sorted(models_in(header["modes_used"])), device)
 
 
 def _named(source: Path, function: Callable, *arguments, **options):
@@ -263,49 +255,6 @@ def _named(source: Path, function: Callable, *arguments, **options):
 def _about(source: Path, error: Exception) -> str:
     """The message of an error, which names the file."""
     return str(error) if str(source) in str(error) else f"{source}: {error}"
-
-
-def _generators(model: str, strategy: str | None, device: str) -> list:
-    """Predictors for `strategy`; for auto, and without a strategy, those that `model` has."""
-    if strategy == "frequency" or (strategy is None and not model.endswith(".pth")):
-        return []
-    if model == "base":
-        raise InputError(
-            f"--strategy {strategy} needs a trained model; give --model combined_model.pth"
-        )
-    if strategy in ("student", "teacher"):
-        return _load(model, [strategy], device)
-    predictor = _predictor_module()
-    checkpoint = predictor.load_checkpoint(model)
-    kinds = [kind for kind, (section, *_) in predictor.KINDS.items() if section in checkpoint]
-    if strategy and not kinds:
-        raise ModelError(
-            f"{model} holds no teacher or student for --strategy {strategy}; give a "
-            "combined_model.pth"
-        )
-    return _load(model, kinds, device)
-
-
-def _load(model: str, kinds: Sequence[str], device: str) -> list:
-    predictor = _predictor_module()
-    if device == "cuda" and not import_module("torch").cuda.is_available():
-        raise InputError("--device cuda needs a CUDA device and there is none; use --device cpu")
-    return [predictor.load_predictor(model, kind, device) for kind in kinds]
-
-
-def _predictor_module():
-    """`models.predictor`, imported only where frames are generated since it needs torch."""
-    try:
-        return import_module("caesar_freq.models.predictor")
-    except ModuleNotFoundError as error:
-        raise _missing("generated frames need", error) from error
-
-
-def _missing(what: str, error: ModuleNotFoundError) -> InputError:
-    return InputError(
-        f"{what} the package {error.name}, which is not installed; install it with pip install "
-        "'caesar-freq[workflow]'"
-    )
 
 
 def _names(source: Path, header: Mapping[str, Any]) -> list[str] | None:
@@ -373,7 +322,7 @@ def _rule_main(rule: str) -> Callable[[list[str]], int]:
     try:
         return import_module(f"caesar_freq.{rule.replace('-', '_')}").main
     except ModuleNotFoundError as error:
-        raise _missing(f"{rule} needs", error) from error
+        raise missing(f"{rule} needs", error) from error
 
 
 if __name__ == "__main__":

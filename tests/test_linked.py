@@ -11,7 +11,7 @@ from caesar_freq.codec import large
 from caesar_freq.codec.checking import bound_holds
 from caesar_freq.codec.chunks import boxes
 from caesar_freq.codec.container import Container
-from caesar_freq.codec.layout import LINKED, N_BETAS, VOLUME
+from caesar_freq.codec.layout import DEPENDENT, LINKED, N_BETAS, VOLUME
 from caesar_freq.codec.linked import (
     RUN,
     SectionCoder,
@@ -72,6 +72,24 @@ def test_missing_values_double_precision_and_logarithms_are_linked_too():
 def test_sections_without_anything_in_common_stand_alone():
     x = np.stack([random_field((16, 32, 32), s, 3.0) for s in (1, 2)])[None]
     assert kinds(caesar_freq.encode(x, "nrmse", 1e-3)) == [VOLUME, VOLUME]
+
+
+def test_sections_use_the_dependent_quantiser_unless_one_grid_is_smaller():
+    def quantisers(bound, **options):
+        stream = Container(caesar_freq.encode(levels_field(), "nrmse", bound, **options))
+        return {stream.chunk(n)[1] & DEPENDENT for n in range(3) if stream.kind(n) == VOLUME}
+
+    base = FrequencyModel.base()
+    one_grid = replace(base, grid_pmf=None, grid_centroid=None)
+    assert quantisers(1e-3) == {DEPENDENT}
+    assert quantisers(1e-3, model=one_grid, embed_model=False) == {0}
+    # sections that are the same have nothing left to code
+    x = np.repeat(levels_field(1), 3, axis=1)
+    sizes = [
+        len(caesar_freq.encode(x, "nrmse", 1e-2, model=model, embed_model=False))
+        for model in (base, one_grid)
+    ]
+    assert sizes[0] <= sizes[1]
 
 
 def test_runs_are_short_and_any_part_decodes_alone():

@@ -1,6 +1,7 @@
 """Pointwise bounds: the step they are met with, corrections in streams, and mode ``pw_rel``."""
 
 import math
+from dataclasses import replace
 
 import google_crc32c
 import numpy as np
@@ -13,6 +14,7 @@ import caesar_freq
 from caesar_freq.codec import encoder
 from caesar_freq.codec.checking import bound_holds
 from caesar_freq.codec.header import Header
+from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader
 from caesar_freq.codec.step_ratio import RATIOS, lowest
 from caesar_freq.errors import CaesarError
@@ -70,6 +72,15 @@ class TestStreams:
         data = caesar_freq.encode(x, "rel", bound)
         assert bound_holds(x[None], caesar_freq.decode(data)[None], "rel", bound)
         assert "lossless" not in caesar_freq.info(data)["bytes_by_stream"]
+
+    def test_the_dependent_quantiser_pays_with_corrections_too(self):
+        base = FrequencyModel.base()
+        one_grid = replace(base, grid_pmf=None, grid_centroid=None)
+        sizes = [
+            len(caesar_freq.encode(busy_field(), "rel", 1e-2, model=model, embed_model=False))
+            for model in (base, one_grid)
+        ]
+        assert sizes[0] < 0.985 * sizes[1]
 
     def test_clustered_corrections_are_coded_in_context(self):
         data = caesar_freq.encode(busy_field(), "rel", 1e-2)

@@ -28,7 +28,7 @@ MODULES = [
      "compression.parts compression.plan compression.ranges compression.survey "
      "compression.table compression.verify caesar_freq cfq_file cli cluster cluster.command cluster.fit cluster.offer "
      "cluster.plan cluster.recover cluster.requests comparison data.metadata "
-     "data.simulated data.training_sets fingerprints settings status sweep sweeps "
+     "data.simulated data.training_sets fingerprints generators settings status sweep sweeps "
      "sweeps.launch sweeps.results sweeps.space transfer workflow"),
     # one rule each
     ({"fetch"}, "data.fetch data.packages data.turbulence"),

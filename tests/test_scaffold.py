@@ -97,6 +97,15 @@ def test_the_chinese_readme_is_a_full_twin():
     assert without_comments[0] == without_comments[1]
 
 
+def test_the_chinese_readme_names_the_same_commands_and_settings():
+    named = []
+    for name in ("README.md", "README.zh.md"):
+        prose = re.sub(r"^```.*?^```", "", (ROOT / name).read_text(), flags=re.M | re.S)
+        words = (" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose))
+        named.append(sorted(word for word in words if not word.startswith("DATA=")))
+    assert named[0] == named[1]
+
+
 @pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
 def test_files_that_a_readme_names_exist(name):
     text = (ROOT / name).read_text(encoding="utf-8")

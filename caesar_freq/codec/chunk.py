@@ -53,7 +53,7 @@ _ASK_LOSSLESS = 0.2
 #: Above so many bits per value it is worth asking whether coding levels is smaller.
 _ASK_LATTICE = 0.1
 #: Levels that are guessed to take more than so many times the bits are not coded (`likely_bits`).
-_HOPELESS = 1.35
+_HOPELESS = 1.45
 
 
 @dataclass

@@ -69,7 +69,7 @@ class ChunkEncoder:
 
     @property
     def _refined(self) -> bool:
-        return not self.pointwise and self.effort.refined
+        return self.effort.refined
 
     def _write(self, chunk: Chunk, coders, variable: Variable, dead_zone: float) -> Written:
         if chunk.constant:

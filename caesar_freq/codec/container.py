@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from typing import BinaryIO
 
 from caesar_freq.codec.header import MAGIC, Header
 from caesar_freq.codec.layout import chunk_kind
 from caesar_freq.codec.packing import Reader, varint
-from caesar_freq.errors import CorruptStreamError
+from caesar_freq.errors import CorruptStreamError, InputError
 
 #: Enough for the magic, the version and the length of the header.
 _START = len(MAGIC) + 1 + 10
+
+
+def refuse_path(data: object) -> None:
+    """Raise InputError if `data` is the path of a stream instead of the stream."""
+    if isinstance(data, (str, os.PathLike)):
+        raise InputError(
+            f"{data} is a path, and bytes or an open file are needed; use CfqFile({str(data)!r}), or "
+            "open it first"
+        )
 
 
 class Container:
@@ -36,6 +46,7 @@ class Container:
             self._view = memoryview(data).cast("B")
             self.size = len(self._view)
         except TypeError:
+            refuse_path(data)
             self._view, self._file, self._lock = None, data, threading.Lock()
             self.size = data.seek(0, io.SEEK_END)
         self.header, start = self._header()

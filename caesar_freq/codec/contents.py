@@ -8,6 +8,7 @@ import numpy as np
 
 from caesar_freq.codec.census import chunk_census
 from caesar_freq.codec.chunks import boxes, five_dimensional
+from caesar_freq.codec.container import refuse_path
 from caesar_freq.codec.header import Header
 
 
@@ -25,7 +26,10 @@ def info(data: bytes) -> dict:
     ------
     CorruptStreamError
         If the head of the stream is not ours, truncated or altered.
+    InputError
+        If `data` is a path.
     """
+    refuse_path(data)
     header, at = Header.unpack(data)
     original = int(np.prod(header.shape, dtype=object)) * header.dtype.itemsize
     return {

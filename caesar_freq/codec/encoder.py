@@ -35,6 +35,9 @@ from caesar_freq.codec.volume import VolumeEncoder
 from caesar_freq.kernels.errors import size_histogram
 from caesar_freq.transform.blocks import Transform
 
+#: NRMSE from which on linked sections are tried with one grid, too.
+_SPARSE = 2e-3
+
 
 @dataclass
 class Encoder(ChunkEncoder):
@@ -102,8 +105,12 @@ class Encoder(ChunkEncoder):
                 best = made
         levels, links = self.effort.levels, self.effort.links
         closer = best[0], self._closer(chunks, *best[::-1]) if levels else best[1]
-        linked = linked_coders(chunks, plain, best[0].step, dead_zone) if links else {}
-        if linked:
+        # where next to nothing is left, sections repeat the one before better on one grid
+        both = self.model.grid_pmf is not None and target >= _SPARSE
+        for dependent in ((True, False) if both else (True,)) if links else ():
+            linked = linked_coders(chunks, plain, best[0].step, dead_zone, dependent)
+            if not linked:
+                break
             rounding = self._rounding((coder for coder, _ in plain.values()), dead_zone, ratio)
             other = self._best(chunks, linked, best[0], target, dead_zone, rounding)
             kept = referred_to(chunks, other[1])
@@ -129,7 +136,9 @@ class Encoder(ChunkEncoder):
         if self.pointwise:
             ratio = USUAL_RATIO
             if self.effort.ratios:
-                ratio = choose_ratio(x, mask, 2 * target, dead_zone, variable, self.model)
+                ratio = choose_ratio(
+                    x, mask, 2 * target, dead_zone, variable, self.model, self._refined
+                )
             variable = replace(variable, step_index=step_index(2 * target * ratio))
         return variable, chosen.ratio
 

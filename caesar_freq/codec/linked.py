@@ -24,7 +24,14 @@ from caesar_freq.codec.layout import N_BETAS, N_CLASSES, RUN
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader
 from caesar_freq.codec.quantise import frequency_classes
-from caesar_freq.codec.volume import VolumeEncoder, decode_levels, dequantised, encode_levels
+from caesar_freq.codec.volume import (
+    VolumeCode,
+    VolumeEncoder,
+    decode_levels,
+    dequantised,
+    encode_levels,
+    unit_step,
+)
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.transform.blocks import Transform
 
@@ -119,57 +126,68 @@ class SectionCoder:
 
     def __init__(self, encoder: VolumeEncoder, before: SectionCoder | None = None) -> None:
         self.encoder, self.before = encoder, before
-        self._lock, self._at, self._made = Lock(), None, None
+        self._lock, self._at, self._kept = Lock(), None, None
 
     def innovation(self, step: float, dead_zone: float) -> np.ndarray:
         """Levels with the cross prediction, int32; what the next section is predicted from."""
-        _, cross, levels = self._levels(step, dead_zone)
+        _, cross, made = self._made(step, dead_zone)
+        levels = made.levels if self.encoder.dependent else made
         return levels if cross is None else np.clip(levels + cross, -_LIMIT, _LIMIT)
 
     def code(self, step: float, dead_zone: float) -> Coded:
         """Code at a normalised `step`; raises `volume.LevelOverflow`."""
         encoder = self.encoder
-        betas, cross, levels = self._levels(step, dead_zone)
-        code = encode_levels(levels, encoder.alphas, encoder.transform, encoder.model)
-        decoded = restore(levels, code.bins, step, encoder.alphas, cross, encoder.transform,
-                          encoder.model, encoder.planes.dtype)  # fmt: skip
+        (betas, cross, _), code = self._made(step, dead_zone), self._code(step, dead_zone)
+        decoded = restore(code.levels, code.bins, step, encoder.alphas, cross, encoder.transform,
+                          encoder.model, encoder.planes.dtype, code.dependent)  # fmt: skip
         return Coded((b"" if cross is None else _pack(betas)) + code.data, decoded)
 
     def measured(self, step: float, dead_zone: float) -> tuple[bytes, float]:
         """Bytes of a section that stands alone, and the squared error of its coefficients."""
-        levels = self._levels(step, dead_zone)[2]
-        encoder = self.encoder
-        code = encode_levels(levels, encoder.alphas, encoder.transform, encoder.model)
-        return code.data, encoder.coefficient_error(code, step)
+        code = self._code(step, dead_zone)
+        return code.data, self.encoder.coefficient_error(code, step)
+
+    def _code(self, step: float, dead_zone: float) -> VolumeCode:
+        encoder, made = self.encoder, self._made(step, dead_zone)[2]
+        if encoder.dependent:
+            return made
+        return encode_levels(made, encoder.alphas, encoder.transform, encoder.model)
 
     def saved(self, step: float, dead_zone: float) -> tuple[float, float]:
         """Estimated bits that the section before saves, and bits without it."""
-        encoder = self.encoder
-        cross = self._levels(step, dead_zone)[1]
+        unit = unit_step(step, self.encoder.dependent)
+        cross = self._predicted(step, dead_zone)[1]
         plain = linked = 0.0
-        for new, predicted in zip(_innovations(encoder, step), cross):
-            plain += estimated_bits(new, 1.0)
-            linked += estimated_bits(new - predicted.astype(np.float32), 1.0)
+        for new, predicted in zip(_innovations(self.encoder, unit), cross):
+            plain += estimated_bits(new, step / unit)
+            linked += estimated_bits(new - predicted.astype(np.float32), step / unit)
         return plain - linked, plain
 
-    def _levels(self, step: float, dead_zone: float):
-        """Factors, cross prediction (None without a section before) and levels; kept for a step."""
+    def _made(self, step: float, dead_zone: float) -> tuple:
+        """Factors and cross prediction (None without a section before), and levels, of the dependent
+        quantiser with their code; kept for a step."""
         with self._lock:
             if self._at != (step, dead_zone):
-                self._made = self._quantised(step, dead_zone)
+                self._kept = self._quantised(step, dead_zone)
                 self._at = (step, dead_zone)
-            return self._made
+            return self._kept
 
-    def _quantised(self, step: float, dead_zone: float):
-        encoder = self.encoder
-        if self.before is None:
-            return None, None, encoder.levels(step, dead_zone)
+    def _predicted(self, step: float, dead_zone: float) -> tuple[np.ndarray, np.ndarray]:
         innovation = self.before.innovation(step, dead_zone)
-        betas = fit_betas(encoder, innovation, step)
-        cross = cross_prediction(innovation, betas)
-        rest = copy(encoder)
-        rest.planes = encoder.planes - _in_units(carried(cross, encoder.alphas), step, rest.planes)
-        return betas, cross, rest.levels(step, dead_zone)
+        betas = fit_betas(self.encoder, innovation, unit_step(step, self.encoder.dependent))
+        return betas, cross_prediction(innovation, betas)
+
+    def _quantised(self, step: float, dead_zone: float) -> tuple:
+        betas = cross = None
+        rest = copy(self.encoder)
+        if self.before is not None:
+            betas, cross = self._predicted(step, dead_zone)
+            known = carried(cross, rest.alphas)
+            rest.planes = rest.planes - _in_units(
+                known, unit_step(step, rest.dependent), rest.planes
+            )
+        quantise = rest.encode if rest.dependent else rest.levels
+        return betas, cross, quantise(step, dead_zone)
 
 
 def _in_units(levels: np.ndarray, step: float, like: np.ndarray) -> np.ndarray:
@@ -182,7 +200,7 @@ def restore(
     """Volume ``[T, H, W]`` of levels and their cross prediction (None: there is none)."""
     planes = dequantised(levels, bins, step, alphas, model, dtype, dependent)
     if cross is not None:
-        planes += _in_units(carried(cross, alphas), step, planes)
+        planes += _in_units(carried(cross, alphas), unit_step(step, dependent), planes)
     return kernels(model.device).inverse(transform, planes)
 
 
@@ -237,8 +255,6 @@ class Decoded:
     @property
     def innovation(self) -> np.ndarray:
         """What the next section is predicted from."""
-        if self._dependent:
-            raise CorruptStreamError("a section refers to one of the dependent quantiser")
         if self._cross is None:
             return self._levels
         return np.clip(self._levels + self._cross, -_LIMIT, _LIMIT)

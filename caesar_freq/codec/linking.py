@@ -16,7 +16,9 @@ from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
 _WORTH = 0.01
 
 
-def linked_coders(chunks: Sequence[Chunk], plain: dict, step: float, dead_zone: float) -> dict:
+def linked_coders(
+    chunks: Sequence[Chunk], plain: dict, step: float, dead_zone: float, dependent: bool = True
+) -> dict:
     """Coders and kinds of all `chunks` with links where they pay; none if they hardly pay at all.
 
     Parameters
@@ -27,8 +29,12 @@ def linked_coders(chunks: Sequence[Chunk], plain: dict, step: float, dead_zone: 
         By ``id`` of the chunk; chunks without a coder are constant.
     step, dead_zone : float
         Quantiser at which it is judged.
+    dependent : bool
+        Whether sections may use the dependent quantiser.
     """
-    encoders = {n: plain[id(c)][0].encoder for n, c in enumerate(chunks) if id(c) in plain}
+    encoders = {n: copy(plain[id(c)][0].encoder) for n, c in enumerate(chunks) if id(c) in plain}
+    for encoder in encoders.values():
+        encoder.dependent &= dependent
     before = {n: m for n, m in _chunk_before(chunks).items() if n in encoders and m in encoders}
     if not before:
         return {}
@@ -79,5 +85,5 @@ def thinned(encoder: VolumeEncoder) -> VolumeEncoder:
     """The same with every other row and column of cells: cells are quantised one by one."""
     thin = copy(encoder)
     thin.planes = np.ascontiguousarray(encoder.planes[..., ::2, ::2])
-    thin.refined = False
+    thin.refined = thin.dependent = False
     return thin

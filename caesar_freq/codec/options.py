@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -84,7 +85,8 @@ def check_call(source: Source, options: Options) -> None:
             f"unknown strategy {options.strategy!r}; choose one of {', '.join(STRATEGIES)}"
         )
     effort_of(options.effort)
-    if options.mode != "lossless" and not (options.bound >= 0 and np.isfinite(options.bound)):
+    real = isinstance(options.bound, Real)
+    if options.mode != "lossless" and not (real and 0 <= options.bound < np.inf):
         raise InputError(f"the bound is {options.bound}; it must be a finite number of at least 0")
     if options.mode == "pw_rel" and options.bound >= 1:
         raise InputError(

@@ -14,7 +14,7 @@ from caesar_freq.codec.chunks import Box, boxes, five_dimensional
 from caesar_freq.codec.coders import PlainCoder
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.targets import POINTWISE, target_of
+from caesar_freq.codec.targets import target_of
 from caesar_freq.codec.volume import LevelOverflow, VolumeCode
 from caesar_freq.entropy.pmf_fit import code_lengths, fit_pmf
 from caesar_freq.entropy.tables import N_BINS
@@ -50,7 +50,7 @@ def refitted(
     tables, magnitudes = (np.concatenate(parts) for parts in zip(*rows))
     every = -(-len(tables) // _ROWS)
     tables, magnitudes = tables[::every], magnitudes[::every]
-    dependent = _dependent(header, model)
+    dependent = model.grid_pmf is not None
     saved, pmfs = 0.0, []
     for number, old in enumerate(model.grid_pmf if dependent else [model.pmf]):
         own = tables // N_BINS == number
@@ -63,21 +63,15 @@ def refitted(
     return fitted if worth else None
 
 
-def _dependent(header: Header, model: FrequencyModel) -> bool:
-    """Whether levels are of the dependent quantiser: this is about files of the most effort."""
-    return header.mode not in POINTWISE and model.grid_pmf is not None
-
-
 def _rows(chunk: Chunk, variable: Variable, header: Header, model: FrequencyModel) -> list:
     """Rows of tables and magnitudes of a chunk's coefficients, if it has any."""
     if chunk.constant or not variable.step_index:
         return []
     x = chunk.normalised(variable, header.double)
-    refined = header.mode not in POINTWISE
-    encoder = PlainCoder(x, variable, model, refined=refined).encoder
+    encoder = PlainCoder(x, variable, model, refined=True).encoder
     at = variable.step, model.dead_zone_at(target_of(header, variable))
     try:
-        if _dependent(header, model):
+        if encoder.dependent:
             *_, levels, rows = encoder.chosen(*at)
             return [(rows, np.abs(levels))]
         code = encoder.encode(*at)

@@ -84,11 +84,6 @@ class Region:
         absent = lacking(shape)
         return tuple(n for n, name in zip(self.shape, AXES) if name not in absent)
 
-    def covers(self, shape: tuple[int, ...]) -> bool:
-        """Whether this is all of an array of `shape`, in its order."""
-        whole = five_dimensional(shape)
-        return self.shape == whole and self.variables == tuple(range(whole[0]))
-
     def overlap(self, box: Box) -> tuple[Box, tuple[slice, slice, slice]] | None:
         """Where a chunk meets the region: as a box of the region, and as a part of the chunk.
 

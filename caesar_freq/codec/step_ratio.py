@@ -39,6 +39,7 @@ def choose_ratio(
     dead_zone: float,
     variable: Variable,
     model: FrequencyModel,
+    refined: bool = False,
 ) -> float:
     """Step over bound at which `x` takes the fewest bytes, corrections included.
 
@@ -53,10 +54,12 @@ def choose_ratio(
     dead_zone : float
     variable : Variable
         Its transform is used.
+    refined : bool
+        See `VolumeEncoder`.
     """
     part = np.ascontiguousarray(sample(x, _SAMPLE_VALUES))
     ignore = sample(mask, _SAMPLE_VALUES)
-    coder = PlainCoder(part, variable, model)
+    coder = PlainCoder(part, variable, model, refined=refined)
 
     def cost(ratio: float) -> float:
         try:

@@ -129,11 +129,15 @@ def dequantised(q, bins, step, alphas, model, dtype, dependent: bool = False) ->
     return planes
 
 
+def unit_step(step: float, dependent: bool) -> float:
+    """What levels, or values of the dependent quantiser, count at a `step`."""
+    return step * FINER if dependent else step
+
+
 def _unit(step: float, alphas, classes, model: FrequencyModel, dependent: bool) -> tuple:
     """What kernels take of the quantiser: its own step, prediction and centroids."""
-    if dependent:
-        return step * FINER, alphas, classes, model.grid_centroid
-    return step, alphas, classes, model.centroid
+    centroid = model.grid_centroid if dependent else model.centroid
+    return unit_step(step, dependent), alphas, classes, centroid
 
 
 class VolumeEncoder:
@@ -154,6 +158,8 @@ class VolumeEncoder:
         self, x: np.ndarray, transform: Transform, model: FrequencyModel, refined: bool = False
     ) -> None:
         self.transform, self.model, self.refined = transform, model, refined
+        #: whether `encode` uses the dependent quantiser
+        self.dependent = refined and model.grid_pmf is not None
         self.planes = kernels(model.device).forward(transform, x)
         self.classes = frequency_classes(*self.planes.shape[2:4])
         self.alphas = fit_alphas(self.planes, self.classes)
@@ -177,7 +183,7 @@ class VolumeEncoder:
 
     def encode(self, step: float, dead_zone: float) -> VolumeCode:
         """Quantise and code."""
-        if self.refined and self.model.grid_pmf is not None:
+        if self.dependent:
             return self._dependent(step, dead_zone)
         return encode_levels(self.levels(step, dead_zone), self.alphas, self.transform, self.model)
 
@@ -209,7 +215,7 @@ class VolumeEncoder:
             code.levels, code.bins,
             *_unit(step, self.alphas, self.classes, self.model, code.dependent), self.planes,
         )  # fmt: skip
-        step *= FINER if code.dependent else 1
+        step = unit_step(step, code.dependent)
         return total * step * step / ERROR_UNIT
 
     def simulate(self, step: float, dead_zone: float) -> np.ndarray:
