@@ -30,7 +30,14 @@ setup(
             ],
             depends=[
                 f"caesar_freq/kernels/{name}.h"
-                for name in ("kernels", "dependent", "dct_of", "wavelet_of", "range_coder")
+                for name in (
+                    "kernels",
+                    "dependent",
+                    "dct_of",
+                    "wavelet_of",
+                    "range_coder",
+                    "integers",
+                )
             ],
             extra_compile_args=FLAGS,
             optional=True,

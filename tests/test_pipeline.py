@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from caesar_freq.fingerprints import SILENT, evaluation_modules, sources
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
+PYTHONPATH = [path for path in [os.environ.get("PYTHONPATH")] if path]
 pytestmark = pytest.mark.pipeline
 CODECS = {"frequency", "auto", "zfp", "zstd"}
 
@@ -32,7 +35,10 @@ def run_snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "loaded"), *PYTHONPATH]),
+        "CAESAR_LOADED": str(folder / "loaded"),
     }
+    (folder / "loaded").mkdir(exist_ok=True)
     command = [
         BIN / "snakemake", "--profile", ROOT / "profiles" / "local", "--cores", "2",
         "--snakefile", ROOT / "workflow" / "Snakefile", "--directory", folder,
@@ -69,6 +75,26 @@ def test_the_pipeline_ends_in_a_report_of_real_files(finished):
             size = (path.parent / record["compressed_file"]).stat().st_size
             assert record["cr"] == pytest.approx(record["original_bytes"] / size)
     assert len(records) == 3 * 2 + 1  # zstd is lossless alone
+
+
+def test_what_a_rule_loads_is_what_its_fingerprint_covers(finished):
+    # what says how far a run is, and what finds out whether it is the same run
+    beside = {"caesar_freq", "caesar_freq.fingerprints", "caesar_freq.printing", *SILENT}
+    ran = set()
+    for path in (finished / "loaded").glob("*.json"):
+        told = json.loads(path.read_text())
+        words = told["command"]
+        module = words[words.index("-m") + 1]
+        if not module.startswith("caesar_freq."):
+            continue
+        if module == "caesar_freq.evaluate":
+            covered = sources(*evaluation_modules(words[words.index("--codec") + 1]), lazy=False)
+        else:
+            covered = sources(module, lazy=".train_" not in module)
+        ran.add(module.removeprefix("caesar_freq."))
+        assert set(told["loaded"]) - set(covered) <= beside, words
+    assert ran >= {"split", "train_freq_compressor", "train_diffusion", "train_distillation",
+                   "merge", "evaluate", "report"}  # fmt: skip
 
 
 def test_the_checkpoints_are_complete_and_plain(finished):

@@ -7,6 +7,7 @@ computed by the very functions the decoder calls.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -101,6 +102,13 @@ class PlainCoder:
     ) -> None:  # fmt: skip
         transform = plain_transform(x.shape, variable, time_block)
         self.encoder, self._once = VolumeEncoder(x, transform, model, refined), once
+
+    def on_one_grid(self) -> PlainCoder:
+        """The same without the dependent quantiser."""
+        other = copy(self)
+        other.encoder = copy(self.encoder)
+        other.encoder.dependent = False
+        return other
 
     def code(self, step: float, dead_zone: float) -> Coded:
         """Code at a normalised `step`; raises `volume.LevelOverflow`."""

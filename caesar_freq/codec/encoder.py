@@ -35,6 +35,8 @@ from caesar_freq.codec.volume import VolumeEncoder
 from caesar_freq.kernels.errors import size_histogram
 from caesar_freq.transform.blocks import Transform
 
+#: Variables of fewer bytes than this are coded on one grid, too: cells cut short may be smaller there.
+_FEW = 4096
 #: NRMSE from which on linked sections are tried with one grid, too.
 _SPARSE = 2e-3
 
@@ -87,6 +89,10 @@ class Encoder(ChunkEncoder):
         plain = {id(c): (coder, VOLUME) for c, coder in zip(coded, coders)}
         rounding = self._rounding(coders, dead_zone, ratio)
         first = best = self._best(chunks, plain, variable, target, dead_zone, rounding)
+        if coders[0].encoder.dependent and _size(best) < _FEW:
+            one_grid = {key: (coder.on_one_grid(), kind) for key, (coder, kind) in plain.items()}
+            other = self._best(chunks, one_grid, best[0], target, dead_zone, rounding)
+            best = min(best, other, key=_size)
         own: dict = {}
         for left_out in LEFT_OUT if self.effort.modes else ():
             moded = self._in_own_modes(volumes, variable, target, left_out)

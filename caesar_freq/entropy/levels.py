@@ -11,298 +11,28 @@ from __future__ import annotations
 
 from ctypes import Structure, byref, c_int64, c_void_p
 
-import numba as nb
 import numpy as np
 
 from caesar_freq.entropy.binary import AT, finish, new_coder, open_coder
-from caesar_freq.entropy.logistic import (
-    LIMIT,
-    RATES,
-    SQUASH,
-    STRETCH,
-    code_mixed,
-    learn,
-    new_slots,
+from caesar_freq.entropy.level_kernels import (
+    MIX_SETS,
+    N_BIAS,
+    N_CONTEXTS,
+    N_NEIGHBOURS,
+    N_NODES,
+    N_PREDICTORS,
+    ROOM,
+    code_frame,
 )
+from caesar_freq.entropy.logistic import RATES, SQUASH, STRETCH, new_slots
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels import library
 
 #: Levels are 0 to at most this.
 MAX_LEVEL = (1 << 22) - 1
 
-# Predictions are in 1/8 level.
-_FINE = 3
-_N_NEIGHBOURS, _N_PREDICTORS, _N_CONTEXTS = 17, 7, 8
 #: Slots per context as a power of two: a few for each level coded, within these limits.
 _SLOT_BITS = (12, 18)
-_HASH = np.uint64(0x9E3779B97F4A7C15)
-_NODE_HASH = np.uint64(0xD6E8FEB86659FD93)
-# Numbers of the decisions: zero, sign, exponent (unary), first and second bit below the leading one.
-_ZERO, _SIGN, _EXPONENT, _LOWER, _FIRST, _SECOND, _N_NODES = 0, 1, 2, 32, 64, 96, 160
-_LARGEST = 23
-_MIX_SETS = 12
-_ROOM = 160  # bytes that one level can take at most
-_LONGEST = 400
-_RATE = 10
-_N_BIAS = 1024
-
-
-@nb.njit(nogil=True, cache=True)
-def _bit_length(a):
-    n = 0
-    while a:
-        a >>= 1
-        n += 1
-    return n
-
-
-@nb.njit(nogil=True, cache=True)
-def _half_octave(a):
-    """0, 1, 2, 3, then two numbers an octave; `a` >= 0."""
-    if a < 4:
-        return a
-    n = _bit_length(a)
-    return 2 * n - 2 + ((a >> (n - 2)) & 1)
-
-
-@nb.njit(nogil=True, cache=True)
-def _signed(a, most):
-    """Half-octave number of `a` with its sign, clipped to +-`most`, shifted to start at 0."""
-    q = min(_half_octave(abs(a)), most)
-    return most + q if a > 0 else most - q
-
-
-@nb.njit(nogil=True, cache=True)
-def _clip(a, low, high):
-    return min(max(a, low), high)
-
-
-@nb.njit(nogil=True, cache=True)
-def _median(west, north, northwest):
-    """The median edge detector of LOCO-I."""
-    low, high = min(west, north), max(west, north)
-    return _clip(west + north - northwest, low, high)
-
-
-@nb.njit(nogil=True, cache=True)
-def _code(bit, node, set_, shift, hashes, slots, places, logits, mixer, state, data, decoding):
-    """Code one decision in all contexts and learn from it."""
-    weights = mixer[set_ * _N_NODES + node]
-    total = np.int64(0)
-    for k in range(_N_CONTEXTS):
-        at = np.int64(((hashes[k] + np.uint64(node) * _NODE_HASH) * _HASH) >> shift)
-        places[k] = at
-        logits[k] = STRETCH[slots[k, at] >> 18]
-        total += weights[k] * logits[k]
-    total = _clip(total >> 16, -LIMIT, LIMIT)
-    probability = SQUASH[total + LIMIT]
-    bit = code_mixed(bit, probability, state, data, decoding)
-    error = ((bit << 16) - probability) * _RATE
-    for k in range(_N_CONTEXTS):
-        weights[k] += (logits[k] * error + (1 << 17)) >> 18
-        learn(slots[k], places[k], bit, _LONGEST)
-    return bit
-
-
-@nb.njit(nogil=True, cache=True)
-def _code_error(
-    error,
-    likely,
-    set_,
-    one_sided,
-    shift,
-    hashes,
-    slots,
-    places,
-    logits,
-    mixer,
-    state,
-    data,
-    decoding,
-):
-    """Code `error`: zero flag, sign (unless only + is possible), exponent, bits below."""
-    args = (set_, shift, hashes, slots, places, logits, mixer, state, data, decoding)
-    if _code(1 if error == 0 else 0, _ZERO, *args):
-        return 0
-    negative = 0
-    if not one_sided:
-        negative = _code(1 if error < 0 else 0, _SIGN, *args)
-    size = abs(error)
-    exponent = _bit_length(size) - 1
-    # the sign is part of the contexts from here on
-    for k in range(_N_CONTEXTS):
-        hashes[k] += np.uint64(negative * 7919)
-    # unary, up or down from the exponent that the activity suggests
-    n = likely
-    if _code(1 if exponent > n else 0, _EXPONENT + n, *args):
-        n += 1
-        while n < _LARGEST and _code(1 if exponent > n else 0, _EXPONENT + n, *args):
-            n += 1
-    else:
-        while n > 0 and _code(1 if exponent < n else 0, _LOWER + n, *args):
-            n -= 1
-    value = 1
-    for i in range(n):
-        bit = size >> (n - 1 - i) & 1
-        if i == 0:
-            bit = _code(bit, _FIRST + n, *args)
-        elif i == 1:
-            bit = _code(bit, _SECOND + 2 * n + (value & 1), *args)
-        else:
-            bit = code_mixed(bit, 32768, state, data, decoding)
-        value = 2 * value + bit
-    return -value if negative else value
-
-
-@nb.njit(nogil=True, cache=True)
-def _code_frame(
-    frame, before, older, errors, errors_before, skip, top, weights, bias, costs,
-    slots, mixer, state, data, limit, decoding,
-):  # fmt: skip
-    """Code or fill in a frame; returns the buffer that holds the bytes, empty if over `limit`."""
-    height, width = frame.shape[0] - 3, frame.shape[1] - 4
-    shift = np.uint64(64 - _bit_length(slots.shape[1] - 1))
-    near = np.zeros(_N_NEIGHBOURS, np.int64)
-    inputs = np.zeros(_N_NEIGHBOURS, np.int64)
-    guess = np.zeros(_N_PREDICTORS, np.int64)
-    hashes = np.zeros(_N_CONTEXTS, np.uint64)
-    places = np.zeros(_N_CONTEXTS, np.int64)
-    logits = np.zeros(_N_CONTEXTS, np.int64)
-    for y in range(2, height + 2):
-        frame[y, 0] = frame[y, 1] = frame[y - 1, 2]
-        above, row = costs[(y + 1) & 1], costs[y & 1]
-        for x in range(2, width + 2):
-            w, ww, n, nn = frame[y, x - 1], frame[y, x - 2], frame[y - 1, x], frame[y - 2, x]
-            nw, ne, nne = frame[y - 1, x - 1], frame[y - 1, x + 1], frame[y - 2, x + 1]
-            c, pw, pn = before[y, x], before[y, x - 1], before[y - 1, x]
-            pe, ps, pnw = before[y, x + 1], before[y + 1, x], before[y - 1, x - 1]
-            pne, psw, pse = before[y - 1, x + 1], before[y + 1, x - 1], before[y + 1, x + 1]
-            old = older[y, x]
-            # predictors
-            texture = _median(w, n, nw)
-            guess[0] = texture << _FINE
-            guess[1] = ((w + n) << (_FINE - 1)) + ((ne - nw) << (_FINE - 2))
-            guess[2] = c << _FINE
-            guess[3] = (c + _median(w - pw, n - pn, nw - pnw)) << _FINE
-            guess[4] = (c << _FINE) + ((w - pw + n - pn) << (_FINE - 1))
-            guess[5] = w + n + ne + nw + c + c + ps + pe
-            base = (w + n + c + c) >> 2
-            near[0], near[1], near[2], near[3], near[4], near[5] = w, ww, n, nn, nw, ne
-            near[6], near[7], near[8], near[9], near[10], near[11] = nne, c, pw, pn, pe, ps
-            near[12], near[13], near[14], near[15], near[16] = pnw, pne, psw, pse, old
-            total = np.int64(0)
-            energy = np.int64(0)
-            for k in range(_N_NEIGHBOURS):
-                d = near[k] - base
-                inputs[k] = d
-                total += weights[k] * d
-                energy += d * d
-            learned = (base << _FINE) + (total >> (16 - _FINE))
-            guess[6] = _clip(learned, 0, top << _FINE)
-            # blend
-            weight_sum, weighted = np.int64(0), np.int64(0)
-            for k in range(_N_PREDICTORS):
-                cost = (
-                    above[k, x]
-                    + above[k, x + 1]
-                    + row[k, x - 1]
-                    + ((above[k, x - 1] + row[k, x - 2]) >> 1)
-                )
-                cost = min(cost, 1 << 15)
-                weight = (1 << 32) // (cost * cost + 8)
-                weight_sum += weight
-                weighted += weight * (guess[k] - guess[0])
-            blend = guess[0] + weighted // weight_sum
-            # activity
-            ew, en, ec = errors[y, x - 1], errors[y - 1, x], errors_before[y, x]
-            enw, ene = errors[y - 1, x - 1], errors[y - 1, x + 1]
-            eww = errors[y, x - 2]
-            local = 2 * (abs(ew) + abs(en)) + abs(enw) + abs(ene) + abs(eww)
-            earlier = (
-                2 * abs(ec)
-                + abs(errors_before[y, x + 1])
-                + abs(errors_before[y + 1, x])
-                + abs(errors_before[y + 1, x + 1])
-                + abs(errors_before[y, x - 1])
-            )
-            slope = abs(w - nw) + abs(n - nw) + abs(n - ne) + abs(w - ww)
-            activity = min(_half_octave(local), 24)
-            # bias of the texture
-            pattern = (
-                (w > texture)
-                + 2 * (n > texture)
-                + 4 * (c > texture)
-                + 8 * (ne > texture)
-                + 16 * (c == texture)
-                + 32 * (nw > texture)
-            )
-            pattern = pattern * 12 + min(activity, 11)
-            seen = bias[pattern, 1]
-            blend += bias[pattern, 0] // (seen + 1)
-            fine = _clip(blend, 0, top << _FINE)
-            centre = (fine + (1 << (_FINE - 1))) >> _FINE
-            if skip[y - 2, x - 2]:
-                frame[y, x] = centre
-                errors[y, x] = 0
-                for k in range(_N_PREDICTORS):
-                    row[k, x] = above[k, x]
-                continue
-            part = fine - (centre << _FINE) + 4
-            quick = min(_half_octave(earlier), 20)
-            hashes[0] = np.uint64(activity * 8 + part)
-            hashes[1] = np.uint64((activity >> 1) * 32 + quick) * np.uint64(64) + np.uint64(
-                min(_half_octave(slope), 20)
-            )
-            hashes[2] = np.uint64(_signed(w - centre, 8) * 17 + _signed(n - centre, 8)) * np.uint64(
-                32
-            ) + np.uint64(_signed(c - centre, 6))
-            hashes[3] = np.uint64(_signed(c - centre, 9) * 19 + _signed(ec, 9)) * np.uint64(
-                32
-            ) + np.uint64(activity >> 1)
-            hashes[4] = np.uint64(
-                _signed(guess[0] - fine, 9) * 19 + _signed(guess[3] - fine, 9)
-            ) * np.uint64(32) + np.uint64(_signed(guess[6] - fine, 9))
-            hashes[5] = np.uint64(_clip(w - centre, -60, 60) + 64) * np.uint64(1 << 14) + np.uint64(
-                (_clip(n - centre, -60, 60) + 64) * 128 + _clip(c - centre, -60, 60) + 64
-            )
-            hashes[6] = np.uint64(centre) * np.uint64(32) + np.uint64(min(activity, 8))
-            hashes[7] = np.uint64(_signed(ew, 9) * 19 + _signed(en, 9)) * np.uint64(
-                512
-            ) + np.uint64(_signed(ene, 6) * 19 + _signed(ec, 9))
-            if not decoding and np.int64(state[AT]) + _ROOM > len(data):
-                if len(data) >= limit:
-                    return data[:0]
-                larger = np.zeros(2 * len(data) + _ROOM, np.uint8)
-                larger[: len(data)] = data
-                data = larger
-            likely = max(_bit_length(local // 7) - 1, 0)
-            set_ = min(activity >> 1, _MIX_SETS - 1)
-            error = _code_error(
-                frame[y, x] - centre, likely, set_, centre == 0, shift, hashes, slots, places, logits, mixer,
-                state, data, decoding,
-            )  # fmt: skip
-            # damaged data may say more than the range allows; contexts may not leave theirs then
-            value = _clip(centre + error, 0, top)
-            frame[y, x] = value
-            errors[y, x] = value - centre
-            # learn
-            true = value << _FINE
-            for k in range(_N_PREDICTORS):
-                row[k, x] = abs(guess[k] - true)
-            off = _clip(true - learned, -(1 << 14), 1 << 14)
-            gain = (off << 20) // (energy + 4)
-            for k in range(_N_NEIGHBOURS):
-                weights[k] = _clip(weights[k] + ((gain * inputs[k]) >> 14), -(1 << 19), 1 << 19)
-            bias[pattern, 0] += _clip(true - blend, -(1 << 10), 1 << 10)
-            bias[pattern, 1] += 1
-            if seen > 254:
-                bias[pattern, 0] >>= 1
-                bias[pattern, 1] >>= 1
-        frame[y, width + 2] = frame[y, width + 3] = frame[y, width + 1]
-        for k in range(_N_PREDICTORS):
-            row[k, 1] = row[k, 2]
-            row[k, width + 2] = row[k, width + 1]
-    return data
 
 
 class _Frame(Structure):
@@ -319,7 +49,7 @@ def _code_frame_in_c(
     frame, before, older, errors, errors_before, skip, top, weights, bias, costs,
     slots, mixer, state, data, limit, decoding,
 ):  # fmt: skip
-    """`_code_frame` by the native kernel."""
+    """`code_frame` by the native kernel."""
     skip = np.ascontiguousarray(skip)
     arrays = (frame, before, older, errors, errors_before, skip, weights, bias, costs, mixer,
               slots, SQUASH, STRETCH, RATES, state)  # fmt: skip
@@ -333,21 +63,21 @@ def _code_frame_in_c(
             return data
         if len(data) >= limit:
             return data[:0]
-        data = np.concatenate([data, np.zeros(len(data) + _ROOM, np.uint8)])
+        data = np.concatenate([data, np.zeros(len(data) + ROOM, np.uint8)])
 
 
 def _run(levels, skip, top, state, data, limit, decoding):
     frames, height, width = levels.shape
     padded = (height + 3, width + 4)
-    weights = np.zeros(_N_NEIGHBOURS, np.int64)
-    bias = np.zeros((_N_BIAS, 2), np.int64)
-    costs = np.zeros((2, _N_PREDICTORS, width + 4), np.int64)
+    weights = np.zeros(N_NEIGHBOURS, np.int64)
+    bias = np.zeros((N_BIAS, 2), np.int64)
+    costs = np.zeros((2, N_PREDICTORS, width + 4), np.int64)
     bits = min(max(levels.size.bit_length() + 1, _SLOT_BITS[0]), _SLOT_BITS[1])
-    slots = new_slots(_N_CONTEXTS, bits)
-    mixer = np.full((_MIX_SETS * _N_NODES, _N_CONTEXTS), (1 << 16) * 3 // 10, np.int64)
+    slots = new_slots(N_CONTEXTS, bits)
+    mixer = np.full((MIX_SETS * N_NODES, N_CONTEXTS), (1 << 16) * 3 // 10, np.int64)
     before = older = np.zeros(padded, np.int64)
     errors_before = np.zeros(padded, np.int64)
-    code = _code_frame if library() is None else _code_frame_in_c
+    code = code_frame if library() is None else _code_frame_in_c
     for t in range(frames):
         frame = before.copy()
         frame[2:-1, 2:-2] = levels[t]

@@ -1,5 +1,6 @@
 /* Predictive coding of one frame of integer levels: entropy/levels.py, logistic.py and binary.py in
  * C, with the same names and the same integers. Shifts of negative numbers round down. */
+#include "integers.h"
 #include "range_coder.h"
 
 enum {
@@ -40,57 +41,6 @@ typedef struct {
     uint64_t hashes[N_CONTEXTS];
     int64_t set;
 } context_t;
-
-static inline int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static inline int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
-static inline int64_t clip(int64_t a, int64_t low, int64_t high)
-{
-    return smaller(larger(a, low), high);
-}
-
-static inline int64_t size_of(int64_t a)
-{
-    return a < 0 ? -a : a;
-}
-
-static inline int64_t bit_length(int64_t a)
-{
-    return a ? 64 - __builtin_clzll((uint64_t)a) : 0;
-}
-
-/* Quotient rounded down, as Python has it; b > 0. */
-static inline int64_t quotient(int64_t a, int64_t b)
-{
-    const int64_t q = a / b;
-    return q - (a % b < 0);
-}
-
-static inline int64_t half_octave(int64_t a)
-{
-    if (a < 4)
-        return a;
-    const int64_t n = bit_length(a);
-    return 2 * n - 2 + ((a >> (n - 2)) & 1);
-}
-
-static inline int64_t signed_octave(int64_t a, int64_t most)
-{
-    const int64_t q = smaller(half_octave(size_of(a)), most);
-    return a > 0 ? most + q : most - q;
-}
-
-static inline int64_t median(int64_t west, int64_t north, int64_t northwest)
-{
-    return clip(west + north - northwest, smaller(west, north), larger(west, north));
-}
 
 static inline int code_mixed(levels_t *l, int bit, int64_t probability)
 {

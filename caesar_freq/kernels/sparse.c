@@ -1,4 +1,5 @@
 /* Context coding of one frame of a sparse volume: entropy/sparse.py and entropy/binary.py in C. */
+#include "integers.h"
 #include "range_coder.h"
 
 enum {
@@ -43,11 +44,6 @@ static inline int code_bit(coder_t *c, int bit, int64_t context)
 static inline int64_t sign(int64_t value)
 {
     return 1 + (value > 0) - (value < 0);
-}
-
-static inline int64_t size_of(int64_t value)
-{
-    return value < 0 ? -value : value;
 }
 
 /* Sign and size of a value that is not 0; 0 if its size is impossible. */
