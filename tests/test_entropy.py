@@ -109,7 +109,7 @@ def test_side_integers_round_trip(values):
 
 def test_model_bytes_round_trip_and_refuse_others():
     data = MODEL.to_bytes()
-    assert len(data) < 2000
+    assert len(data) < 4000
     assert FrequencyModel.from_bytes(data).fingerprint == MODEL.fingerprint
     for broken in (data[:-3], b"CFM1", data[:10] + b"\0" + data[11:], b"whatever"):
         with pytest.raises(ModelError):

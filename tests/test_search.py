@@ -45,6 +45,7 @@ def rounds(monkeypatch, array, bound, **options):
 @pytest.mark.parametrize("bound", [1e-2, 1e-3, 1e-4])
 def test_the_first_step_is_nearly_always_right(monkeypatch, bound):
     x = field()
+    monkeypatch.setattr(encoder, "_FEW", 0)  # small files look for the step of one grid, too
     tried, data = rounds(monkeypatch, x, bound, spatial=(("lot", 16),))
     error = np.sqrt(np.mean((caesar_freq.decode(data).astype(np.float64) - x) ** 2)) / np.ptp(x)
     assert 0.99 * bound < error <= bound
