@@ -59,7 +59,7 @@ def encode(
     bound : float
         In the unit of `mode`; 0 means lossless. Below 1 for ``pw_rel``.
     model : "base", path or FrequencyModel
-        Entropy model. One that is not packaged is put into the stream (about 1.4 KB) unless
+        Entropy model. One that is not packaged is put into the stream (about 3 KB) unless
         `embed_model` is False; streams below 100 kB are coded with the packaged one, too, and the
         shorter stream is kept.
     generator : predictor or predictors, optional

@@ -43,6 +43,12 @@ def load_part(path: Path, weights: str, layout_format: str, phase: str) -> dict:
     return part
 
 
+def _entropy_model(part: dict, path: Path) -> FrequencyModel:
+    """The frequency part of a checkpoint as the codec has it; `path` is named in errors."""
+    state = {k: v.numpy() for k, v in part["model_state_dict"].items()}
+    return FrequencyModel.from_state_dict(state, str(path))
+
+
 def merge(frequency: Path, diffusion: Path, distillation: Path) -> dict:
     """Combined checkpoint of three files that belong together.
 
@@ -52,8 +58,7 @@ def merge(frequency: Path, diffusion: Path, distillation: Path) -> dict:
         If a file is of another kind, or they were not trained on each other.
     """
     parts = {_FREQUENCY[0]: load_part(frequency, *_FREQUENCY[1:], "phase 1")}
-    state = {k: v.numpy() for k, v in parts[_FREQUENCY[0]]["model_state_dict"].items()}
-    fingerprint = FrequencyModel.from_state_dict(state, str(frequency)).fingerprint
+    fingerprint = _entropy_model(parts[_FREQUENCY[0]], frequency).fingerprint
     layouts = {}
     for path, kind, phase in (
         (diffusion, "teacher", "phase 2"),
@@ -101,7 +106,8 @@ def model_card(combined: dict, combined_path: Path, inputs: dict[str, Path],
         tensors = flat_tensors({section: combined[section]}).values()
         weights = sum(t.numel() for t in tensors)
         lines.append(f"| {section} | {weights} | {path.stat().st_size} | `{_sha256(path)}` |")
-    lines += ["", "Files in frequency mode carry the first part (about 1.4 KB) and need nothing else. "
+    carried = len(_entropy_model(combined[_FREQUENCY[0]], combined_path).to_bytes())
+    lines += ["", f"Files in frequency mode carry the first part ({carried} bytes) and need nothing else. "
               "Files with generated frames name this checkpoint by its sha256.", ""]  # fmt: skip
     for section, path in inputs.items():
         history = path.parent / "history.csv"

@@ -191,7 +191,7 @@ def choose_blocks(
     q, bins = zeros(planes.shape, np.int32), zeros(planes.shape, np.uint8)
     levels = empty(transform.n_coefficients, np.int32)
     rows = empty(len(levels), np.uint8)
-    previous = np.zeros((*planes.shape[2:],), np.int64)
+    previous = np.zeros(planes.shape[2:], np.int64)
     choice = _Choice(None, planes.dtype == np.float64, step)
     arrays = {"alphas": alphas, "classes": classes, "previous": previous, "price": price,
               "middle": middle}  # fmt: skip
