@@ -34,8 +34,12 @@ def test_filled_values_are_finite_and_valid_ones_untouched(shape, share, seed, d
     assert filled.dtype == dtype and filled.shape == shape
     assert np.array_equal(filled[~mask], values[~mask])
     assert np.isfinite(filled).all()
-    if not mask.all():
-        assert filled.max() <= values[~mask].max() and filled.min() >= values[~mask].min()
+    frames = values.shape[-3] if values.ndim > 2 else 1
+    for volume, own, hole in zip(
+        *(x.reshape(-1, frames, *shape[-2:]) for x in (filled, values, mask)), strict=True
+    ):
+        valid = own[~hole] if not hole.all() else np.zeros(1)
+        assert valid.min() <= volume.min() and volume.max() <= valid.max()
 
 
 def test_filling_continues_a_smooth_field():

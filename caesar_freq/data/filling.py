@@ -24,7 +24,7 @@ def fill_masked(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
     Frames are filled one by one in space. A frame without a valid cell is interpolated linearly
     in time between the nearest frames that have one (before and after; at the ends the nearest
-    is repeated); where no frame has one, the result is 0.
+    is repeated); a volume [T, H, W] without any becomes 0.
 
     Parameters
     ----------
