@@ -74,8 +74,8 @@ class Grid:
             return np.rint(x * self.a if self.form == QUOTIENT else x / self.a)
 
     def levels(self, values: np.ndarray) -> np.ndarray:
-        """Levels (int64) of values that the grid was proved on."""
-        return self.numbers(values).astype(np.int64) - self.first
+        """Levels (int64) of the closest grid points within its range; `values` hold no NaN."""
+        return np.clip(self.numbers(values) - self.first, 0, self.top).astype(np.int64)
 
     def restore(self, levels: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Values of `levels` (int64, 0 to `top`)."""
