@@ -24,9 +24,9 @@ ARRAYS = {"fetch", "split", "report", *MEASURED, *TRAINING}
 MODULES = [
     # command line and Python API beside the workflow; what a job is told, not what it does
     (set(),
-     "codec.joining compression compression.compress compression.job compression.join "
+     "arguments codec.joining compression compression.compress compression.job compression.join "
      "compression.parts compression.plan compression.ranges compression.survey "
-     "compression.table compression.verify caesar_freq cfq_file cli cluster cluster.command cluster.fit cluster.offer "
+     "compression.table compression.verify caesar_freq cfq_file cli compressor cluster cluster.command cluster.fit cluster.offer "
      "cluster.plan cluster.recover cluster.requests comparison data.metadata "
      "data.simulated data.training_sets fingerprints generators settings status sweep sweeps "
      "sweeps.launch sweeps.results sweeps.space transfer workflow"),
@@ -40,7 +40,7 @@ MODULES = [
                                 "training.grid_fit training.qat training.quantiser_fit training.rows"),
     ({"train_distillation"}, "train_distillation training.distiller"),
     # files that are not .npz are read by split alone
-    ({"split"}, "data.netcdf data.parts data.template data.unpacking data.variables data.zarr_store"),
+    ({"split"}, "data.classic data.netcdf data.parts data.template data.unpacking data.variables data.zarr_store"),
     # arrays in memory and on disk; every .npz is written or read through them
     (ARRAYS, "data data.arrangement data.field data.files data.lazy data.sections"),
     ({*ARRAYS, "merge"}, "atomic errors"),
@@ -97,7 +97,8 @@ COMPRESSION_MODULES = [
     ({"join", "ranges", *READING}, "codec.header"),
     ({"survey", "compress_part"}, "codec.chunk"),
     (READING, "codec.targets entropy.rans"),
-    (COMPRESSION, "compression compression.job compression.parts data.zarr_store data.netcdf"),
+    (COMPRESSION, "compression compression.job compression.parts data.zarr_store data.netcdf "
+                  "data.classic"),
     ({"survey"}, "compression.survey"),
     ({"verify_part"}, "compression.verify"),
     ({"compression_table"}, "compression.table"),

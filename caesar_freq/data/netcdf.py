@@ -19,6 +19,7 @@ from typing import Any
 import netCDF4
 import numpy as np
 
+from caesar_freq.data.classic import missing_bytes
 from caesar_freq.data.field import FILL_ATTRS, Coordinate, Field, check_values, checked_type
 from caesar_freq.data.lazy import LazyArray, unreadable
 from caesar_freq.data.parts import Parts, sorted_parts
@@ -44,6 +45,11 @@ def opened(path: Path, names: Sequence[str] | None) -> Iterator[list[Field]]:
         dataset = netCDF4.Dataset(path)
     except OSError as error:
         raise InputError(f"{path} {wrong(path, error)}") from error
+    if missing := missing_bytes(Path(path)):
+        dataset.close()
+        raise InputError(
+            f"{path} is cut off: it lacks {missing} bytes that its header announces; copy it again"
+        )
     with dataset:
         dataset.set_auto_maskandscale(False)
         dataset.set_auto_chartostring(False)
