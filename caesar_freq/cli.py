@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from caesar_freq import __version__
+from caesar_freq.arguments import (
+    about,
+    bound_of,
+    check_source,
+    check_target,
+    decode_stream,
+    info_of,
+    named,
+    names_of,
+    range_of,
+    read_stream,
+)
 from caesar_freq.cluster.command import app as cluster
-from caesar_freq.errors import CorruptStreamError, InputError, ModelError, run_main
+from caesar_freq.errors import InputError, run_main
 from caesar_freq.generators import generators_for, generators_of, missing
 from caesar_freq.printing import show
 
@@ -22,8 +34,6 @@ RULES = ("split", "train-freq-compressor", "train-diffusion", "train-distillatio
          "evaluate", "report")  # fmt: skip
 #: Commands with their own modules and flags, as the rules have.
 TOOLS = ("status", "sweep")
-#: Relative bounds have a default; an absolute one would depend on the data.
-DEFAULT_BOUNDS = {"rel": 1e-3, "nrmse": 1e-3, "pw_rel": 1e-3, "lossless": 0.0}
 
 app = typer.Typer(
     name="caesar-freq",
@@ -88,8 +98,8 @@ def compress(
     from caesar_freq.data.files import fill_value_of, opened
     from caesar_freq.data.metadata import pack_lazily
 
-    _check_target(target, (".cfq",))
-    limit = _bound(mode.value, bound)
+    check_target(target, (".cfq",))
+    limit = bound_of(mode.value, bound)
     strategy_name = strategy.value if strategy else None
     with opened(source, var) as fields:
         values, metadata = pack_lazily(fields)
@@ -108,7 +118,7 @@ def compress(
                     interpo_rate=interpo_rate, effort=effort,
                 )  # fmt: skip
             except InputError as error:
-                raise InputError(_about(source, error)) from error
+                raise InputError(about(source, error)) from error
     print(f"{target}: {size} bytes, CR {values.nbytes / size:.2f}")
 
 
@@ -136,21 +146,21 @@ def decompress(
     from caesar_freq.data.files import SUFFIXES
     from caesar_freq.transfer import decompress_file, select
 
-    _check_target(target, SUFFIXES)
+    check_target(target, SUFFIXES)
     parts = {"frames": frames, "rows": rows, "columns": columns}
-    ranges = {name: _range(name, text) for name, text in parts.items()}
-    _check_source(source)
+    ranges = {name: range_of(name, text) for name, text in parts.items()}
+    check_source(source)
     with open(source, "rb") as file:
-        stream = _named(source, Container, file)
+        stream = named(source, Container, file)
         generators = []
         if stream.header.generator_sha256 and model:
-            generators = generators_of(_info(_read(source), source), model, device.value)
+            generators = generators_of(info_of(read_stream(source), source), model, device.value)
         frequency = load_frequency_model(model) if model and not generators else None
         try:
-            selection = _named(source, select, stream, var, **ranges)
+            selection = named(source, select, stream, var, **ranges)
         except InputError as error:
-            raise InputError(_about(source, error)) from error
-        _named(
+            raise InputError(about(source, error)) from error
+        named(
             source, decompress_file, stream, target, selection,
             predictors=generators, model=frequency, threads=threads,
             device=codec_device(device.value),
@@ -162,8 +172,8 @@ def decompress(
 @app.command()
 def info(source: Compressed, as_json: AsJson = False) -> None:
     """Show what a compressed file holds, without decoding it."""
-    header = _info(_read(source), source)
-    header["names"] = _names(source, header)
+    header = info_of(read_stream(source), source)
+    header["names"] = names_of(source, header)
     header["metadata"] = len(header["metadata"])
     show(header, as_json)
 
@@ -182,98 +192,13 @@ def verify(
     from caesar_freq.data.files import read
     from caesar_freq.data.metadata import pack
 
-    decoded, header = _decode(compressed, model, device.value, None)
-    names = var or _names(compressed, header)
+    decoded, header = decode_stream(compressed, model, device.value, None)
+    names = var or names_of(compressed, header)
     array, _ = pack(read(original, names))
     result = compare(array, decoded, header, names)
     show(result, as_json)
     if not result["bound_held"]:
         raise typer.Exit(1)
-
-
-def _bound(mode: str, bound: float | None) -> float:
-    if bound is None and mode not in DEFAULT_BOUNDS:
-        raise InputError(f"--mode {mode} needs a bound; give one with --bound")
-    if mode == "lossless" and bound:
-        raise InputError(f"--mode lossless takes no bound; drop --bound {bound:g}")
-    return DEFAULT_BOUNDS[mode] if bound is None else bound
-
-
-def _range(name: str, text: str | None) -> slice | int | None:
-    """The part of an axis that ``a:b``, ``a:``, ``:b`` or ``a`` names."""
-    if text is None:
-        return None
-    try:
-        ends = [int(end) if end.strip() else None for end in text.split(":")]
-        if len(ends) == 2:
-            return slice(*ends)
-        (number,) = ends
-        return int(number)
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"--{name} {text} is not a range; give start:stop, such as 10:20, :20 or -5:"
-        ) from error
-
-
-def _check_source(path: Path) -> None:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist or is not a file; check the path")
-
-
-def _read(path: Path) -> bytes:
-    _check_source(path)
-    return path.read_bytes()
-
-
-def _info(data: bytes, source: Path) -> dict[str, Any]:
-    from caesar_freq.codec.contents import info as read_info
-
-    return _named(source, read_info, data)
-
-
-def _decode(source: Path, model: str | None, device: str, threads: int | None):
-    from caesar_freq.api import decode
-
-    data = _read(source)
-    header = _info(data, source)
-    generators = generators_of(header, model, device) if model else []
-    frequency = model if model and not generators else None
-    array = _named(
-        source, decode, data, generator=generators, model=frequency, threads=threads, device=device
-    )
-    return array, header
-
-
-def _named(source: Path, function: Callable, *arguments, **options):
-    """Call `function`; errors about a stream get the file's name."""
-    try:
-        return function(*arguments, **options)
-    except (CorruptStreamError, ModelError) as error:
-        raise type(error)(_about(source, error)) from error
-
-
-def _about(source: Path, error: Exception) -> str:
-    """The message of an error, which names the file."""
-    return str(error) if str(source) in str(error) else f"{source}: {error}"
-
-
-def _names(source: Path, header: Mapping[str, Any]) -> list[str] | None:
-    """Names of the variables in a file, None where it has none."""
-    if not header["metadata"]:
-        return None
-    from caesar_freq.data.metadata import field_names
-
-    return _named(source, field_names, header["metadata"])
-
-
-def _check_target(path: Path, suffixes: Sequence[str]) -> None:
-    """Refuse an output that cannot be written before the work is done."""
-    if path.suffix.lower() not in suffixes:
-        raise InputError(f"OUT is {path}; its name must end in {' or '.join(suffixes)}")
-    if path.is_dir():
-        raise InputError(f"OUT is {path}, which is a folder; give the name of a file")
-    if not path.parent.is_dir():
-        raise InputError(f"the folder of {path} does not exist; make it first")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

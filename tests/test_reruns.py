@@ -24,9 +24,9 @@ ARRAYS = {"fetch", "split", "report", *MEASURED, *TRAINING}
 MODULES = [
     # command line and Python API beside the workflow; what a job is told, not what it does
     (set(),
-     "codec.joining compression compression.compress compression.job compression.join "
+     "arguments codec.joining compression compression.compress compression.job compression.join "
      "compression.parts compression.plan compression.ranges compression.survey "
-     "compression.table compression.verify caesar_freq cfq_file cli cluster cluster.command cluster.fit cluster.offer "
+     "compression.table compression.verify caesar_freq cfq_file cli compressor cluster cluster.command cluster.fit cluster.offer "
      "cluster.plan cluster.recover cluster.requests comparison data.metadata "
      "data.simulated data.training_sets fingerprints generators settings status sweep sweeps "
      "sweeps.launch sweeps.results sweeps.space transfer workflow"),

@@ -1,0 +1,103 @@
+"""What commands are given: values and files, checked before any work, with errors that name them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from caesar_freq.errors import CorruptStreamError, InputError, ModelError
+from caesar_freq.generators import generators_of
+
+#: Relative bounds have a default; an absolute one would depend on the data.
+DEFAULT_BOUNDS = {"rel": 1e-3, "nrmse": 1e-3, "pw_rel": 1e-3, "lossless": 0.0}
+
+
+def bound_of(mode: str, bound: float | None) -> float:
+    """The bound to keep: the one given, or the default of the mode where it has one."""
+    if bound is None and mode not in DEFAULT_BOUNDS:
+        raise InputError(f"--mode {mode} needs a bound; give one with --bound")
+    if mode == "lossless" and bound:
+        raise InputError(f"--mode lossless takes no bound; drop --bound {bound:g}")
+    return DEFAULT_BOUNDS[mode] if bound is None else bound
+
+
+def range_of(name: str, text: str | None) -> slice | int | None:
+    """The part of an axis that ``a:b``, ``a:``, ``:b`` or ``a`` names."""
+    if text is None:
+        return None
+    try:
+        ends = [int(end) if end.strip() else None for end in text.split(":")]
+        if len(ends) == 2:
+            return slice(*ends)
+        (number,) = ends
+        return int(number)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"--{name} {text} is not a range; give start:stop, such as 10:20, :20 or -5:"
+        ) from error
+
+
+def check_source(path: Path) -> None:
+    """Refuse an input that is not there."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist or is not a file; check the path")
+
+
+def read_stream(path: Path) -> bytes:
+    """All bytes of a compressed file."""
+    check_source(path)
+    return path.read_bytes()
+
+
+def info_of(data: bytes, source: Path) -> dict[str, Any]:
+    """What `caesar_freq.info` says of the bytes of a file."""
+    from caesar_freq.codec.contents import info as read_info
+
+    return named(source, read_info, data)
+
+
+def decode_stream(source: Path, model: str | None, device: str, threads: int | None):
+    """The array in a compressed file, and what `info_of` says of it."""
+    from caesar_freq.api import decode
+
+    data = read_stream(source)
+    header = info_of(data, source)
+    generators = generators_of(header, model, device) if model else []
+    frequency = model if model and not generators else None
+    array = named(
+        source, decode, data, generator=generators, model=frequency, threads=threads, device=device
+    )
+    return array, header
+
+
+def named(source: Path, function: Callable, *arguments, **options):
+    """Call `function`; errors about a stream get the file's name."""
+    try:
+        return function(*arguments, **options)
+    except (CorruptStreamError, ModelError) as error:
+        raise type(error)(about(source, error)) from error
+
+
+def about(source: Path, error: Exception) -> str:
+    """The message of an error, which names the file."""
+    return str(error) if str(source) in str(error) else f"{source}: {error}"
+
+
+def names_of(source: Path, header: Mapping[str, Any]) -> list[str] | None:
+    """Names of the variables in a file, None where it has none."""
+    if not header["metadata"]:
+        return None
+    from caesar_freq.data.metadata import field_names
+
+    return named(source, field_names, header["metadata"])
+
+
+def check_target(path: Path, suffixes: Sequence[str]) -> None:
+    """Refuse an output that cannot be written before the work is done."""
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"OUT is {path}; its name must end in {' or '.join(suffixes)}")
+    if path.is_dir():
+        raise InputError(f"OUT is {path}, which is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise InputError(f"the folder of {path} does not exist; make it first")
