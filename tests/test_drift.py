@@ -38,8 +38,8 @@ def in_double(network):
     )
 
 
-def channels_last(network):
-    network.to(memory_format=torch.channels_last)
+def channels_first(network):
+    network.to(memory_format=torch.contiguous_format)
 
 
 def perturbed_weights(network):
@@ -50,7 +50,7 @@ def perturbed_weights(network):
 
 BOUNDS = [("nrmse", 2e-2), ("rel", 2e-2)]
 STRATEGIES = ["restoration", "both"]
-CHANGES = {"float64": in_double, "channels last": channels_last, "last places": perturbed_weights}
+CHANGES = {"float64": in_double, "channels first": channels_first, "last places": perturbed_weights}
 
 
 @pytest.fixture(params=[*CHANGES, "two threads", "no oneDNN"])

@@ -177,6 +177,25 @@ def test_close_grid_keeps_its_limit(limit, rms):
         assert size < 1e-6
 
 
+@pytest.mark.parametrize("limit, step", [(0.4, 1), (0.5, 2), (0.9, 2), (1, 3), (1.5, 4), (2.2, 5)])
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+def test_cells_hold_as_many_grid_points_as_the_limit_allows(limit, step, scale):
+    values = np.rint(rain() * 10).astype(np.float32).ravel()
+    values = values * np.float32(scale)
+    limit *= scale * (1 + 1e-5)
+    grid = close_grid(rough_grid(values, limit, False), values, limit, False)
+    assert grid.a == pytest.approx(step * scale)
+    assert np.abs(grid.error(values)).max() <= limit
+    assert not grid.error(values)[values == 0].any(), "dry places stay dry"
+
+
+def test_means_may_have_cells_of_two_points():
+    values = np.rint(rain() * 10).astype(np.float32).ravel() + np.float32(1)
+    values[0] = 0
+    grid = close_grid(rough_grid(values, 0.52, True), values, 0.52, True)
+    assert grid.a == 2 and np.sqrt(np.mean(grid.error(values) ** 2)) <= 0.52
+
+
 def cut_off(shape=(16, 60, 70)):
     """Nothing in some places, about one in others, with sharp edges between, as sea ice is."""
     noise = np.random.default_rng(4).normal(size=shape)

@@ -96,6 +96,20 @@ def test_trained_student_acts_on_the_noise_level(restorer):
     assert errors[right / 30] == pytest.approx(right, rel=0.05)
 
 
+def test_blocks_of_few_patterns_are_coded_in_their_own_modes_and_others_are_not():
+    rng, model, step = np.random.default_rng(5), FrequencyModel.base(), 0.3
+    dead_zone = model.dead_zone_at(step / 3.5)
+    patterns = rng.standard_normal((2, 32, 32)) / 6
+    few = np.tensordot(rng.standard_normal((16, 2)), patterns, 1).astype(np.float32)
+    decoded = generative.decoded_frames(few, step, dead_zone, model)
+    own = generative.in_own_modes(few, decoded, step, dead_zone, model)
+    assert np.linalg.matrix_rank(own.reshape(16, -1).astype(np.float64), 1e-4) == 2
+    assert np.mean((own - few) ** 2) < np.mean((decoded - few) ** 2)
+    noise = rng.standard_normal((16, 32, 32)).astype(np.float32) / 6
+    coded = generative.decoded_frames(noise, step, dead_zone, model)
+    assert generative.in_own_modes(noise, coded, step, dead_zone, model) is coded
+
+
 def test_training_learns_motion():
     student = student_of(moving, 0.0, (0.005, 0.02), (1, 2), 60)
     truth = np.stack([moving(s) for s in (40, 41, 42)])

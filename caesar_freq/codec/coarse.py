@@ -9,13 +9,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from caesar_freq.codec.lattice import LINE, Grid, fitted
+from caesar_freq.codec.lattice import LINE, MOST_CORRECTED, Grid, fitted
 from caesar_freq.codec.spacing import distinct_sample, find_spacing
 
 #: Values of the sample in which a step is fitted, rounds of that search, tries on all values.
 _SAMPLE, _ROUNDS, _TRIES = 1 << 14, 10, 4
-#: Steps of fewer spacings of the values are whole multiples of it.
-_FEW = 4
+#: Steps of fewer spacings of the values are whole multiples of it: where the root mean square counts,
+#: and where the largest error does.
+_FEW, _MANY = 4, 1024
 #: A root-mean-square error in this part of the limit is close enough.
 _CLOSE = 0.996
 #: Step of the plain quantiser over twice the bound: room for the rounding of its own arithmetic.
@@ -43,8 +44,7 @@ def rough_grid(values: np.ndarray, limit: float, rms: bool) -> tuple[Grid, float
     grid : Grid
         Without its range of levels.
     spacing : float
-        Of the values themselves, 0 if they lie on no grid. A small step is a multiple of it, an
-        odd one where the largest error counts: with 2 m + 1 spacings that is m of them.
+        Of the values themselves where the step is a multiple of it (`_aligned`), else 0.
     """
     distinct = distinct_sample(values)
     lowest = float(distinct[0])
@@ -61,11 +61,42 @@ def rough_grid(values: np.ndarray, limit: float, rms: bool) -> tuple[Grid, float
             else:
                 high = step
         step = low
-    if spacing and not rms:
-        step = (2 * int(step / spacing / 2) + 1) * spacing
-    elif step < _FEW * spacing:
-        step = max(1.0, step // spacing) * spacing
-    return Grid(LINE, step, lowest), spacing
+    if step >= (_FEW if rms else _MANY) * spacing:
+        return Grid(LINE, step, lowest), 0.0
+    if rms:
+        sizes = range(int(step / spacing) + 1, 1, -1)
+        points = next((n for n in sizes if _close(few, n, spacing, limit)), 1)
+    else:
+        # the small excess, for limits of exactly so many half spacings, is checked on all values
+        points = int(2 * limit / spacing * (2 - _MARGIN)) + 1
+    return _aligned(points, spacing, lowest), spacing
+
+
+def _aligned(points: int, spacing: float, lowest: float) -> Grid:
+    """Grid of cells that hold so many of the values' own grid points each, in their middle.
+
+    An even number has no point in its middle, so that no error is larger than half a spacing less
+    than half a step.
+    """
+    return Grid(LINE, points * spacing, lowest - (points % 2 == 0) * spacing / 2)
+
+
+def _close(values: np.ndarray, points: int, spacing: float, limit: float) -> bool:
+    """Whether `values` less their lowest err by at most `limit` in the root mean square."""
+    step, shift = points * spacing, (points % 2 == 0) * spacing / 2
+    levels = np.rint((values + shift) / step)
+    off = np.where(levels == 0, values, values + shift - levels * step)
+    return bool(np.sqrt(np.mean(off**2)) <= limit)
+
+
+def _with_lowest(grid: Grid, lowest: float, dtype: np.dtype) -> Grid:
+    """`grid` with the lowest value itself at its first level, where there is room for exceptions."""
+    if grid.b == lowest or grid.top >= MOST_CORRECTED:
+        return grid
+    none = np.zeros(grid.top + 1, np.int64)
+    return replace(
+        grid, corrections=none, patches=(np.zeros(1, np.int64), np.array([lowest], dtype))
+    )
 
 
 def close_grid(
@@ -75,27 +106,34 @@ def close_grid(
 
     None if the values have too many levels.
     """
-    (grid, spacing), best = rough, None
-    step, finer = grid.a, spacing if rms else 2 * spacing
+    (grid, spacing), lowest = rough, float(values.min())
+    points = round(grid.a / spacing) if spacing else 0
+    for n in range(points, max(points - _TRIES, 0), -1):
+        aligned = fitted(_aligned(n, spacing, lowest), values)
+        if aligned is None:
+            break
+        aligned = _with_lowest(aligned, lowest, values.dtype)
+        if _size(aligned.error(values), rms) <= limit:
+            return aligned
+    step, best = 2 * limit * _MARGIN if spacing else grid.a, None
     for _ in range(_TRIES):
-        grid = fitted(replace(grid, a=step), values)
+        grid = fitted(replace(grid, a=step, b=lowest), values)
         if grid is None:
             break
-        error = grid.error(values)
-        if rms:
-            size = float(np.sqrt(np.mean(np.square(error, out=error))))
-        else:
-            size = max(float(error.max()), -float(error.min()))
+        size = _size(grid.error(values), rms)
         if size <= limit:
             best = max(grid, best or grid, key=lambda g: g.a)
-        aligned = spacing and (not rms or step < _FEW * spacing)
-        if size <= limit and (aligned or not rms or size > _CLOSE * limit):
-            break
-        if not rms or aligned:
-            step = step - finer if step > finer > 0 else step * 0.999
-        else:
-            step *= _CLOSE**0.5 * limit / max(size, limit / 4)
+            if not rms or size > _CLOSE * limit:
+                break
+        step *= _CLOSE**0.5 * limit / max(size, limit / 4) if rms else 0.999
     return best
+
+
+def _size(error: np.ndarray, rms: bool) -> float:
+    """Root mean square or largest absolute value of `error`, which is overwritten."""
+    if rms:
+        return float(np.sqrt(np.mean(np.square(error, out=error))))
+    return max(float(error.max()), -float(error.min()))
 
 
 def likely_bits(values: np.ndarray, mask: np.ndarray, step: float) -> float:

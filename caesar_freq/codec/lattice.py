@@ -27,7 +27,7 @@ LINE, QUOTIENT, TABLE = 0, 1, 2
 _MOST_IRREGULAR = 4096
 #: Grids with corrections may have so many levels, corrections of so many last places, and so many
 #: values that are further off and written out (near zero the last place is very small).
-_MOST_CORRECTED, _LARGEST_CORRECTION, _MOST_PATCHES = 1 << 18, 4096, 1024
+MOST_CORRECTED, _LARGEST_CORRECTION, _MOST_PATCHES = 1 << 18, 4096, 1024
 _FARTHEST, _UNLIMITED = 1 << 53, 1 << 60
 
 
@@ -74,8 +74,8 @@ class Grid:
             return np.rint(x * self.a if self.form == QUOTIENT else x / self.a)
 
     def levels(self, values: np.ndarray) -> np.ndarray:
-        """Levels (int64) of values that the grid was proved on."""
-        return self.numbers(values).astype(np.int64) - self.first
+        """Levels (int64) of the closest grid points within its range; `values` hold no NaN."""
+        return np.clip(self.numbers(values) - self.first, 0, self.top).astype(np.int64)
 
     def restore(self, levels: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Values of `levels` (int64, 0 to `top`)."""
@@ -126,7 +126,7 @@ def _exact(grid: Grid, values: np.ndarray) -> bool:
 
 def _corrected(grid: Grid, values: np.ndarray) -> Grid | None:
     """`grid` with the corrections that make it exact, if each level needs just one."""
-    if grid.top >= _MOST_CORRECTED:
+    if grid.top >= MOST_CORRECTED:
         return None
     levels = grid.levels(values)
     codes, wanted = ordered(grid.restore(levels, values.dtype)), ordered(values)
@@ -242,7 +242,7 @@ def _unpack(reader: Reader, dtype: np.dtype) -> tuple[Grid, bytes]:
     if not (np.isfinite(a) and np.isfinite(b) and a > 0 and abs(first) <= _FARTHEST):
         raise CorruptStreamError("a grid of levels has an impossible formula")
     side = reader.take(reader.varint())
-    if side and top >= _MOST_CORRECTED:
+    if side and top >= MOST_CORRECTED:
         raise CorruptStreamError("a grid of levels has too many corrections")
     return Grid(form, a, b, first, top), side
 

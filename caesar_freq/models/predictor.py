@@ -29,7 +29,7 @@ _OLD_FORMATS = ("caesar-freq/diffusion/1", "caesar-freq/student/1")
 #: a uniform quantiser at 0.62 of the step.
 KEYFRAME_NOISE = 0.62 / 12**0.5
 #: Blocks, and frames of each, that go through the network at a time.
-_BATCH, _TARGETS = 4, 8
+_BATCH, _TARGETS = 4, 4
 #: One thread of the codec calls a network at a time: it has all cores, and the switch that keeps
 #: TF32 off, which drifts a thousand times more than float32, is one for all threads.
 _ONE = threading.Lock()
@@ -62,6 +62,8 @@ class Predictor:
         self.kind, self.sha256, self.source = kind, sha256, source
         self.steps, self.noise_scale = steps, noise_scale
         self.network, self.wiener, self.layout = network.to(device).eval(), wiener, layout
+        if kind == "student":  # nearly twice as fast on a processor as planes of channels
+            self.network.to(memory_format=torch.channels_last)
         self.device = device
         self.restores, self.spacings = True, layout.spacings
         self.n_frame, self.interpo_rate = layout.n_frame, layout.interpo_rate

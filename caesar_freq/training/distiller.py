@@ -71,7 +71,10 @@ class Distiller:
             "num_res_blocks": args.student_num_res_blocks,
             "patch": args.student_patch,
         }
-        self.student = MotionStudent(**self.architecture).to(device)
+        # a fifth faster on a processor: its convolutions want the channels of a pixel side by side
+        self.student = MotionStudent(**self.architecture).to(
+            device, memory_format=torch.channels_last
+        )
         if args.init:
             load_student(self.student, args.init)
         self.stages = halvings(args.teacher_steps) if args.progressive else [1]

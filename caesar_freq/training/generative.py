@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from caesar_freq.codec.coders import LEFT_OUT, ModeCoder, TooManyModes
+from caesar_freq.codec.header import Variable
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.volume import VolumeEncoder
 from caesar_freq.data.blocks import BlockSampler
@@ -28,6 +30,9 @@ RESTORED = 0.5
 MIXED = 0.25
 #: Step from which on levels are chosen by what they cost, as the encoder does at its default effort.
 REFINED_FROM = 6e-3
+#: Step from which on half of the whole blocks are coded in their own temporal modes, if few carry
+#: them: so are many files of loose bounds.
+OWN_MODES_FROM, OWN_MODES = 0.1, 0.5
 #: Parts of the step at which keyframes are coded, around the codec's first choice of 0.62.
 KEYFRAME_STEPS = (0.45, 0.9)
 #: Spatial transforms that blocks are coded with, the one that is best most often first.
@@ -147,6 +152,22 @@ def decoded_frames(
     return encoder.simulate(step, dead_zone)
 
 
+def in_own_modes(
+    block: np.ndarray, decoded: np.ndarray, step: float, dead_zone: float, model: FrequencyModel,
+    kind: str = "lot", cell: int = 16,
+) -> np.ndarray:  # fmt: skip
+    """A block coded in its own temporal modes for the error of `decoded`, or that if it has many."""
+    target = float(np.sqrt(np.mean((decoded - block) ** 2)))
+    variable = Variable(0.0, 1.0, kind=kind, cell=cell)
+    for left_out in LEFT_OUT:
+        try:
+            coder = ModeCoder(block, variable, model, target, left_out, step >= REFINED_FROM)
+        except TooManyModes:
+            continue
+        return coder.code(step, dead_zone).decoded
+    return decoded
+
+
 def draw_blocks(sampler: BlockSampler, number: int, batch: int) -> np.ndarray:
     """Blocks ``[N, n_frame, H, W]`` of batch `number`, half of them reversed in time or negated.
 
@@ -181,6 +202,11 @@ def make_batch(
             decoded[item, frames] = decoded_frames(
                 block[frames], part * steps[item], dead_zone, model, *transform
             )
+            if len(frames) == len(block) and steps[item] >= OWN_MODES_FROM:
+                if rng.random() < OWN_MODES:
+                    decoded[item] = in_own_modes(
+                        block, decoded[item], steps[item], dead_zone, model, *transform
+                    )
             error = np.sqrt(np.mean((decoded[item, frames] - block[frames]) ** 2))
             noise[item, frames] = error * np.exp(_NOISE_JITTER * rng.standard_normal())
         known = np.flatnonzero(np.isfinite(noise[item])).tolist()

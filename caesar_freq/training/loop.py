@@ -237,7 +237,7 @@ def write_phase(kind: str, path: Path, progress: Progress, wiener: Wiener, confi
     _, key, layout_format = KINDS[kind]
     with atomic_path(path) as temporary:
         torch.save({
-            key: {name: tensor.cpu() for name, tensor in progress.best.items()},
+            key: {name: tensor.cpu().contiguous() for name, tensor in progress.best.items()},
             "wiener": {name: torch.from_numpy(value) for name, value in vars(wiener).items()},
             "config": config,
             "format": layout_format,

@@ -54,7 +54,7 @@ class PlainCurve:
 
     def __init__(self, block: np.ndarray, model: FrequencyModel) -> None:
         self.block, self.model = block, model
-        self._coder = PlainCoder(block, _VARIABLE, model)
+        self._coder = PlainCoder(block, _VARIABLE, model, refined=True)
         points = [self.at_step(step) for step in PLAIN_STEPS]
         # a coarser step that errs no more has nothing left to leave out
         self._errors = np.maximum.accumulate([max(p.error, _TINY) for p in points])
@@ -132,7 +132,8 @@ class Validation:
 
     def _byte_ratio(self, predictor, curve: PlainCurve, point: Point, mode: Mode) -> float:
         """Bytes in a mode over plain bytes at the same error."""
-        coder = make_coder(point.block, _VARIABLE, self.model, mode, {STUDENT: predictor})
+        predictors = {STUDENT: predictor}
+        coder = make_coder(point.block, _VARIABLE, self.model, mode, predictors, refined=True)
         coded = coder.code(point.step, self.model.dead_zone_at(point.step / 3.5))
         # the curve tells how bytes go with the error, the point itself where it lies
         plain = curve.bytes_at(rmse(coded.decoded, point.block)) / curve.bytes_at(point.error)
