@@ -36,7 +36,7 @@ MODULES = [
     ({"merge"}, "merge"),
     ({"report"}, "report reporting reporting.page reporting.plots reporting.records "
                  "reporting.tables"),
-    ({"train_freq_compressor"}, "train_freq_compressor training.frequency "
+    ({"train_freq_compressor"}, "train_freq_compressor training.frequency training.frequency_trainer "
                                 "training.grid_fit training.qat training.quantiser_fit training.rows"),
     ({"train_distillation"}, "train_distillation training.distiller"),
     # files that are not .npz are read by split alone
