@@ -36,7 +36,7 @@ MODULES = [
     ({"merge"}, "merge"),
     ({"report"}, "report reporting reporting.page reporting.plots reporting.records "
                  "reporting.tables"),
-    ({"train_freq_compressor"}, "train_freq_compressor training.frequency "
+    ({"train_freq_compressor"}, "train_freq_compressor training.frequency training.frequency_trainer "
                                 "training.grid_fit training.qat training.quantiser_fit training.rows"),
     ({"train_distillation"}, "train_distillation training.distiller"),
     # files that are not .npz are read by split alone
@@ -67,7 +67,7 @@ MODULES = [
      "codec.stream entropy.level_kernels entropy.levels entropy.logistic entropy.pmf_fit entropy.sparse kernels.logarithms "
      "kernels.values "
      "codec.checking codec.chunk_encoder codec.coarse codec.linked codec.linking codec.links "
-     "codec.options codec.parts codec.reading codec.targets"),
+     "codec.options codec.parts codec.reading codec.strategies codec.targets"),
     # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves
     ({*OURS, *TRAINING},
      "codec.backend codec.chunks codec.coders codec.ends codec.entropy_side codec.generated "
