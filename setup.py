@@ -16,6 +16,7 @@ setup(
                 for name in (
                     "module",
                     "network",
+                    "contexts",
                     "coder",
                     "quantise",
                     "rans",
@@ -32,6 +33,7 @@ setup(
                 f"caesar_freq/kernels/{name}.h"
                 for name in (
                     "kernels",
+                    "contexts",
                     "dependent",
                     "dct_of",
                     "wavelet_of",

@@ -42,7 +42,7 @@ class VolumeCode:
     levels, bins : int32 and uint8 arrays
         Quantised levels and their scale bins, for `dequantised`.
     dependent : bool
-        Whether `levels` are values of the dependent quantiser.
+        Whether `levels` are values of the dependent quantiser, and `bins` rows of its tables.
     """
 
     data: bytes
@@ -137,7 +137,7 @@ def unit_step(step: float, dependent: bool) -> float:
 
 def _unit(step: float, alphas, classes, model: FrequencyModel, dependent: bool) -> tuple:
     """What kernels take of the quantiser: its own step, prediction and centroids."""
-    centroid = model.grid_centroid if dependent else model.centroid
+    centroid = np.tile(model.grid_centroid, (2, 1)) if dependent else model.centroid
     return unit_step(step, dependent), alphas, classes, centroid
 
 
@@ -194,14 +194,15 @@ class VolumeEncoder:
         return encode_levels(levels, self.alphas, self.transform, self.model)
 
     def chosen(self, step: float, dead_zone: float) -> tuple[np.ndarray, ...]:
-        """Ends of the cells, then values of the dependent quantiser, their bins, and their levels
-        and rows of tables in coding order; raises LevelOverflow."""
+        """Ends of the cells, then values of the dependent quantiser and the rows of tables of their
+        levels; raises LevelOverflow."""
         chosen = kernels(self.model.device)
         # cells end where they do with plain rounding: to cut them shorter saves nothing here
         q, fits = chosen.quantise(
             self.planes, 2 * FINER * step, dead_zone, self.alphas, self.classes
         )
         used = chosen.ends_of(q)
+        del q
         *found, good = chosen.choose_blocks(
             self.planes, step * FINER, self.alphas, self.classes, used, self.transform, self.model,
             *grid_prices(self.model),
@@ -211,9 +212,9 @@ class VolumeEncoder:
         return used, *found
 
     def _dependent(self, step: float, dead_zone: float) -> VolumeCode:
-        used, q, bins, levels, rows = self.chosen(step, dead_zone)
-        stream = kernels(self.model.device).write_values(levels, rows, self.model.grid_tables)
-        return VolumeCode(_packed(self.alphas, used, *stream, self.transform, True), q, bins, True)
+        used, q, rows = self.chosen(step, dead_zone)
+        stream = kernels(self.model.device).write_blocks(q, rows, used, self.transform, self.model)
+        return VolumeCode(_packed(self.alphas, used, *stream, self.transform, True), q, rows, True)
 
     def coefficient_error(self, code: VolumeCode, step: float) -> float:
         """Sum of squared coefficient errors of `code`: by Parseval that of the values."""

@@ -23,7 +23,10 @@ def zeros(shape: tuple[int, ...] | int, dtype: type | np.dtype) -> np.ndarray:
     size = math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize
     if size < _LEAST:
         return np.zeros(shape, dtype)
-    return np.frombuffer(mmap.mmap(-1, size, **_PRIVATE), dtype).reshape(shape)
+    pages = mmap.mmap(-1, size, **_PRIVATE)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, dtype).reshape(shape)
 
 
 def empty(shape: tuple[int, ...] | int, dtype: type | np.dtype) -> np.ndarray:

@@ -64,10 +64,10 @@ static inline int32_t level_of(double value, double dead_zone, int *fits)
 DEFINE_QUANTISE(cf_quantise_f32, float)
 DEFINE_QUANTISE(cf_quantise_f64, double)
 
-/* Outward shifts of levels -3..3 under a bin's centroids, in steps. */
-static void shifts_of(const int8_t *centroid, double shifts[N_BINS / 4][8])
+/* Outward shifts of levels -3..3 under the centroids of a row of tables, in steps. */
+static void shifts_of(const int8_t *centroid, double shifts[N_BINS / 2][8])
 {
-    for (int row = 0; row < N_BINS / 4; row++) {
+    for (int row = 0; row < N_BINS / 2; row++) {
         shifts[row][3] = 0;
         for (int m = 1; m < 4; m++) {
             shifts[row][3 + m] = centroid[3 * row + m - 1] / 64.0;
@@ -90,7 +90,7 @@ static inline double value_of(int64_t level, int64_t mu, const double *shifts, d
     {                                                                                              \
         const int64_t space = p->bh * p->bw, block = p->bt * space;                                \
         int64_t *previous = calloc(space * p->cells, sizeof(int64_t));                             \
-        double shifts[N_BINS / 4][8];                                                              \
+        double shifts[N_BINS / 2][8];                                                              \
         int64_t result = 0;                                                                        \
         if (!previous)                                                                             \
             return -1;                                                                             \
