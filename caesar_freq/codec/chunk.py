@@ -108,7 +108,7 @@ class Chunk:
         if self.whole:
             self.mask = np.broadcast_to(np.False_, values.shape)
         exact = self.valid
-        self.constant = bool(np.all(exact == exact[:1]))
+        self.constant = all(bool(np.all(exact[at] == exact[:1])) for at in parts(exact))
         self._first = float(exact[0]) if exact.size else 0.0
 
     @property

@@ -137,7 +137,8 @@ class ChunkEncoder:
         return size_histogram(self._forward(plain_transform(x.shape, variable), x))
 
     def _forward(self, transform: Transform, x: np.ndarray) -> np.ndarray:
-        return kernels(self.model.device).forward(transform, x)
+        """Planes of a volume `x` that nobody needs any more."""
+        return kernels(self.model.device).forward(transform, x, overwrite=True)
 
     def _normalised(self, chunk: Chunk, variable: Variable) -> np.ndarray:
         return chunk.normalised(variable, self.header.double)

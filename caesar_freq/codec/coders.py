@@ -93,7 +93,8 @@ class PlainCoder:
     refined : bool
         See `VolumeEncoder`.
     once : bool
-        `code` is called only once: it gives the coefficients back before it codes the levels.
+        `code` is called only once: it gives the coefficients back before it codes the levels, and
+        they take the memory of `x`.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class PlainCoder:
         refined: bool = False, once: bool = False,
     ) -> None:  # fmt: skip
         transform = plain_transform(x.shape, variable, time_block)
-        self.encoder, self._once = VolumeEncoder(x, transform, model, refined), once
+        self.encoder, self._once = VolumeEncoder(x, transform, model, refined, once), once
 
     def on_one_grid(self) -> PlainCoder:
         """The same without the dependent quantiser."""

@@ -75,9 +75,9 @@ class _Blocks:
                 (self.time_mask[t], *self.space_masks), self.log_table, self.model.network)  # fmt: skip
 
 
-def forward(transform: Transform, x: np.ndarray) -> np.ndarray:
-    """Planes of a volume `x` ``[T, H, W]``."""
-    return transform.forward(x)
+def forward(transform: Transform, x: np.ndarray, overwrite: bool = False) -> np.ndarray:
+    """Planes of a volume `x` ``[T, H, W]``, which may be lost with `overwrite`."""
+    return transform.forward(x, overwrite)
 
 
 def inverse(transform: Transform, planes: np.ndarray) -> np.ndarray:

@@ -153,15 +153,18 @@ class VolumeEncoder:
         Choose levels by what they cost, not by rounding alone: fewer bytes at equal error. `encode`
         uses the dependent quantiser (`trellis`) if the model has tables for it, else, like
         `levels`, thresholds (`refine`), for another pass over the contexts.
+    overwrite : bool
+        The memory of `x` may be used for its coefficients.
     """
 
     def __init__(
-        self, x: np.ndarray, transform: Transform, model: FrequencyModel, refined: bool = False
-    ) -> None:
+        self, x: np.ndarray, transform: Transform, model: FrequencyModel, refined: bool = False,
+        overwrite: bool = False,
+    ) -> None:  # fmt: skip
         self.transform, self.model, self.refined = transform, model, refined
         #: whether `encode` uses the dependent quantiser
         self.dependent = refined and model.grid_pmf is not None
-        self.planes = kernels(model.device).forward(transform, x)
+        self.planes = kernels(model.device).forward(transform, x, overwrite)
         self.classes = frequency_classes(*self.planes.shape[2:4])
         self.alphas = fit_alphas(self.planes, self.classes)
         self.size = x.size

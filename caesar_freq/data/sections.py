@@ -15,6 +15,7 @@ from caesar_freq.atomic import atomic_path
 from caesar_freq.data.field import check_values
 from caesar_freq.data.files import DEFAULT_KEY, load_npz
 from caesar_freq.errors import InputError
+from caesar_freq.kernels.memory import empty
 
 FILL_KEY = "fill_value"
 
@@ -42,7 +43,8 @@ class Sections:
 
 def missing(values: np.ndarray, fill_value: float | None) -> np.ndarray:
     """Where `values` hold no number: NaN, infinity or `fill_value` (in the dtype of `values`)."""
-    mask = ~np.isfinite(values)
+    mask = np.isfinite(values, out=empty(values.shape, bool))
+    np.logical_not(mask, out=mask)
     if fill_value is not None:
         with np.errstate(over="ignore"):  # a fill value beyond float32 marks the infinities there
             mask |= values == values.dtype.type(fill_value)

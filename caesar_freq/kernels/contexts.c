@@ -134,7 +134,7 @@ static void gather(const block_t *b, plane_t *plane, int64_t i, int64_t j, int64
     }
 }
 
-static void plane_bias(const block_t *b, const int64_t *plane, int32_t *bias)
+static void plane_bias(const block_t *b, const uint8_t *plane, int32_t *bias)
 {
     for (int h = 0; h < HIDDEN; h++) {
         int64_t sum = b->b1[h] + (b->first ? 0 : 64 * (int64_t)b->w_plane[4 * HIDDEN + h]);

@@ -11,7 +11,9 @@ enum { MAGNITUDE_CAP = 4095 };
 /* What all time blocks of a volume share, and the block at hand. Arrays are C-contiguous. */
 typedef struct {
     int64_t bt, bh, bw, nh, nw;
-    const int64_t *shell_starts, *positions, *planes; /* context.shells, context.plane_features */
+    const int64_t *shell_starts;                      /* context.shells */
+    const int16_t *positions;
+    const uint8_t *planes;                            /* context.plane_features */
     const uint8_t *row_ok, *column_ok;                /* [nh, bh], [nw, bw] */
     const uint8_t *log_table;                         /* context.LOG_TABLE as bytes */
     const network_t *network;

@@ -18,6 +18,20 @@ _PRIVATE = (
 )
 
 
+def flags(mask: np.ndarray) -> np.ndarray:
+    """A bool mask in C order; of one value repeated that is False, memory that is never written to."""
+    if any(mask.strides) or not mask.size or mask.flat[0]:
+        return np.ascontiguousarray(mask)
+    return zeros(mask.shape, bool)
+
+
+def copied(array: np.ndarray, dtype: type | np.dtype | None = None) -> np.ndarray:
+    """A copy in C order."""
+    out = empty(array.shape, dtype or array.dtype)
+    out[...] = array
+    return out
+
+
 def zeros(shape: tuple[int, ...] | int, dtype: type | np.dtype) -> np.ndarray:
     """Like `numpy.zeros`; pages that are never written to take no memory."""
     size = math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize
