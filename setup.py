@@ -35,6 +35,7 @@ setup(
                     "kernels",
                     "contexts",
                     "dependent",
+                    "reconstruct",
                     "dct_of",
                     "wavelet_of",
                     "range_coder",

@@ -18,6 +18,7 @@ from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.modes import decode_modes, encode_modes
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.volume import VolumeEncoder, decode_volume
+from caesar_freq.kernels.memory import copied
 from caesar_freq.transform.blocks import Transform
 from caesar_freq.transform.modes import ModeTransform, temporal_modes
 
@@ -117,7 +118,7 @@ class PlainCoder:
 
     def measured(self, step: float, dead_zone: float) -> tuple[bytes, float]:
         """Bytes of `code`, and the squared error of the coefficients instead of their inverse."""
-        code = self.encoder.encode(step, dead_zone)
+        code = self.encoder.encode(step, dead_zone, self._once and self.encoder.dependent)
         return code.data, self.encoder.coefficient_error(code, step)
 
 
@@ -176,7 +177,7 @@ class TooManyModes(Exception):
 
 def _thinned(x: np.ndarray) -> np.ndarray:
     stride = max(1, int(np.sqrt(x[0].size / _LOOK_AT)))
-    return x[:, ::stride, ::stride]
+    return copied(x[:, ::stride, ::stride])
 
 
 def decode_plain(data, shape, variable: Variable, step, model, dtype, time_block=None):

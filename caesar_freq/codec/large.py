@@ -162,7 +162,7 @@ class LargeVariable:
             coders = {}
             for chunk in chunks:
                 x = chunk.normalised(variable, double)
-                coder = PlainCoder(x, variable, self.encoder.model)
+                coder = PlainCoder(x, variable, self.encoder.model, once=True)
                 coder.encoder = thinned(coder.encoder)
                 coders[id(chunk)] = (coder, VOLUME)
             return bool(linked_coders(chunks, coders, step, dead_zone))

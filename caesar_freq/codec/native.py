@@ -48,7 +48,9 @@ class _Block(Structure):
 class _Choice(Structure):
     _fields_ = [
         ("planes", c_void_p), ("is_double", c_int64), ("step", c_double),
-        *((name, c_void_p) for name in ("alphas", "classes", "previous", "price", "middle")),
+        *((name, c_void_p) for name in
+          ("alphas", "classes", "previous", "shifts")), ("error", c_int64),
+        ("price", c_void_p), ("middle", c_void_p),
     ]  # fmt: skip
 
 
@@ -94,11 +96,10 @@ class _Blocks:
         arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
         self._keep = (arrays, network)
         self._time_ok = np.ascontiguousarray(transform.time.mask.astype(np.uint8))
-        margins = (bt, bh, bw, nh + 2, nw + 2)
         # the first block does not look at one before it
         self._now, self._before = (
             (zeros(shape, np.int16), zeros(shape, np.uint8))
-            for shape in (margins, margins if nt > 1 else 0)
+            for shape in (transform.planes_shape[1:], transform.planes_shape[1:] if nt > 1 else 0)
         )
         self.block = _Block(bt, bh, bw, nh, nw)
         self.block.dependent = dependent
@@ -184,21 +185,31 @@ def encode_blocks(
 
 
 def choose_blocks(
-    planes, step, alphas, classes, used, transform: Transform, model: FrequencyModel, price, middle
-) -> tuple[np.ndarray, np.ndarray, bool]:
+    planes, step, alphas, classes, used, transform: Transform, model: FrequencyModel, price, middle,
+    overwrite: bool = False,
+) -> tuple[np.ndarray, np.ndarray, int, bool]:  # fmt: skip
     """Values of the dependent quantiser by `trellis.choose_block`.
+
+    With `overwrite` in the memory of `planes` where they fit.
 
     Returns
     -------
     q, rows : int32 and uint8, shape of `planes`
         Values, and rows of the tables of their levels, for `write_blocks`.
+    error : int
+        `quantise.coefficient_error` of them.
     fits : bool
     """
     blocks = _Blocks(transform, model, True)
-    q, rows = zeros(planes.shape, np.int32), zeros(planes.shape, np.uint8)
+    here = overwrite and planes.itemsize == 4 and planes.flags.c_contiguous
+    q = planes.view(np.int32) if here else zeros(planes.shape, np.int32)
+    rows = zeros(planes.shape, np.uint8)
     previous = np.zeros(planes.shape[2:], np.int64)
     choice = _Choice(None, planes.dtype == np.float64, step)
-    arrays = {"alphas": alphas, "classes": classes, "previous": previous,
+    shifts = np.zeros((N_BINS // 2, 8))
+    shifts[:, 4:7] = np.tile(model.grid_centroid, (2, 1)) / 64
+    shifts[:, :3] = -shifts[:, 6:3:-1]
+    arrays = {"alphas": alphas, "classes": classes, "previous": previous, "shifts": shifts,
               "price": price.astype(np.int32), "middle": middle}  # fmt: skip
     for name, array in arrays.items():
         setattr(choice, name, array.ctypes.data)
@@ -206,7 +217,7 @@ def choose_blocks(
     for t in range(len(planes)):
         choice.planes = planes[t].ctypes.data
         fits &= blocks.choose(t, q, rows, used, choice)
-    return q, rows, fits
+    return q, rows, choice.error, fits
 
 
 def write_blocks(

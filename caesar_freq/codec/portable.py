@@ -118,14 +118,17 @@ def encode_blocks(
 
 
 def choose_blocks(
-    planes, step, alphas, classes, used, transform: Transform, model: FrequencyModel, price, middle
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
+    planes, step, alphas, classes, used, transform: Transform, model: FrequencyModel, price, middle,
+    overwrite: bool = False,
+) -> tuple[np.ndarray, np.ndarray, int, bool]:  # fmt: skip
     """Values of the dependent quantiser by `trellis.choose_block`.
 
     Returns
     -------
     q, rows : int32 and uint8, shape of `planes`
         Values, and rows of the tables of their levels, for `write_blocks`.
+    error : int
+        `quantise.coefficient_error` of them.
     fits : bool
     """
     blocks = _Blocks(transform, model, True)
@@ -135,7 +138,9 @@ def choose_blocks(
     for t in range(len(planes)):
         fits &= blocks.choose(t, planes[t], step, alphas, classes, previous, price, middle,
                               q[t], rows[t], used[t])  # fmt: skip
-    return q, rows, bool(fits)
+    centroid = np.tile(model.grid_centroid, (2, 1))
+    error = coefficient_error(q, rows, step, alphas, classes, centroid, planes)
+    return q, rows, error, bool(fits)
 
 
 def coding_order(

@@ -73,7 +73,7 @@ EXPORT int cf_run_block(const block_t *b, int decoding, uint64_t *state, const u
             int32_t *q = b->q + f * cells;
             uint8_t *rows = b->rows + f * cells;
             for (int64_t a = 0; a < plane.n; a++) {
-                const int32_t cell = plane.cells[2 * a], inner = plane.cells[2 * a + 1];
+                const int32_t cell = plane.cells[2 * a];
                 const int grid = b->dependent ? grid_of(phase) : 0;
                 const int row = plane.bins[a] + grid * N_BINS;
                 int32_t level;
@@ -85,7 +85,7 @@ EXPORT int cf_run_block(const block_t *b, int decoding, uint64_t *state, const u
                 }
                 phase = next_phase(phase, level);
                 rows[cell] = decoding ? plane.bins[a] : (uint8_t)row;
-                remember(b, plane.inner + inner, q[cell]);
+                remember(b, f * cells + cell, q[cell]);
             }
         }
     }

@@ -1,6 +1,7 @@
 /* Contexts and network over the frequency planes of one time block: entropy/coder.gather in C.
  * All values are integers. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "contexts.h"
 
@@ -8,16 +9,17 @@ int make_room(plane_t *plane, const block_t *b)
 {
     const int64_t size = (b->nh + 2) * (b->nw + 2), cells = b->nh * b->nw;
     const int32_t *used = b->used;
-    plane->sums1 = calloc(4 * size, sizeof(int16_t));
+    plane->sums[0] = calloc(3 * size + 2 * cells, sizeof(int16_t));
     plane->features = calloc(cells + 4, ROW);
     plane->bins = malloc(cells + 4);
     plane->cells = malloc((cells + 1) * 2 * sizeof(int32_t));
     plane->near = malloc(cells * sizeof(int32_t));
-    if (!plane->sums1 || !plane->features || !plane->bins || !plane->cells || !plane->near)
+    if (!plane->sums[0] || !plane->features || !plane->bins || !plane->cells || !plane->near)
         return 0;
-    plane->sums2 = plane->sums1 + size;
-    plane->sums3 = plane->sums2 + size;
-    plane->none = plane->sums3 + size;
+    for (int d = 1; d < 3; d++)
+        plane->sums[d] = plane->sums[d - 1] + size;
+    plane->line = plane->sums[2] + size;
+    plane->none = plane->line + cells;
     for (int64_t v = 0, a = 0; v < b->nh; v++)
         for (int64_t u = 0; u < b->nw; u++, a++)
             plane->near[a] = used[v > 0 ? a - b->nw : a] + used[v < b->nh - 1 ? a + b->nw : a] +
@@ -27,7 +29,7 @@ int make_room(plane_t *plane, const block_t *b)
 
 void give_back(plane_t *plane)
 {
-    free(plane->sums1), free(plane->features);
+    free(plane->sums[0]), free(plane->features);
     free(plane->bins), free(plane->cells), free(plane->near);
 }
 
@@ -44,7 +46,6 @@ int64_t next_cells(const block_t *b, plane_t *plane, int64_t s, int64_t c)
 {
     const int64_t i = b->positions[3 * c], j = b->positions[3 * c + 1], k = b->positions[3 * c + 2];
     const int64_t f = (i * b->bh + j) * b->bw + k, nw = b->nw;
-    plane->inner = f * (b->nh + 2) * (nw + 2);
     int64_t n = 0;
     for (int64_t v = 0; v < b->nh && b->time_ok[i]; v++) {
         if (!b->row_ok[v * b->bh + j])
@@ -62,18 +63,23 @@ int64_t next_cells(const block_t *b, plane_t *plane, int64_t s, int64_t c)
 }
 
 /* Sums of the neighbours' magnitudes of every cell: features 0-2, 3-8, and 13. */
-CLONES static void sum_lower(const int16_t *const *near, int64_t n, int16_t *s1, int16_t *s2)
-{
-    for (int64_t a = 0; a < n; a++) {
-        s1[a] = near[0][a] + near[1][a] + near[2][a];
-        s2[a] = near[3][a] + near[4][a] + near[5][a] + near[6][a] + near[7][a] + near[8][a];
-    }
-}
-
-CLONES static void sum_before(const int16_t *const *near, int64_t n, int16_t *s3)
+CLONES static void add_three(const int16_t *const *near, int64_t n, int16_t *sum)
 {
     for (int64_t a = 0; a < n; a++)
-        s3[a] = near[0][a] + near[1][a] + near[2][a] + near[3][a] + near[4][a] + near[5][a];
+        sum[a] = near[0][a] + near[1][a] + near[2][a];
+}
+
+CLONES static void add_six(const int16_t *const *near, int64_t n, int16_t *sum)
+{
+    for (int64_t a = 0; a < n; a++)
+        sum[a] = near[0][a] + near[1][a] + near[2][a] + near[3][a] + near[4][a] + near[5][a];
+}
+
+/* A plane into one with margins. */
+static void widen(const block_t *b, const int16_t *from, int16_t *to)
+{
+    for (int64_t v = 0; v < b->nh; v++)
+        memcpy(to + (v + 1) * (b->nw + 2) + 1, from + v * b->nw, b->nw * sizeof(int16_t));
 }
 
 /* Neighbours of a frequency in its block: steps along time, rows and columns. */
@@ -82,18 +88,23 @@ static const int8_t LOWER[9][3] = {{-1, 0, 0}, {0, -1, 0}, {0, 0, -1}, {-2, 0, 0
 static const int8_t AROUND[6][3] = {{-1, 0, 0}, {1, 0, 0}, {0, -1, 0}, {0, 1, 0}, {0, 0, -1},
                                     {0, 0, 1}};
 
-/* Offset of a neighbour's plane among those with margins, -1 if there is none. */
+/* Offset of a neighbour's plane, -1 if there is none. */
 static int64_t neighbour(const block_t *b, int64_t i, int64_t j, int64_t k, const int8_t *step)
 {
     i += step[0], j += step[1], k += step[2];
     if (i < 0 || j < 0 || k < 0 || i >= b->bt || j >= b->bh || k >= b->bw)
         return -1;
-    return ((i * b->bh + j) * b->bw + k) * (b->nh + 2) * (b->nw + 2);
+    return ((i * b->bh + j) * b->bw + k) * b->nh * b->nw;
+}
+
+static inline int32_t around(const int16_t *sum, int64_t a, int64_t wide)
+{
+    return sum[a - wide] + sum[a + wide] + sum[a - 1] + sum[a + 1];
 }
 
 static void gather(const block_t *b, plane_t *plane, int64_t i, int64_t j, int64_t k, int64_t s)
 {
-    const int64_t wide = b->nw + 2, size = (b->nh + 2) * wide;
+    const int64_t wide = b->nw + 2, cells = b->nh * b->nw;
     const int16_t *sizes[9];
     const uint8_t *logs[9], *table = b->log_table;
     for (int d = 0; d < 9; d++) {
@@ -101,17 +112,20 @@ static void gather(const block_t *b, plane_t *plane, int64_t i, int64_t j, int64
         sizes[d] = at < 0 ? plane->none : b->m + at;
         logs[d] = at < 0 ? (const uint8_t *)plane->none : b->log_m + at;
     }
-    sum_lower(sizes, size, plane->sums1, plane->sums2);
-    const int16_t *s1 = plane->sums1, *s2 = plane->sums2;
+    add_three(sizes, cells, plane->line);
+    widen(b, plane->line, plane->sums[0]);
+    add_six(sizes + 3, cells, plane->line);
+    widen(b, plane->line, plane->sums[1]);
+    const int16_t *s1 = plane->sums[0], *s2 = plane->sums[1];
     for (int64_t n = 0; n < plane->n; n++) {
-        const int64_t a = plane->cells[2 * n + 1];
-        const int32_t cell = plane->cells[2 * n], rest = plane->near[cell] - 4 * (int32_t)s;
+        const int32_t cell = plane->cells[2 * n], a = plane->cells[2 * n + 1];
+        const int32_t rest = plane->near[cell] - 4 * (int32_t)s;
         uint8_t *g = plane->features + n * ROW;
         for (int d = 0; d < 9; d++)
-            g[d] = logs[d][a];
-        g[9] = table[s1[a - wide] + s1[a + wide] + s1[a - 1] + s1[a + 1]];
+            g[d] = logs[d][cell];
+        g[9] = table[around(s1, a, wide)];
         g[10] = table[s1[a - wide - 1] + s1[a + wide + 1] + s1[a - wide + 1] + s1[a + wide - 1]];
-        g[11] = table[s2[a - wide] + s2[a + wide] + s2[a - 1] + s2[a + 1]];
+        g[11] = table[around(s2, a, wide)];
         g[12] = g[13] = g[14] = 0;
         g[15] = table[b->used[cell] - s];
         g[16] = table[rest > 0 ? rest : 0];
@@ -122,15 +136,15 @@ static void gather(const block_t *b, plane_t *plane, int64_t i, int64_t j, int64
         const int64_t at = neighbour(b, i, j, k, AROUND[d]);
         sizes[d] = at < 0 ? plane->none : b->p + at;
     }
-    sum_before(sizes, size, plane->sums3);
-    const int16_t *p = b->p + plane->inner;
-    const uint8_t *log_p = b->log_p + plane->inner;
+    const int64_t here = ((i * b->bh + j) * b->bw + k) * cells;
+    add_six(sizes, cells, plane->line);
+    widen(b, b->p + here, plane->sums[2]);
     for (int64_t n = 0; n < plane->n; n++) {
-        const int64_t a = plane->cells[2 * n + 1];
+        const int32_t cell = plane->cells[2 * n], a = plane->cells[2 * n + 1];
         uint8_t *g = plane->features + n * ROW;
-        g[12] = log_p[a];
-        g[13] = table[plane->sums3[a]];
-        g[14] = table[p[a - wide] + p[a + wide] + p[a - 1] + p[a + 1]];
+        g[12] = b->log_p[here + cell];
+        g[13] = table[plane->line[cell]];
+        g[14] = table[around(plane->sums[2], a, wide)];
     }
 }
 

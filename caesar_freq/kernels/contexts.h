@@ -26,7 +26,7 @@ typedef struct {
     int32_t *q;                                       /* [bt, bh, bw, nh, nw] */
     uint8_t *rows;        /* the same of tables: scale bins, 80 more in grid 1 */
     const int32_t *used;                              /* [nh, nw] */
-    int16_t *m;           /* magnitudes, each plane with margins [bt, bh, bw, nh + 2, nw + 2] */
+    int16_t *m;           /* magnitudes, shape of q */
     const int16_t *p;     /* the same of the block before, if there is one */
     uint8_t *log_m;       /* their logarithms */
     const uint8_t *log_p;
@@ -34,12 +34,13 @@ typedef struct {
 
 /* Room for one plane. */
 typedef struct {
-    int16_t *sums1, *sums2, *sums3;
+    int16_t *sums[3];   /* of neighbours' magnitudes, a plane with margins each */
+    int16_t *line;      /* one without margins */
     int16_t *none;      /* a plane of zeros: neighbours that there are none of */
     int32_t *near;      /* sum of `used` of the four cells around each */
     uint8_t *features, *bins;
     int32_t *cells;     /* index into a plane without margins, then into one with margins */
-    int64_t n, inner;   /* cells that are coded; first of the plane among those with margins */
+    int64_t n;          /* cells that are coded */
 } plane_t;
 
 int make_room(plane_t *plane, const block_t *b);
@@ -51,11 +52,11 @@ int64_t next_cells(const block_t *b, plane_t *plane, int64_t s, int64_t c);
 /* The same, and their bins. */
 int64_t next_plane(const block_t *b, plane_t *plane, int64_t s, int64_t c);
 
-static inline void remember(const block_t *b, int64_t inner, int32_t value)
+static inline void remember(const block_t *b, int64_t at, int32_t value)
 {
     const int32_t size = value < 0 ? -value : value;
-    b->m[inner] = (int16_t)(size < MAGNITUDE_CAP ? size : MAGNITUDE_CAP);
-    b->log_m[inner] = b->log_table[b->m[inner]];
+    b->m[at] = (int16_t)(size < MAGNITUDE_CAP ? size : MAGNITUDE_CAP);
+    b->log_m[at] = b->log_table[b->m[at]];
 }
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "contexts.h"
 #include "dependent.h"
+#include "reconstruct.h"
 
 #if (defined(__x86_64__) || defined(_M_X64)) && (defined(__GNUC__) || defined(__clang__))
 #define HAVE_X86 1
@@ -21,6 +22,8 @@ typedef struct {
     double step;
     const int64_t *alphas, *classes;
     int64_t *previous;      /* [bh, bw, nh, nw] */
+    double (*shifts)[8];    /* as `shifts_of` makes them */
+    int64_t error;          /* result, see `squared` */
     const int32_t *price;   /* [160, 17], trellis.prices */
     const double *middle;   /* [20, 4] */
 } choice_t;
@@ -30,7 +33,7 @@ typedef struct {
     int64_t n;
     double *sizes;          /* in steps, with their signs */
     int32_t *values;        /* result */
-    int32_t *at, *inner;
+    int32_t *at;
     uint8_t *rows;          /* bins; in the result rows of tables */
     uint8_t (*back)[2];     /* a bit for each phase: the level before was odd; zeros of `candidates` */
 } path_t;
@@ -41,16 +44,15 @@ static int path_room(path_t *path, int64_t n)
     path->sizes = malloc(n * sizeof(double));
     path->values = malloc(n * sizeof(int32_t));
     path->at = malloc(n * sizeof(int32_t));
-    path->inner = malloc(n * sizeof(int32_t));
     path->rows = malloc(n);
     path->back = malloc(n * 2);
-    return path->sizes && path->values && path->at && path->inner && path->rows && path->back;
+    return path->sizes && path->values && path->at && path->rows && path->back;
 }
 
 static void path_free(path_t *path)
 {
     free(path->sizes), free(path->values), free(path->at);
-    free(path->inner), free(path->rows), free(path->back);
+    free(path->rows), free(path->back);
 }
 
 /* Level next to a size in a grid that has the other parity than the one above it. */
@@ -210,11 +212,20 @@ static int choose_path(path_t *path, const choice_t *choice, int *phase)
     return fits;
 }
 
-static inline double steps_of(const choice_t *choice, int64_t at)
+static inline double coefficient(const choice_t *choice, int64_t at)
 {
     if (choice->is_double)
-        return ((const double *)choice->planes)[at] / choice->step;
-    return ((const float *)choice->planes)[at] / choice->step;
+        return ((const double *)choice->planes)[at];
+    float value; /* q may be in the same memory */
+    memcpy(&value, (const char *)choice->planes + at * sizeof value, sizeof value);
+    return value;
+}
+
+/* Prediction of a coefficient of plane f, one of the temporal means. */
+static inline int64_t predicted(const block_t *b, const choice_t *choice, int64_t f, int64_t at)
+{
+    const int64_t alpha = b->first ? 0 : choice->alphas[choice->classes[f]];
+    return (alpha * choice->previous[at] + 32) >> 6;
 }
 
 /* Appends the coefficients of frequency c of shell s. */
@@ -222,23 +233,58 @@ static void extend(path_t *path, const block_t *b, const choice_t *choice, plane
                    int64_t s, int64_t c)
 {
     const int64_t f = next_plane(b, plane, s, c), cells = b->nh * b->nw, space = b->bh * b->bw;
-    const int64_t alpha = f < space && !b->first ? choice->alphas[choice->classes[f]] : 0;
     for (int64_t a = 0; a < plane->n; a++, path->n++) {
         const int64_t at = f * cells + plane->cells[2 * a];
-        double size = steps_of(choice, at);
+        double size = coefficient(choice, at) / choice->step;
         if (f < space)
-            size -= (double)((alpha * choice->previous[at] + 32) >> 6);
+            size -= (double)predicted(b, choice, f, at);
         path->sizes[path->n] = size;
         path->at[path->n] = (int32_t)at;
-        path->inner[path->n] = (int32_t)plane->inner + plane->cells[2 * a + 1];
         path->rows[path->n] = plane->bins[a];
     }
 }
 
+/* Writes down what was chosen, and adds up the errors. */
+CLONES static void settle(const path_t *path, const block_t *b, choice_t *choice)
+{
+    const int64_t cells = b->nh * b->nw, means = b->bh * b->bw * cells;
+    for (int64_t a = 0; a < path->n; a++) {
+        const int64_t at = path->at[a];
+        const int32_t value = path->values[a];
+        const int64_t mu = at < means ? predicted(b, choice, at / cells, at) : 0;
+        const double *shifts = choice->shifts[path->rows[a] >> 2];
+        choice->error += squared(coefficient(choice, at), value, mu, shifts, choice->step);
+        b->q[at] = value;
+        b->rows[at] = path->rows[a];
+        remember(b, at, value);
+    }
+}
+
+/* The same for what is behind its cell's end, and zero. */
+CLONES static void settle_rest(const block_t *b, choice_t *choice)
+{
+    const int64_t cells = b->nh * b->nw, space = b->bh * b->bw;
+    for (int64_t f = 0; f < b->bt * space; f++) {
+        const int64_t i = f / space, j = f / b->bw % b->bh, k = f % b->bw;
+        for (int64_t v = 0; v < b->nh; v++)
+            for (int64_t u = 0; u < b->nw; u++) {
+                const int64_t at = f * cells + v * b->nw + u;
+                if (b->used[v * b->nw + u] > i + j + k && b->time_ok[i] &&
+                    b->row_ok[v * b->bh + j] && b->column_ok[u * b->bw + k])
+                    continue;
+                const int64_t mu = f < space ? predicted(b, choice, f, at) : 0;
+                const double y = coefficient(choice, at);
+                choice->error += squared(y, 0, mu, choice->shifts[0], choice->step);
+                if (b->q[at]) /* zeros may be memory that was never written to */
+                    b->q[at] = 0;
+            }
+    }
+}
+
 /* Chooses the levels of one time block, shell by shell: fills q and rows. `planes` are those of the
- * block, `previous` the reconstruction of the temporal mean plane before it, which is moved on.
- * Returns 1 if all values fit, 0 if not, -1 if there is no memory. */
-EXPORT int cf_choose_block(const block_t *b, const choice_t *choice)
+ * block, in memory of their own or that of q; `previous` is the reconstruction of the temporal mean
+ * plane before it, which is moved on. Adds the squared errors to choice->error. Returns 1 if all values fit, 0 if not, -1 if there is no memory. */
+EXPORT int cf_choose_block(const block_t *b, choice_t *choice)
 {
     plane_t plane = {0};
     path_t path = {0};
@@ -259,17 +305,12 @@ EXPORT int cf_choose_block(const block_t *b, const choice_t *choice)
         for (int64_t c = b->shell_starts[s]; c < b->shell_starts[s + 1]; c++)
             extend(&path, b, choice, &plane, s, c);
         fits &= choose_path(&path, choice, &phase);
-        for (int64_t a = 0; a < path.n; a++) {
-            b->q[path.at[a]] = path.values[a];
-            b->rows[path.at[a]] = path.rows[a];
-            remember(b, path.inner[a], path.values[a]);
-        }
+        settle(&path, b, choice);
     }
-    for (int64_t f = 0; f < space; f++) {
-        const int64_t alpha = b->first ? 0 : choice->alphas[choice->classes[f]];
+    settle_rest(b, choice);
+    for (int64_t f = 0; f < space; f++)
         for (int64_t at = f * cells; at < (f + 1) * cells; at++)
-            choice->previous[at] = b->q[at] + ((alpha * choice->previous[at] + 32) >> 6);
-    }
+            choice->previous[at] = b->q[at] + predicted(b, choice, f, at);
     give_back(&plane);
     path_free(&path);
     return fits;

@@ -57,7 +57,7 @@ def _inner_products(flat: np.ndarray) -> np.ndarray:
     below 2**53.
     """
     bits = (52 - flat.shape[1].bit_length()) // 2
-    scale = 2.0 ** (bits - np.frexp(float(np.abs(flat).max()))[1])
+    scale = 2.0 ** (bits - np.frexp(max(float(flat.max()), -float(flat.min())))[1])
     low = copied(flat, np.float64)
     low *= scale
     high = np.rint(low, out=empty(low.shape, np.float64))
