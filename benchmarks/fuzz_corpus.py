@@ -83,6 +83,7 @@ def arrays() -> dict[str, np.ndarray]:
         "spikes": spikes,
         "noise": rng.standard_normal((5, 17, 13)),
         "packed": np.rint(100 * smooth) / 16,
+        "filled": np.where(x + y > 34, smooth, np.rint(100 * smooth) / 100),
         "radar": np.maximum(0, np.rint(40 * smooth)) * 0.1,
         "levels": rng.integers(0, 6, (7, 16, 9)) * 0.5,
         "constant": np.full((3, 9, 8), 7.0),

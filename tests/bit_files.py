@@ -19,6 +19,7 @@ def files():
     waves = np.sin(0.37 * t - 0.21 * x + y / 4).astype(np.float32)
     holes = field((20, 37, 41))
     holes[3:9, 5:11, 7:20] = np.nan
+    levels = np.rint(field((48, 20, 30), 10) * 400) / np.float32(400)
     forced = {
         f"{kind} {np.dtype(dtype).name}": (field((17, 35, 50), 1, dtype), "nrmse", 1e-3,
                                            {"spatial": ((kind, 16),)})
@@ -32,6 +33,7 @@ def files():
         "signs": (field((9, 20, 33), 5) - 0.1, "pw_rel", 1e-3, {}),
         "modes": (waves, "nrmse", 1e-4, {}),
         "levels": (np.rint(field((20, 30, 31), 6) * 40), "psnr", 60.0, {}),
+        "most levels": (np.where(y > 13, field((48, 20, 30), 11), levels), "rel", 2e-5, {}),
         "line": (field((1, 1, 7), 7), "rel", 1e-4, {}),
         "effort 0": (field((20, 30, 31), 8), "nrmse", 3e-3, {"effort": 0}),
         "effort 3": (field((2, 1, 20, 33, 34), 9), "nrmse", 3e-3, {"effort": 3}),

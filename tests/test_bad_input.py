@@ -62,7 +62,8 @@ def write_inputs():
     with netCDF4.Dataset("groups.nc", "w") as dataset:
         group = dataset.createGroup("inner")
         group.createDimension("x", 4)
-        group.createVariable("u", "f4", ("x",))[:] = 1
+        for name in ("u", "v"):
+            group.createVariable(name, "f4", ("x",))[:] = 1
     for name in ("none.npy", "none.npz", "none.nc", "none.cfq"):
         open(name, "wb").close()
     os.mkdir("folder.cfq")
@@ -90,8 +91,8 @@ def write_inputs():
         ("compress grib.nc o.cfq", "grib.nc is a GRIB file; convert it first"),
         ("compress gz.nc o.cfq", "gz.nc is compressed by gzip; unpack it first"),
         ("compress cfq.nc o.cfq", "cfq.nc is a compressed file of CAESAR-Freq"),
-        ("compress groups.nc o.cfq", "those in groups (inner/u) have to be copied out"),
-        ("compress groups.nc o.cfq --var u", "no variable 'u'; its variables are: (none); those"),
+        ("compress groups.nc o.cfq", "several float variables (inner/u, inner/v)"),
+        ("compress groups.nc o.cfq --var u", "no variable 'u'; its variables are: inner/u, inner/v"),
         ("compress objects.npy o.cfq", "objects.npy holds Python objects"),
         ("compress x.npz o.cfq --var rain", "no key 'rain'; its keys are: data, wind, count"),
         ("compress x.npz o.cfq --var wind --var wind", "'wind' is named twice"),

@@ -297,7 +297,10 @@ def golden_cases():
     years = np.arange(90.0)[:, None, None]
     drift = np.sin(years / 40 + x[:, :10, :16] / 9) + 0.02 * np.cos(0.7 * years + y[:, :10, :16])
     cut = np.where(np.sin(x / 4 + t) + np.cos(y / 3 - t) > 0.8, 1 + busy / 100, 0)
+    packed = np.rint(bowl * 20 + busy) / 20
+    filled = np.where((x - 9) ** 2 + (y - 11) ** 2 < 90, bowl + busy / 90, packed)
     return {
+        "partial": (filled.astype(np.float32), "rel", 1e-5),
         "long_blocks": (drift.astype(np.float32), "nrmse", 1e-2),
         "dependent": (busy.astype(np.float32), "nrmse", 3e-3),
         "edges": (cut.astype(np.float32), "nrmse", 1e-2),

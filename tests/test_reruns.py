@@ -62,12 +62,12 @@ MODULES = [
     # whole files: phase 1 chooses its best model by the length of real, verified ones
     ({*OURS, "train_freq_compressor"},
      "codec.bodies codec.census codec.choose codec.chunk codec.container codec.decoder codec.effort "
-     "codec.encoder codec.large codec.lattice codec.lossless codec.outliers codec.plan codec.pointwise "
+     "codec.encoder codec.large codec.lattice codec.lossless codec.outliers codec.partial codec.plan codec.pointwise "
      "codec.refit codec.region codec.relative codec.search codec.spacing codec.statistics codec.step_ratio "
      "codec.stream entropy.level_kernels entropy.levels entropy.logistic entropy.pmf_fit entropy.sparse kernels.logarithms "
      "kernels.values "
      "codec.checking codec.chunk_encoder codec.coarse codec.linked codec.linking codec.links "
-     "codec.options codec.parts codec.reading codec.targets"),
+     "codec.options codec.parts codec.reading codec.strategies codec.targets"),
     # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves
     ({*OURS, *TRAINING},
      "codec.backend codec.chunks codec.coders codec.ends codec.entropy_side codec.generated "

@@ -69,3 +69,21 @@ def test_a_wrong_estimate_is_noticed_and_mended(monkeypatch):
     assert len(data) == pytest.approx(len(right), rel=0.01)
     error = np.sqrt(np.mean((caesar_freq.decode(data).astype(np.float64) - x) ** 2)) / np.ptp(x)
     assert error <= 1e-3
+
+
+def test_a_limited_search_ends_with_a_step_that_keeps_the_target():
+    # an error that jumps over all that is close enough
+    def error(index):
+        tried.append(index)
+        return 0.9 if index < 7 else 1.1
+
+    tried: list[int] = []
+    for most, start in ((3, -300), (1, 500)):  # from 500 there is none at first: it goes on
+        found = search.largest_step(error, 1.0, start, rounds=most)
+        limited = len(tried)
+        assert error(found) == 0.9
+        assert most <= limited < 9
+        tried.clear()
+        search.largest_step(error, 1.0, start)
+        assert len(tried) > limited
+        tried.clear()

@@ -12,6 +12,7 @@ from caesar_freq.codec.layout import (
     MODES,
     N_BETAS,
     N_CLASSES,
+    PARTIAL,
     PARTS,
     PREDICTED,
     VOLUME,
@@ -19,7 +20,12 @@ from caesar_freq.codec.layout import (
 from caesar_freq.codec.packing import Reader
 from caesar_freq.codec.segments import Mode, Parts, read_segments
 
-_WHOLE = {CONSTANT: "constant", LOSSLESS: "lossless", LATTICE: "lattice"}
+_WHOLE = {
+    CONSTANT: "constant",
+    LOSSLESS: "lossless",
+    LATTICE: "lattice",
+    PARTIAL: "partial_lattice",
+}
 
 
 def chunk_census(body: bytes, frames: int) -> tuple[Counter, Counter]:

@@ -18,17 +18,19 @@ from caesar_freq.codec.chunks import Box
 from caesar_freq.codec.coarse import close_grid, likely_bits, rough_grid
 from caesar_freq.codec.coders import Coded
 from caesar_freq.codec.header import Header, Variable
-from caesar_freq.codec.lattice import Grid, encode_lattice, exact_grid
+from caesar_freq.codec.lattice import MOST_CORRECTED, Grid, encode_lattice, exact_grid
 from caesar_freq.codec.layout import (
     CONSTANT,
     LATTICE,
     LOSSLESS,
+    PARTIAL,
     PARTS,
     SEGMENTS,
     VOLUME,
 )
 from caesar_freq.codec.lossless import encode_lossless
 from caesar_freq.codec.packing import varint
+from caesar_freq.codec.partial import common_grid, encode_partial
 from caesar_freq.codec.parts import parts
 from caesar_freq.codec.pointwise import (
     correct,
@@ -154,11 +156,17 @@ class Chunk:
     @cached_property
     def _lossless(self) -> Written:
         body = bytes([LOSSLESS]) + encode_lossless(self.values)
-        return self._smaller(Written(body), self._exact_grid)
+        return self._smaller_partial(self._smaller(Written(body), self._exact_grid), 0, False)
 
     @cached_property
     def _exact_grid(self) -> Grid | None:
         return exact_grid(self.valid) if self.count else None
+
+    @cached_property
+    def _common_grid(self) -> Grid | None:
+        """A grid of most values, where all of them have none, or one that is their dtype's own."""
+        fine = self._exact_grid is None or self._exact_grid.top >= MOST_CORRECTED
+        return common_grid(self.valid) if fine and self.count and self.signs is None else None
 
     def write_closer(
         self, written: Written, limit: float, rms: bool = False, bound: float = 0.0
@@ -180,6 +188,7 @@ class Chunk:
         written = self._smaller(written, self._exact_grid)
         if not limit:
             return written
+        written = self._smaller_partial(written, limit, rms)
         good = self.good
         rough = rough_grid(good, limit, rms)
         if self._hopeless(written, rough[0]):
@@ -207,6 +216,17 @@ class Chunk:
             return written
         with np.errstate(over="ignore"):  # infinite is more than any bound of a mean allows
             return Written(body, float(np.sum(grid.error(self.valid) ** 2)))
+
+    def _smaller_partial(self, written: Written, limit: float, rms: bool) -> Written:
+        """`written`, or levels of most values and the others apart if that takes fewer bytes."""
+        grid = self._common_grid
+        if grid is None or self._hopeless(written, grid):
+            return written
+        found = encode_partial(self.values, self.mask, grid, limit, rms, len(written.body))
+        if found is None:
+            return written
+        other = Written(self._body(PARTIAL, found[0]), found[1])
+        return min(written, other, key=lambda w: len(w.body))
 
     def _smaller_logarithms(self, written: Written, grid: Grid | None, bound: float) -> Written:
         """`written`, or logarithms on `grid` and signs if those take fewer bytes."""

@@ -22,7 +22,7 @@ from caesar_freq.codec.layout import SEGMENTS, VOLUME
 from caesar_freq.codec.linking import linked_coders, referred_to
 from caesar_freq.codec.plan import HOPELESS, Planner
 from caesar_freq.codec.pointwise import NETWORK_DRIFT
-from caesar_freq.codec.search import RoundingModel, aim, largest_step, step_index, step_of
+from caesar_freq.codec.search import ROUNDS, RoundingModel, aim, largest_step, step_index, step_of
 from caesar_freq.codec.statistics import Statistics, variable_of
 from caesar_freq.codec.step_ratio import (
     GENERATED_RATIO,
@@ -40,6 +40,11 @@ from caesar_freq.transform.blocks import Transform
 _FEW = 4096
 #: NRMSE from which on linked sections are tried with one grid, too.
 _SPARSE = 2e-3
+#: Files of fewer bytes than so many times those of the networks' name are not worth a look.
+_SMALL = 3
+#: Rounds of the search are dear with a network: so many times the error may stay unused, and so many
+#: rounds are made.
+_LOOSER, _NETWORK_ROUNDS = 3, 3
 
 
 @dataclass
@@ -51,7 +56,7 @@ class Encoder(ChunkEncoder):
     predictors : dict of mode number to Predictor
         Those available.
     strategy : str
-        Of `plan.STRATEGIES`.
+        Of `strategies.STRATEGIES`.
     spacing : int or None
         Distance of keyframes, if it is not to be chosen.
     spatial : tuple of (kind, cell)
@@ -208,13 +213,16 @@ class Encoder(ChunkEncoder):
         def error(index: int) -> float:
             written = results[index] = write(index)
             squares = sum(w.squared_error for w in written)
-            for old in list(results)[:-2]:
+            for old in list(results)[:-3]:
                 results[old] = None
             return float(np.sqrt(squares / count)) / variable.range
 
-        closest = self.effort.closest
+        closest, rounds = self.effort.closest, ROUNDS
+        if drift:
+            closest, rounds = 1 - _LOOSER * (1 - closest), _NETWORK_ROUNDS
         start = variable.step_index or rounding.index_for(aim(closest) * target)
-        index = largest_step(error, target * (1 - NRMSE_MARGIN) - drift, start, rounding, closest)
+        limit = target * (1 - NRMSE_MARGIN) - drift
+        index = largest_step(error, limit, start, rounding, closest, rounds)
         if index is None:
             return variable, self._map(Chunk.write_lossless, chunks)
         return replace(variable, step_index=index), results[index] or write(index)
@@ -225,40 +233,55 @@ class Encoder(ChunkEncoder):
         `first` is the result of the coders `plain`, `best` that of own modes, with the coders `own`,
         if that is shorter.
         """
-        target = self.target(first[0])
+        auto, target = self.strategy == "auto", self.target(first[0])
+        if auto and _size(best) < _SMALL * self._naming:
+            return None
         largest = max((c for c in chunks if not c.constant), key=lambda c: c.values.size)
         x = volumes[id(largest)]
-        planner, fine = self._planner(first[0], target, dead_zone)
+        planner, fine = self._planner(first[0], target, dead_zone, volumes)
         # what the plain transform costs more than own modes, and the name of the networks' file
         least = 1 - (_size(best) - self._naming) / _size(first)
-        modes, step = planner.choice(x, first[0].step, fine, least)
-        ways = []
+        modes, step, saved = planner.choice(x, first[0].step, fine, least)
+        ways = []  # sizes to expect, inner coders, coders, and step
         if modes:
-            plans = self._map(lambda v: planner.plan(v, step, modes), volumes.values())
-            coders = {
-                key: (planner.coder(v, plan), SEGMENTS)
-                for (key, v), plan in zip(volumes.items(), plans)
-                if any(mode.model for mode, _ in plan)
-            }
-            ways.append((coders, plain, step))
+            make = partial(self._planned, planner, volumes, step, modes)
+            ways.append(((1 - saved) * _size(first), plain, make, step))
         if own and planner.restorer:
-            model, growth = planner.restorer
-            coders = {
-                key: (RestoredModesCoder(volumes[key], coder, self.predictors[model], model),
-                      SEGMENTS)
-                for key, (coder, _) in own.items()
-            }  # fmt: skip
-            ways.append((coders, own, growth * best[0].step))
+            model, growth, saved = planner.restorer
+            make = partial(self._restored, volumes, own, model)
+            ways.append(((1 - saved) * _size(best), own, make, growth * best[0].step))
+        if auto and ways:
+            # all the values go through the network in every round: one way is enough
+            way = min(ways, key=lambda way: way[0])
+            ways = [way] if way[0] + self._naming < _size(best) else []
         found = []
-        for coders, inner, step in ways:
-            if coders:
+        for _, inner, make, step in ways:
+            if coders := make():
                 start = replace(first[0], step_index=step_index(step))
                 rounding = self._rounding((c for c, _ in {**plain, **inner}.values()), dead_zone)
                 found.append(self._best(chunks, {**plain, **coders}, start, target, dead_zone,
                                         rounding, NETWORK_DRIFT))  # fmt: skip
         return min(found, key=_size, default=None)
 
-    def _planner(self, plain: Variable, target: float, dead_zone: float) -> tuple[Planner, float]:
+    def _planned(self, planner: Planner, volumes, step: float, modes) -> dict:
+        """Coders of the chunks of which a block takes one of the `modes` with a network."""
+        plans = self._map(lambda v: planner.plan(v, step, modes), volumes.values())
+        return {
+            key: (planner.coder(v, plan), SEGMENTS)
+            for (key, v), plan in zip(volumes.items(), plans)
+            if any(mode.model for mode, _ in plan)
+        }
+
+    def _restored(self, volumes, own: dict, model: int) -> dict:
+        """The coders in `own` modes with what they decode restored by a model."""
+        return {
+            key: (RestoredModesCoder(volumes[key], coder, self.predictors[model], model), SEGMENTS)
+            for key, (coder, _) in own.items()
+        }
+
+    def _planner(
+        self, plain: Variable, target: float, dead_zone: float, volumes: dict
+    ) -> tuple[Planner, float]:
         """Who chooses the modes, and the step of modes with keyframes."""
         corrections, fine = None, plain.step
         if self.pointwise:
@@ -266,7 +289,7 @@ class Encoder(ChunkEncoder):
             corrections = partial(correction_bytes, bound=2 * target)
         planner = Planner(
             self.model, plain, dead_zone, self.predictors, self.strategy, self.spacing, corrections,
-            self._refined,
+            self._refined, sum(x.size for x in volumes.values()),
         )  # fmt: skip
         return planner, fine
 

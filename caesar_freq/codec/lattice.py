@@ -18,7 +18,7 @@ from caesar_freq.codec.lossless import decode_lossless, encode_lossless, ordered
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.parts import parts
 from caesar_freq.codec.spacing import best_line, distinct_sample, find_spacing
-from caesar_freq.entropy.levels import MAX_LEVEL, decode_levels, encode_levels
+from caesar_freq.entropy.levels import FILLED, MAX_LEVEL, decode_levels, encode_levels
 from caesar_freq.errors import CorruptStreamError
 
 #: Formulas: ``n * a + b``; ``n / a``; a table's entry.
@@ -27,7 +27,7 @@ LINE, QUOTIENT, TABLE = 0, 1, 2
 _MOST_IRREGULAR = 4096
 #: Grids with corrections may have so many levels, corrections of so many last places, and so many
 #: values that are further off and written out (near zero the last place is very small).
-MOST_CORRECTED, _LARGEST_CORRECTION, _MOST_PATCHES = 1 << 18, 4096, 1024
+MOST_CORRECTED, LARGEST_CORRECTION, _MOST_PATCHES = 1 << 18, 4096, 1024
 _FARTHEST, _UNLIMITED = 1 << 53, 1 << 60
 
 
@@ -132,7 +132,7 @@ def _corrected(grid: Grid, values: np.ndarray) -> Grid | None:
     codes, wanted = ordered(grid.restore(levels, values.dtype)), ordered(values)
     signed = np.dtype(f"i{codes.dtype.itemsize}")
     off = (wanted - codes).view(signed).astype(np.int64)
-    far = np.abs(off) > _LARGEST_CORRECTION
+    far = np.abs(off) > LARGEST_CORRECTION
     places, first = np.unique(levels[far], return_index=True)
     if len(places) > _MOST_PATCHES:
         return None
@@ -142,7 +142,7 @@ def _corrected(grid: Grid, values: np.ndarray) -> Grid | None:
     return grid if _exact(grid, values) else None
 
 
-def _simple(spacing: float) -> Iterator[Grid]:
+def simple_grids(spacing: float) -> Iterator[Grid]:
     """Formulas through zero with a round scale."""
     inverse = float(np.rint(1 / spacing))
     if inverse >= 1 and abs(inverse * spacing - 1) < 1e-5:
@@ -163,7 +163,7 @@ def exact_grid(values: np.ndarray) -> Grid | None:
     spacing = find_spacing(distinct, values.dtype)
     if spacing and (distinct[-1] - distinct[0]) / spacing <= MAX_LEVEL:
         few = distinct.astype(values.dtype)
-        for grid in _simple(spacing):
+        for grid in simple_grids(spacing):
             trial = fitted(grid, few)
             if trial and _exact(trial, few):
                 grid = fitted(grid, values)
@@ -188,24 +188,42 @@ def encode_lattice(values: np.ndarray, mask: np.ndarray, grid: Grid, limit: int)
 
     Returns None if they cannot be coded in about `limit` bytes.
     """
+    coded = encode_on(values, mask, grid, limit)
+    return None if coded is None else coded[0]
+
+
+def encode_on(
+    values: np.ndarray, skip: np.ndarray, grid: Grid, limit: int
+) -> tuple[bytes, np.ndarray] | None:
+    """`encode_lattice`, and the values ``[T, H, W]`` that a decoder finds, the skipped ones included.
+
+    Parameters
+    ----------
+    skip : bool or uint8 [T, H, W]
+        See `encode_levels`.
+    """
     levels = np.zeros(values.shape, np.int64)
-    for frame, skip, out in zip(values, mask, levels):
-        out[~skip] = grid.levels(frame[~skip])
-    coded = encode_levels(levels, mask, grid.top, limit)
+    for frame, left, out in zip(values, skip, levels):
+        known = left != FILLED
+        out[known] = grid.levels(frame[known])
+    coded = encode_levels(levels, skip, grid.top, limit)
     if coded is None:
         return None
     side = b""
     if grid.corrections is not None:
-        absent = np.bincount(levels[~mask], minlength=grid.top + 1) == 0
-        side = _encode_corrections(grid, absent)
-    return _pack(grid, side) + coded
+        side = _encode_corrections(grid, _absent(levels, skip, grid))
+    return _pack(grid, side) + coded, grid.restore(levels, values.dtype)
+
+
+def _absent(levels: np.ndarray, skip: np.ndarray, grid: Grid) -> np.ndarray:
+    return np.bincount(levels[skip == 0], minlength=grid.top + 1) == 0
 
 
 def _encode_corrections(grid: Grid, absent: np.ndarray) -> bytes:
     places, given = (a.astype(a.dtype.newbyteorder("<")).tobytes() for a in grid.patches)
-    shifted = grid.corrections.reshape(1, 1, -1) + _LARGEST_CORRECTION
+    shifted = grid.corrections.reshape(1, 1, -1) + LARGEST_CORRECTION
     line = absent.reshape(1, 1, -1)
-    coded = encode_levels(shifted, line, 2 * _LARGEST_CORRECTION, _UNLIMITED)
+    coded = encode_levels(shifted, line, 2 * LARGEST_CORRECTION, _UNLIMITED)
     return varint(len(grid.patches[0])) + places + given + coded
 
 
@@ -217,8 +235,8 @@ def _decode_corrections(grid: Grid, data: bytes, absent: np.ndarray, dtype: np.d
     places = np.frombuffer(reader.take(8 * n), "<i8").astype(np.int64)
     little = np.dtype(dtype).newbyteorder("<")
     given = np.frombuffer(reader.take(n * little.itemsize), little).astype(dtype)
-    shifted = decode_levels(reader.rest(), absent.reshape(1, 1, -1), 2 * _LARGEST_CORRECTION)
-    corrections = shifted.ravel() - _LARGEST_CORRECTION
+    shifted = decode_levels(reader.rest(), absent.reshape(1, 1, -1), 2 * LARGEST_CORRECTION)
+    corrections = shifted.ravel() - LARGEST_CORRECTION
     return replace(grid, corrections=corrections, patches=(places, given))
 
 
@@ -247,8 +265,15 @@ def _unpack(reader: Reader, dtype: np.dtype) -> tuple[Grid, bytes]:
     return Grid(form, a, b, first, top), side
 
 
-def decode_lattice(data: bytes, mask: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Inverse of `encode_lattice`: values ``[T, H, W]``, of no meaning where `mask`.
+def decode_lattice(
+    data: bytes, skip: np.ndarray, dtype: np.dtype, given: np.ndarray | None = None
+) -> np.ndarray:
+    """Inverse of `encode_on`: values ``[T, H, W]``, of no meaning where `skip`.
+
+    Parameters
+    ----------
+    given : float [T, H, W], optional
+        Values where `skip` is `GIVEN`.
 
     Raises
     ------
@@ -257,8 +282,8 @@ def decode_lattice(data: bytes, mask: np.ndarray, dtype: np.dtype) -> np.ndarray
     """
     reader = Reader(data)
     grid, side = _unpack(reader, dtype)
-    levels = decode_levels(reader.rest(), mask, grid.top)
+    known = None if given is None else grid.levels(given)
+    levels = decode_levels(reader.rest(), skip, grid.top, known)
     if side:
-        absent = np.bincount(levels[~mask], minlength=grid.top + 1) == 0
-        grid = _decode_corrections(grid, side, absent, dtype)
+        grid = _decode_corrections(grid, side, _absent(levels, skip, grid), dtype)
     return grid.restore(levels, dtype)

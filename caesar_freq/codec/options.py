@@ -12,7 +12,7 @@ import numpy as np
 from caesar_freq.codec.choose import SPATIAL
 from caesar_freq.codec.effort import USUAL, effort_of
 from caesar_freq.codec.header import DTYPES, MODES, Variable
-from caesar_freq.codec.plan import STRATEGIES
+from caesar_freq.codec.strategies import STRATEGIES
 from caesar_freq.data.lazy import Source
 from caesar_freq.errors import InputError
 

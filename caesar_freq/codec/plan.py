@@ -3,13 +3,15 @@
 The price of a mode is its bits; where the bound is that of a mean, plus what its error is worth.
 One unit of squared error is worth what the plain codec pays for it, found by coding the sample with
 two steps. First a sample of the variable says which modes pay at all, then samples of the blocks
-choose among those. Each of the two looks at about a sixteenth of the values.
+choose among those. On a processor a value costs more in the network than in the plain codec, so
+`auto` shows it only a part of them: restoration comes first, and where that saves little, nothing
+else is looked at.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,23 +22,22 @@ from caesar_freq.codec.generated import SegmentedCoder, make_coder
 from caesar_freq.codec.header import Variable
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.restoration import RestoredCoder
-from caesar_freq.codec.segments import KINDS, STUDENT, TEACHER, WINDOW, Mode
+from caesar_freq.codec.segments import KEY_STEP, WINDOW, Mode
+from caesar_freq.codec.strategies import STRATEGIES
 from caesar_freq.codec.volume import LevelOverflow
-from caesar_freq.errors import ModelError
 
-#: What a caller's strategy allows; every one but "auto" also forces it.
-STRATEGIES: dict[str, Callable[[Mode], bool]] = {
-    "frequency": lambda mode: not mode.model,
-    "restoration": lambda mode: mode.restored and not mode.generated,
-    "student": lambda mode: mode.generated and not mode.restored and mode.model == STUDENT,
-    "teacher": lambda mode: mode.generated and not mode.restored and mode.model == TEACHER,
-    "both": lambda mode: mode.generated and mode.restored,
-    "auto": lambda mode: True,
-}
 #: Root-mean-square errors below this part of the range leave a network nothing to say.
 HOPELESS = 1e-3
-#: Least side of samples, and their part of a frame.
-_SIDE, _PART = 64, 16
+#: Values and frames of the sample of a variable at most, and its least side.
+_VALUES, _FRAMES, _SIDE = (1 << 17, 1 << 18), 32, 48
+#: Parts of the values that the sample takes where it may, that the network sees before `auto` looks
+#: at no more modes, and that samples of blocks take.
+_SAMPLED, _SEEN, _PLANNED = 1 / 8, 1 / 4, 1 / 16
+#: Blocks of frames from which on each of them may have a mode of its own.
+_FEW_BLOCKS = 4
+#: What restoration has to save before `auto` looks at keyframes: with networks that hardly restore,
+#: and fields that hardly can be, they always cost bytes.
+_PROMISING = 0.05
 #: The distance of keyframes that is tried first, and other steps of theirs (hundredths).
 _FIRST_SPACING, _KEY_STEPS = 3, (48, 80)
 #: Keyframes this much dearer than the best mode so far are not looked at more closely.
@@ -74,8 +75,11 @@ class Planner:
         value has a bound.
     refined : bool
         See `VolumeEncoder`.
-    restorer : tuple of (int, float) or None
-        After `choice`: the model whose restoration pays, and how much coarser the step may then be.
+    values : int
+        Of the variable; what `auto` may cost goes by it.
+    restorer : tuple of (int, float, float) or None
+        After `choice`: the model whose restoration pays, how much coarser the step may then be, and
+        the part of the bytes that it saves.
     """
 
     model: FrequencyModel
@@ -86,15 +90,17 @@ class Planner:
     spacing: int | None = None
     corrections: Callable[[np.ndarray, np.ndarray, int], float] | None = None
     refined: bool = False
-    restorer: tuple[int, float] | None = field(default=None, init=False)
+    values: int = 0
+    restorer: tuple[int, float, float] | None = field(default=None, init=False)
     #: Bits that a unit of squared error is worth, and the power of the step that the RMSE grows by.
     _worth: float = field(default=0.0, init=False)
     _power: float = field(default=1.0, init=False)
 
     def choice(
         self, x: np.ndarray, step: float, fine: float, least: float = 0.0
-    ) -> tuple[list[Mode], float]:
-        """Modes for the blocks to choose from, the best first, and the step to begin with.
+    ) -> tuple[list[Mode], float, float]:
+        """Modes for the blocks to choose from, the best first, the step to begin with, and the part
+        of the plain bytes that the best one saves.
 
         No mode at all means that plain is best. A forced strategy gives its best mode, however bad.
 
@@ -107,25 +113,27 @@ class Planner:
         least : float
             Part of the bytes that a mode has to save at least.
         """
-        x = sample_of(x, max(WINDOW, self.variable.time_block))
+        x = sample_of(x, _FRAMES, int(np.clip(_SAMPLED * self.values, *_VALUES)))
         prices = self._prices(x, step, fine)
         ranked = sorted(filter(STRATEGIES[self.strategy], prices), key=lambda m: prices[m].total)
         plain, auto = prices[Mode()], self.strategy == "auto"
+
+        def saved(mode: Mode) -> float:
+            # the price of the error is no part of the file: what is saved is compared with the bits
+            return (plain.total - prices[mode].total) / plain.bits
+
         for mode in ranked:
-            if not mode.generated and plain.total - prices[mode].total > _WORTH * plain.bits:
-                self.restorer = mode.model, self._growth(plain, prices[mode])
-        if not ranked:
-            return [], step
-        # the price of the error is no part of the file: what is saved is compared with the bits
-        saved = plain.total - prices[ranked[0]].total
-        if auto and saved < (_WORTH + least) * plain.bits:
-            return [], step
+            if not mode.generated and saved(mode) > _WORTH:
+                self.restorer = mode.model, self._growth(plain, prices[mode]), saved(mode)
+        if not ranked or auto and not saved(ranked[0]) > _WORTH + least:
+            return [], step, 0.0
         best = ranked[0]
         others = [m for m in ranked if m.generated != best.generated] if auto else []
         if not best.generated:
             others = [m for m in others if prices[m].total < _NEAR * prices[best].total]
         start = fine if best.generated else step
-        return [best, *others[:1]], start * self._growth(plain, prices[best])
+        start *= self._growth(plain, prices[best])
+        return [best, *others[:1]], start, saved(best)
 
     def _growth(self, plain: Price, other: Price) -> float:
         """How much coarser the step of a mode may be than the plain one, with a bound of a mean."""
@@ -136,7 +144,9 @@ class Planner:
 
     def plan(self, x: np.ndarray, step: float, modes: list[Mode]) -> list[tuple[Mode, int]]:
         """Mode of every block of frames of a chunk `x`, blocks of one mode joined."""
-        length = max(WINDOW, self.variable.time_block) if len(modes) > 1 else len(x)
+        length = max(WINDOW, self.variable.time_block)
+        if len(x) < _FEW_BLOCKS * length:
+            length, modes = len(x), modes[:1]
         plan: list[tuple[Mode, int]] = []
         for start in range(0, len(x), length):
             block = x[start : start + length]
@@ -144,7 +154,7 @@ class Planner:
             able = [m for m in modes if m.spacing < count]
             mode = able[0] if able else Mode()
             if len(able) > 1:
-                part = sample_of(block, length)
+                part = sample_of(block, length, int(_PLANNED * block.size))
                 mode = min(able, key=lambda m: self._price_of(part, m, step))
             if plan and plan[-1][0] == mode:
                 mode, before = plan.pop()
@@ -165,24 +175,31 @@ class Planner:
 
         def look(mode: Mode, model: int, restore: bool) -> float:
             found = self._coded(x, mode, model, fine if mode.generated else step, restore)
-            prices.update({one: self._price(x, coded) for one, coded in found.items()})
+            prices.update({one: self._price(x, one, coded) for one, coded in found.items()})
             return min((prices[one].total for one in found), default=math.inf)
 
+        auto, plain = self.strategy == "auto", prices[Mode()]
         for model in self.predictors:
             restore = self._wanted(Mode(model, 2, restored=True))
             if self._wanted(Mode(model, restored=True)):
-                # what does not help decoded frames does not help those with keyframes, either
-                restore = look(Mode(), model, True) < prices[Mode()].total
+                saved = plain.total - look(Mode(), model, True)
+                if auto and not saved > _PROMISING * plain.bits:
+                    continue
             spacings = [n for n in self._spacings(model) if n < len(x)]
             if not spacings or not any(self._wanted(Mode(model, 2, 1, r)) for r in (False, True)):
                 continue
             costs = {spacings[0]: look(Mode(model, spacings[0]), model, restore)}
-            if self.strategy == "auto":
-                if costs[spacings[0]] > _NEAR * min(price.total for price in prices.values()):
-                    continue
-            costs |= {n: look(Mode(model, n), model, restore) for n in spacings[1:]}
-            for key_step in _KEY_STEPS:
-                look(Mode(model, min(costs, key=costs.get), key_step), model, restore)
+            if auto and costs[spacings[0]] > _NEAR * min(price.total for price in prices.values()):
+                continue
+            more = [(n, KEY_STEP) for n in spacings[1:]] + [(0, key) for key in _KEY_STEPS]
+            seen = x.size
+            for n, key_step in more:
+                if auto and seen >= _SEEN * self.values:
+                    break
+                n = n or min(costs, key=costs.get)
+                cost = look(Mode(model, n, key_step), model, restore)
+                costs.setdefault(n, cost)
+                seen += x.size
         return prices
 
     def _wanted(self, mode: Mode) -> bool:
@@ -204,22 +221,23 @@ class Planner:
             return {}
         both = replace(mode, model=model, restored=True)
         if restore:
-            restorer = RestoredCoder(x, coder, self.predictors[model], both)
+            restorer = RestoredCoder(x, coder, self.predictors[model], both, _every(both))
             coded[both] = restorer.restored(coded[mode], step)
         return coded
 
     def _price_of(self, x: np.ndarray, mode: Mode, step: float) -> float:
         """Price of one mode alone."""
-        coder = self._coder(x, mode)
-        try:
-            return self._price(x, coder.code(step, self.dead_zone)).total
-        except LevelOverflow:
-            return math.inf
+        found = self._coded(x, mode.without_restoration, mode.model, step, mode.restored)
+        return self._price(x, mode, found[mode]).total if found else math.inf
 
-    def _price(self, x: np.ndarray, coded: Coded) -> Price:
-        bits, error = 8 * len(coded.data), _squared(x, coded.decoded)
+    def _price(self, x: np.ndarray, mode: Mode, coded: Coded) -> Price:
+        """Price of a coded sample, of which only every so many frames are restored."""
+        bits, every = 8 * len(coded.data), _every(mode)
+        seen, decoded = x[::every], coded.decoded[::every]
+        more = len(x) / len(seen)
+        error = more * _squared(seen, decoded)
         if self.corrections:
-            bits += 8 * self.corrections(x, coded.decoded, len(coded.data))
+            bits += 8 * more * self.corrections(seen, decoded, int(len(coded.data) / more))
             return Price(bits, bits, error)
         return Price(bits, bits + self._worth * error, error)
 
@@ -238,47 +256,24 @@ class Planner:
                     self._power = max(0.2, math.log(more / less) / 2 / math.log(_OTHER_STEP))
         except LevelOverflow:
             return Price(math.inf, math.inf, math.inf)
-        return self._price(x, coded)
+        return self._price(x, Mode(), coded)
 
 
-def models_for(
-    strategy: str, predictors: Iterable[Predictor], spacing: int | None
-) -> dict[int, Predictor]:
-    """Those of `predictors` that a strategy uses.
-
-    Where there is a student that restores or fills in any frames, the teacher, many times slower,
-    is used only where it is named.
-
-    Raises
-    ------
-    ModelError
-        If none can do what a forced strategy or a forced distance of keyframes needs.
-    """
-    known = {number: p for number, kind in KINDS.items() for p in predictors if p.kind == kind}
-    if spacing is not None:
-        known = {n: p for n, p in known.items() if spacing in p.spacings}
-        if not known and strategy != "frequency":
-            raise ModelError(f"no model given fills in frames between keyframes {spacing} apart")
-    can = [Mode(n, restored=True) for n, p in known.items() if p.restores]
-    for n, p in known.items():
-        if p.spacings:
-            can += [Mode(n, 2), Mode(n, 2, restored=p.restores)]
-    able = {mode.model: known[mode.model] for mode in can if STRATEGIES[strategy](mode)}
-    if not able and strategy not in ("frequency", "auto"):
-        what = strategy if strategy in KINDS.values() else "restoring"
-        raise ModelError(f"strategy {strategy!r} needs a {what} model as generator")
-    return dict(list(able.items())[:1])
+def sample_of(x: np.ndarray, frames: int, values: int) -> np.ndarray:
+    """Central part of `x` ``[T, H, W]``: at most so many frames, about so many values."""
+    frames = min(frames, len(x))
+    side = max(_SIDE, math.isqrt(values // frames) // 16 * 16)
+    lengths = np.minimum((frames, side, side), x.shape)
+    starts = (np.array(x.shape) - lengths) // 2
+    part = tuple(slice(start, start + length) for start, length in zip(starts, lengths))
+    return np.ascontiguousarray(x[part])
 
 
-def sample_of(x: np.ndarray, frames: int) -> np.ndarray:
-    """Central part of `x` ``[T, H, W]`` of at most so many frames, a sixteenth of each frame."""
-    start = (len(x) - min(frames, len(x))) // 2
-    part = x[start : start + frames]
-    for axis in (1, 2):
-        length = x.shape[axis]
-        side = min(length, max(_SIDE, round(length / math.sqrt(_PART))))
-        part = part.take(np.arange((length - side) // 2, (length + side) // 2), axis)
-    return part
+def _every(mode: Mode) -> int:
+    """Which frames of a sample are restored: every so many, keyframes and others by turns."""
+    if not mode.restored:
+        return 1
+    return 4 if mode.spacing % 2 or not mode.spacing else 3
 
 
 def _squared(x: np.ndarray, decoded: np.ndarray) -> float:

@@ -17,6 +17,7 @@ from caesar_freq.codec.layout import (
     LATTICE,
     LOSSLESS,
     MODES,
+    PARTIAL,
     PARTS,
     SEGMENTS,
     VOLUME,
@@ -25,6 +26,7 @@ from caesar_freq.codec.linked import Decoded
 from caesar_freq.codec.lossless import decode_lossless
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader
+from caesar_freq.codec.partial import decode_partial
 from caesar_freq.codec.pointwise import (
     decode_corrections,
     restored_parts,
@@ -123,6 +125,9 @@ def read_chunk(
         if logarithmic:
             signs = decode_signs(parts["signs"], box.shape)
             values = from_logarithms(values, signs, header.dtype)
+    elif kind == PARTIAL:
+        mask = decode_mask_of(special, box.shape) if special else np.zeros(box.shape, bool)
+        values = decode_partial(data, mask, header.dtype)
     else:
         raise CorruptStreamError(f"a chunk is of unknown kind {kind}")
     values = rounded(values, header.dtype)

@@ -29,10 +29,13 @@ class RestoredCoder:
     inner : coder
     predictor : Predictor
     mode : Mode
+    every : int
+        Restore only every so many frames: for a look at what it is worth, not for streams.
     """
 
-    def __init__(self, x, inner, predictor: Predictor, mode: Mode) -> None:
+    def __init__(self, x, inner, predictor: Predictor, mode: Mode, every: int = 1) -> None:
         self.x, self.inner, self.predictor, self.mode = x, inner, predictor, mode
+        self.every = every
 
     def code(self, step: float, dead_zone: float) -> Coded:
         """Code at a normalised `step`; raises `volume.LevelOverflow`."""
@@ -46,7 +49,7 @@ class RestoredCoder:
         for row, window in zip(table, _windows(len(self.x))):
             for number in np.unique(classes[window]):
                 row[number] = noise_byte(error[window][classes[window] == number], step)
-        change = _change(self.predictor, coded.decoded, table, classes, step)
+        change = _change(self.predictor, coded.decoded, table, classes, step, self.every)
         for row, window in zip(table, _windows(len(self.x))):
             row[-1] = _weight_byte(change[window], error[window])
         decoded = _changed(coded.decoded, change, table)
@@ -75,16 +78,19 @@ def decode_restored(predictor: Predictor, decoded, table: bytes, mode: Mode, ste
     return _changed(decoded, change, rows)
 
 
-def _change(predictor: Predictor, decoded, table, classes, step: float) -> np.ndarray:
-    """What the network would add to `decoded`, float32 ``[T, H, W]``."""
+def _change(
+    predictor: Predictor, decoded, table, classes, step: float, every: int = 1
+) -> np.ndarray:
+    """What the network would add to `decoded`, float32 ``[T, H, W]``, 0 but for `every` frames."""
     noise = np.array([noise_of(table[t // WINDOW, c], step) for t, c in enumerate(classes)])
     given, noise = decoded.astype(np.float32), noise.astype(np.float32)
-    change = np.empty_like(given)
+    change = np.zeros_like(given)
     for start in range(0, len(given), _AT_ONCE):
         run = slice(start, start + _AT_ONCE)
-        change[run] = (
-            predictor.restore(given[None, run], noise[None, run], step, None)[0] - given[run]
-        )
+        frames = given[run]
+        wanted = None if every == 1 else list(range(0, len(frames), every))
+        restored = predictor.restore(frames[None], noise[None, run], step, wanted)[0]
+        change[run][::every] = restored - frames[::every]
     return change
 
 

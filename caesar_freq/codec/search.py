@@ -10,7 +10,7 @@ import numpy as np
 
 #: Steps are ``2 ** (index / 512)``.
 STEPS_PER_OCTAVE = 512
-_MAX_ROUNDS = 9
+ROUNDS = 9
 
 
 def aim(closest: float) -> float:
@@ -108,6 +108,7 @@ def largest_step(
     start: int,
     model: RoundingModel | None = None,
     closest: float = 0.998,
+    rounds: int = ROUNDS,
 ) -> int | None:
     """Largest step index found whose error is at most `target`; None if there is none.
 
@@ -123,17 +124,19 @@ def largest_step(
         Says how the error changes from one step to another, which saves rounds, too.
     closest : float
         Errors from this part of the target on are good enough.
+    rounds : int
+        After so many, any step that keeps the target is good enough.
     """
     tried: dict[int, float] = {}
     index, slope = start, 1.0
-    for _ in range(_MAX_ROUNDS):
+    for _ in range(ROUNDS):
         tried[index] = evaluate(index)
         if closest * target <= tried[index] <= target:
             break
         good = [i for i, e in tried.items() if e <= target]
         bad = [i for i, e in tried.items() if not e <= target]
         low, high = max(good, default=None), min(bad, default=None)
-        if low is not None and high is not None and high - low <= 1:
+        if low is not None and (high is not None and high - low <= 1 or len(tried) >= rounds):
             break
         slope = _slope(tried, slope)
         if model is not None and len(tried) == 1 and 0.5 < tried[index] / target < 2:

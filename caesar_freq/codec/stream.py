@@ -25,7 +25,6 @@ from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.large import LargeVariable, fits
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.options import Options, Whole, check_call
-from caesar_freq.codec.plan import models_for
 from caesar_freq.codec.refit import refitted
 from caesar_freq.codec.relative import (
     log_bound,
@@ -34,6 +33,7 @@ from caesar_freq.codec.relative import (
 )
 from caesar_freq.codec.segments import models_in
 from caesar_freq.codec.statistics import span
+from caesar_freq.codec.strategies import models_for
 from caesar_freq.data.lazy import Source
 from caesar_freq.data.sections import missing
 from caesar_freq.errors import InputError, ModelError

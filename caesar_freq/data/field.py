@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class Field:
     Attributes
     ----------
     name : str
-        Variable name (NetCDF), key (npz) or "data" (npy).
+        Variable name (NetCDF; in a group ``group/name``), key (npz) or "data" (npy).
     values : ndarray or LazyArray of float32 or float64, 1-D to 5-D
         Packed integers are unpacked; NetCDF cells equal to the fill value are NaN.
     dims : tuple of str
@@ -61,6 +61,17 @@ class Field:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     coords: Mapping[str, Coordinate] = field(default_factory=dict)
     file_attrs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def seen_from(name: str, other: str, known: Collection[str]) -> str | None:
+    """What the variable `name` means by `other`: the one in its own group or in the next above."""
+    group = name
+    while group:
+        group = group.rpartition("/")[0]
+        path = f"{group}/{other}" if group else other
+        if path in known:
+            return path
+    return None
 
 
 def check_values(values: np.ndarray, what: str, path: str | Path) -> np.ndarray:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caesar_freq.data.field import Field
+from caesar_freq.data.field import Field, seen_from
 from caesar_freq.errors import InputError
 
 ROLES = ("section", "time", "height", "width")
@@ -154,7 +154,8 @@ def _plays(field: Field, axis: int, role: str) -> bool:
     if not field.dims:
         return False
     name, signs = field.dims[axis], _SIGNS[role]
-    attrs = field.coords[name].attrs if name in field.coords else {}
+    coordinate = seen_from(field.name, name, field.coords)
+    attrs = field.coords[coordinate].attrs if coordinate else {}
     return (
         attrs.get("axis") == signs.axis
         or attrs.get("standard_name") in signs.standard_names

@@ -25,7 +25,14 @@ from caesar_freq.data.lazy import LazyArray, unreadable
 from caesar_freq.data.parts import Parts, sorted_parts
 from caesar_freq.data.template import Template
 from caesar_freq.data.unpacking import fill_values, is_packed, unpack
-from caesar_freq.data.variables import attributes, listed, only_float_variable, referenced, wrong
+from caesar_freq.data.variables import (
+    attributes,
+    helpers,
+    listed,
+    only_float_variable,
+    variables_of,
+    wrong,
+)
 from caesar_freq.errors import InputError
 
 # Dimension names given to arrays that have none, last axis last.
@@ -54,13 +61,15 @@ def opened(path: Path, names: Sequence[str] | None) -> Iterator[list[Field]]:
         dataset.set_auto_maskandscale(False)
         dataset.set_auto_chartostring(False)
         names = list(names or [only_float_variable(dataset, path)])
+        known = variables_of(dataset)
         for name in names:
-            if name not in dataset.variables:
+            if name not in known:
                 raise InputError(
                     f"{path} has no variable {name!r}; its variables are: {listed(dataset)}"
                 )
         lock = threading.Lock()  # the library is not for several threads at once
-        yield [_read_field(dataset, name, path, lock) for name in names]
+        file_attrs = {key: dataset.getncattr(key) for key in dataset.ncattrs()}
+        yield [_read_field(known, name, path, lock, file_attrs) for name in names]
 
 
 @contextmanager
@@ -131,12 +140,18 @@ def _write_parts(path, templates, dtype, parts) -> None:
 def _write_coords(dataset, coords: Mapping[str, Coordinate], names: set[str]) -> None:
     """Write coordinates that are neither there already nor fields of their own."""
     for name, coord in coords.items():
-        if name not in dataset.variables and name not in names:
+        if name not in variables_of(dataset) and name not in names:
             _write_variable(dataset, name, coord.dims, coord.values, coord.attrs)
 
 
-def _read_field(dataset: netCDF4.Dataset, name: str, path: Path, lock: threading.Lock) -> Field:
-    variable = dataset.variables[name]
+def _read_field(
+    known: Mapping[str, netCDF4.Variable],
+    name: str,
+    path: Path,
+    lock: threading.Lock,
+    file_attrs: Mapping[str, Any],
+) -> Field:
+    variable = known[name]
     stored = attributes(variable)
     if not isinstance(variable.dtype, np.dtype) or variable.dtype.kind not in "iuf":
         raise InputError(f"variable {name!r} in {path} does not hold numbers; name another one")
@@ -166,8 +181,8 @@ def _read_field(dataset: netCDF4.Dataset, name: str, path: Path, lock: threading
         ),
         tuple(variable.dimensions),
         attrs,
-        _read_coords(dataset, name),
-        {key: dataset.getncattr(key) for key in dataset.ncattrs()},
+        _read_coords(known, name),
+        file_attrs,
     )
 
 
@@ -177,16 +192,15 @@ def _block_bytes(variable: netCDF4.Variable) -> int:
     return math.prod(chunks) * variable.dtype.itemsize if isinstance(chunks, list) else 0
 
 
-def _read_coords(dataset: netCDF4.Dataset, name: str) -> dict[str, Coordinate]:
+def _read_coords(known: Mapping[str, netCDF4.Variable], name: str) -> dict[str, Coordinate]:
     """All variables that `name` refers to by its dimensions or attributes, and they in turn."""
     coords: dict[str, Coordinate] = {}
     queue = [name]
     while queue:
-        variable = dataset.variables[queue.pop()]
-        for other in (*variable.dimensions, *referenced(attributes(variable))):
-            if other == name or other in coords or other not in dataset.variables:
+        for other in helpers(known, queue.pop()):
+            if other == name or other in coords:
                 continue
-            source = dataset.variables[other]
+            source = known[other]
             values = np.asarray(source[...])
             # NetCDF-4 strings come as objects, big-endian numbers as they are
             native = str if values.dtype.kind == "O" else values.dtype.newbyteorder("=")
@@ -238,11 +252,14 @@ def _create_variable(
     dtype: np.dtype | type,
     attrs: Mapping[str, Any],
 ) -> netCDF4.Variable:
-    """A variable without values; its dimensions are made where they are new."""
+    """A variable without values, its group and dimensions made where they are new."""
+    group = dataset
+    for part in name.split("/")[:-1]:
+        group = group.groups.get(part) or group.createGroup(part)
     for dim, size in zip(dims, shape, strict=True):
-        known = dataset.dimensions.get(dim)
-        if known is None:
-            dataset.createDimension(dim, size)
+        known = _visible(group, dim)
+        if known is None or (known.size != size and dim not in group.dimensions):
+            group.createDimension(dim, size)
         elif known.size != size:
             raise InputError(
                 f"variable {name!r} has {size} points along {dim!r} but another one has "
@@ -251,8 +268,17 @@ def _create_variable(
     attrs = dict(attrs)
     fill = attrs.pop("_FillValue", None)
     # None means: no _FillValue attribute, as in the file it came from
-    variable = dataset.createVariable(name, dtype, tuple(dims), fill_value=fill)
+    variable = group.createVariable(name.split("/")[-1], dtype, tuple(dims), fill_value=fill)
     variable.set_auto_maskandscale(False)
     variable.set_auto_chartostring(False)
     variable.setncatts(attrs)
     return variable
+
+
+def _visible(group: netCDF4.Group | None, dim: str) -> netCDF4.Dimension | None:
+    """The dimension of this name in a group or above it."""
+    while group is not None:
+        if dim in group.dimensions:
+            return group.dimensions[dim]
+        group = group.parent
+    return None

@@ -9,6 +9,7 @@ from typing import Any
 import netCDF4
 import numpy as np
 
+from caesar_freq.data.field import seen_from
 from caesar_freq.data.unpacking import is_packed
 from caesar_freq.errors import InputError
 
@@ -27,16 +28,16 @@ _OTHERS = {
 
 def only_float_variable(dataset: netCDF4.Dataset, path: Path) -> str:
     """Name of the one variable that can only be meant."""
-    auxiliary = set(dataset.dimensions)
-    for variable in dataset.variables.values():
-        auxiliary |= set(referenced(attributes(variable)))
+    known = variables_of(dataset)
+    auxiliary = {other for name in known for other in helpers(known, name)}
+    auxiliary |= {name for name, v in known.items() if v.name in v.group().dimensions}
     choices = [
         name
-        for name, variable in dataset.variables.items()
+        for name, variable in known.items()
         if name not in auxiliary and variable.ndim > 0 and _is_float(variable)
     ]
     # A data variable has more dimensions than the 1-D helpers some files do not declare as such.
-    ranks = [dataset.variables[name].ndim for name in choices]
+    ranks = [known[name].ndim for name in choices]
     best = [name for name, rank in zip(choices, ranks, strict=True) if rank == max(ranks)]
     if len(best) == 1:
         return best[0]
@@ -57,6 +58,24 @@ def _is_float(variable: netCDF4.Variable) -> bool:
     return variable.dtype.kind == "f" or packed
 
 
+def variables_of(dataset: netCDF4.Dataset) -> dict[str, netCDF4.Variable]:
+    """All variables by name; those in groups are called ``group/name``."""
+    found = {}
+    for group in _groups(dataset):
+        prefix = f"{group.path[1:]}/" if group.path != "/" else ""
+        found |= {prefix + name: variable for name, variable in group.variables.items()}
+    return found
+
+
+def helpers(known: Mapping[str, netCDF4.Variable], name: str) -> Iterator[str]:
+    """Variables that `name` refers to by its dimensions or attributes, as seen from its group."""
+    variable = known[name]
+    for other in (*variable.dimensions, *referenced(attributes(variable))):
+        path = seen_from(name, other, known)
+        if path and path != name:
+            yield path
+
+
 def attributes(variable: netCDF4.Variable) -> dict[str, Any]:
     """Attributes as stored."""
     return {name: variable.getncattr(name) for name in variable.ncattrs()}
@@ -70,20 +89,14 @@ def referenced(attrs: Mapping[str, Any]) -> Iterable[str]:
 
 
 def listed(dataset: netCDF4.Dataset) -> str:
-    """Names of the variables; what lies in groups is only pointed at."""
-    names = ", ".join(dataset.variables) or "(none)"
-    inner = [f"{group.path[1:]}/{name}" for group in _groups(dataset) for name in group.variables]
-    if not inner:
-        return names
-    return (
-        f"{names}; those in groups ({', '.join(inner)}) have to be copied out (ncks -G : -g GROUP)"
-    )
+    """Names of the variables."""
+    return ", ".join(variables_of(dataset)) or "(none)"
 
 
-def _groups(dataset: netCDF4.Group) -> Iterator[netCDF4.Group]:
-    for group in dataset.groups.values():
-        yield group
-        yield from _groups(group)
+def _groups(group: netCDF4.Group) -> Iterator[netCDF4.Group]:
+    yield group
+    for inner in group.groups.values():
+        yield from _groups(inner)
 
 
 def wrong(path: Path, error: OSError) -> str:

@@ -218,7 +218,8 @@ def code_frame(
             fine = _clip(blend, 0, top << _FINE)
             centre = (fine + (1 << (_FINE - 1))) >> _FINE
             if skip[y - 2, x - 2]:
-                frame[y, x] = centre
+                if skip[y - 2, x - 2] == 1:
+                    frame[y, x] = centre
                 errors[y, x] = 0
                 for k in range(N_PREDICTORS):
                     row[k, x] = above[k, x]

@@ -31,6 +31,9 @@ from caesar_freq.kernels import library
 #: Levels are 0 to at most this.
 MAX_LEVEL = (1 << 22) - 1
 
+#: Places that are not coded: filled with their prediction, or with levels that the decoder knows.
+FILLED, GIVEN = 1, 2
+
 #: Slots per context as a power of two: a few for each level coded, within these limits.
 _SLOT_BITS = (12, 18)
 
@@ -50,7 +53,6 @@ def _code_frame_in_c(
     slots, mixer, state, data, limit, decoding,
 ):  # fmt: skip
     """`code_frame` by the native kernel."""
-    skip = np.ascontiguousarray(skip)
     arrays = (frame, before, older, errors, errors_before, skip, weights, bias, costs, mixer,
               slots, SQUASH, STRETCH, RATES, state)  # fmt: skip
     height, width = frame.shape[0] - 3, frame.shape[1] - 4
@@ -68,6 +70,7 @@ def _code_frame_in_c(
 
 def _run(levels, skip, top, state, data, limit, decoding):
     frames, height, width = levels.shape
+    skip = np.ascontiguousarray(skip, np.uint8)
     padded = (height + 3, width + 4)
     weights = np.zeros(N_NEIGHBOURS, np.int64)
     bias = np.zeros((N_BIAS, 2), np.int64)
@@ -88,8 +91,7 @@ def _run(levels, skip, top, state, data, limit, decoding):
         )  # fmt: skip
         if not decoding and not len(data):
             return None
-        if decoding:
-            levels[t] = frame[2:-1, 2:-2]
+        levels[t] = frame[2:-1, 2:-2]
         frame[-1] = frame[-2]
         frame[0] = frame[1] = frame[2]
         errors_before, before, older = errors, frame, before
@@ -97,7 +99,13 @@ def _run(levels, skip, top, state, data, limit, decoding):
 
 
 def encode_levels(levels: np.ndarray, skip: np.ndarray, top: int, limit: int) -> bytes | None:
-    """Code levels ``[T, H, W]`` (integers 0 to `top`) where not `skip` (bool).
+    """Code levels ``[T, H, W]`` (int64, 0 to `top`).
+
+    Parameters
+    ----------
+    skip : bool or uint8 [T, H, W]
+        0 where they are coded, else `FILLED` (the place gets the level that a decoder will find) or
+        `GIVEN`.
 
     Returns None when more than about `limit` bytes would be needed.
     """
@@ -106,9 +114,11 @@ def encode_levels(levels: np.ndarray, skip: np.ndarray, top: int, limit: int) ->
     return None if data is None else finish(state, np.concatenate([data, np.zeros(8, np.uint8)]))
 
 
-def decode_levels(data: bytes, skip: np.ndarray, top: int) -> np.ndarray:
-    """Inverse of `encode_levels`: int64 ``[T, H, W]``; skipped places hold any level."""
-    levels = np.zeros(skip.shape, np.int64)
+def decode_levels(
+    data: bytes, skip: np.ndarray, top: int, given: np.ndarray | None = None
+) -> np.ndarray:
+    """Inverse of `encode_levels`: int64 ``[T, H, W]``; `given` holds the levels that are known."""
+    levels = np.zeros(skip.shape, np.int64) if given is None else given.copy()
     padded = np.frombuffer(data.ljust(4, b"\0"), np.uint8).copy()
     state = open_coder(padded)
     _run(levels, skip, top, state, padded, 0, True)

@@ -13,6 +13,7 @@ enum {
     ZERO = 0, SIGN = 1, EXPONENT = 2, LOWER = 32, FIRST = 64, SECOND = 96,
     LARGEST = 23,
     ROOM = 160,
+    FILLED = 1,
     LONGEST = 400,
     RATE = 10,
     LIMIT = 2943,
@@ -232,8 +233,10 @@ CLONES EXPORT int cf_levels_frame(levels_t *l, int64_t *y_, int64_t *x_)
             blend += quotient(bias[0], seen + 1);
             const int64_t fine = clip(blend, 0, l->top << FINE);
             const int64_t centre = (fine + 4) >> FINE;
-            if (l->skip[(y - 2) * l->width + x - 2]) {
-                f[x] = centre;
+            const int left = l->skip[(y - 2) * l->width + x - 2];
+            if (left) {
+                if (left == FILLED)
+                    f[x] = centre;
                 errors[x] = 0;
                 for (int k = 0; k < N_PREDICTORS; k++)
                     row[k * wide + x] = above[k * wide + x];
