@@ -77,7 +77,8 @@ def bound_holds(before, after, mode: str, bound: float, fill_value: float | None
     if not _same_bits(before[masked], after[masked]):
         return False
     if mode == "pw_rel":
-        return relative_bound_holds(before[~masked], after[~masked], bound)
+        good = (before, after) if not masked.any() else (before[~masked], after[~masked])
+        return relative_bound_holds(*good, bound)
     good = before[~masked] if masked.any() else before
     if not good.size:
         return True
