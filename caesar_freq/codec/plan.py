@@ -28,13 +28,14 @@ from caesar_freq.codec.volume import LevelOverflow
 
 #: Root-mean-square errors below this part of the range leave a network nothing to say.
 HOPELESS = 1e-3
-#: Values and frames of the sample of a variable at most, and its least side.
-_VALUES, _FRAMES, _SIDE = (1 << 17, 1 << 18), 32, 48
-#: Parts of the values that the sample takes where it may, that the network sees before `auto` looks
-#: at no more modes, and that samples of blocks take.
-_SAMPLED, _SEEN, _PLANNED = 1 / 8, 1 / 4, 1 / 16
-#: Blocks of frames from which on each of them may have a mode of its own.
-_FEW_BLOCKS = 4
+#: Values and frames of the sample of a variable, and least side of any sample.
+_VALUES, _FRAMES, _SIDE = 1 << 17, 32, 32
+#: Parts of the values that the network sees before `auto` looks at no more modes, and that samples
+#: of blocks take.
+_SEEN, _PLANNED = 1 / 16, 1 / 16
+#: Blocks of frames from which on each of them may have a mode of its own, and what the second best
+#: mode has to cost of the best one's price to be that: small samples tell little.
+_FEW_BLOCKS, _CLEARLY = 4, 0.98
 #: What restoration has to save before `auto` looks at keyframes: with networks that hardly restore,
 #: and fields that hardly can be, they always cost bytes.
 _PROMISING = 0.05
@@ -113,7 +114,7 @@ class Planner:
         least : float
             Part of the bytes that a mode has to save at least.
         """
-        x = sample_of(x, _FRAMES, int(np.clip(_SAMPLED * self.values, *_VALUES)))
+        x = sample_of(x, _FRAMES, _VALUES)
         prices = self._prices(x, step, fine)
         ranked = sorted(filter(STRATEGIES[self.strategy], prices), key=lambda m: prices[m].total)
         plain, auto = prices[Mode()], self.strategy == "auto"
@@ -155,7 +156,8 @@ class Planner:
             mode = able[0] if able else Mode()
             if len(able) > 1:
                 part = sample_of(block, length, int(_PLANNED * block.size))
-                mode = min(able, key=lambda m: self._price_of(part, m, step))
+                first, second = (self._price_of(part, m, step) for m in able)
+                mode = able[second < _CLEARLY * first]
             if plan and plan[-1][0] == mode:
                 mode, before = plan.pop()
                 count += before
@@ -210,7 +212,7 @@ class Planner:
         known = self.predictors[model].spacings
         if self.spacing is not None:
             return [self.spacing] if self.spacing in known else []
-        return sorted(known, key=lambda n: (n != _FIRST_SPACING, n))
+        return sorted(known, key=lambda n: (n != _FIRST_SPACING, -n))
 
     def _coded(self, x, mode: Mode, model: int, step: float, restore: bool) -> dict[Mode, Coded]:
         """A sample in a mode without restoration, and with that of a model if it is wanted."""

@@ -125,7 +125,7 @@ def largest_step(
     closest : float
         Errors from this part of the target on are good enough.
     rounds : int
-        After so many, any step that keeps the target is good enough.
+        After so many, errors twice as far from the target are good enough, too.
     """
     tried: dict[int, float] = {}
     index, slope = start, 1.0
@@ -136,7 +136,9 @@ def largest_step(
         good = [i for i, e in tried.items() if e <= target]
         bad = [i for i, e in tried.items() if not e <= target]
         low, high = max(good, default=None), min(bad, default=None)
-        if low is not None and (high is not None and high - low <= 1 or len(tried) >= rounds):
+        if low is not None and high is not None and high - low <= 1:
+            break
+        if len(tried) >= rounds and low is not None and tried[low] >= (2 * closest - 1) * target:
             break
         slope = _slope(tried, slope)
         if model is not None and len(tried) == 1 and 0.5 < tried[index] / target < 2:
