@@ -29,9 +29,9 @@ PRICED = 16
 _NEVER = np.int64(1) << 60
 
 
-@lru_cache(maxsize=4)
-def prices(model: FrequencyModel) -> tuple[np.ndarray, np.ndarray]:
-    """Tables that say what levels cost and stand for.
+@lru_cache(maxsize=8)
+def prices(model: FrequencyModel, weight: float = WEIGHT) -> tuple[np.ndarray, np.ndarray]:
+    """Tables that say what levels cost and stand for; a bit costs `weight` squared steps.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def prices(model: FrequencyModel) -> tuple[np.ndarray, np.ndarray]:
     """
     bits = bits_of_levels(model.grid_tables, PRICED)
     slope = np.maximum(bits[:, -1:] - bits[:, PRICED // 2 - 1, None], 0) / (PRICED // 2)
-    price = np.rint(WEIGHT * UNIT * np.hstack([bits, slope])).astype(np.int64)
+    price = np.rint(weight * UNIT * np.hstack([bits, slope])).astype(np.int64)
     middle = np.tile(np.arange(4.0), (N_BINS // 4, 1))
     middle[:, 1:] += model.grid_centroid / 64
     return price, middle

@@ -17,6 +17,7 @@ from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.quantise import ERROR_UNIT, fit_alphas, frequency_classes
 from caesar_freq.codec.refine import prices
+from caesar_freq.codec.trellis import WEIGHT
 from caesar_freq.codec.trellis import prices as grid_prices
 from caesar_freq.entropy.context import shells
 from caesar_freq.entropy.dependent import FINER
@@ -170,6 +171,8 @@ class VolumeEncoder:
         self.transform, self.model, self.refined = transform, model, refined
         #: whether `encode` uses the dependent quantiser
         self.dependent = refined and model.grid_pmf is not None
+        #: what a bit is worth there, in squared steps
+        self.weight = WEIGHT
         self.planes = kernels(model.device).forward(transform, x, overwrite)
         self.classes = frequency_classes(*self.planes.shape[2:4])
         self.alphas = fit_alphas(self.planes, self.classes)
@@ -212,7 +215,7 @@ class VolumeEncoder:
         del q
         *found, good = chosen.choose_blocks(
             self.planes, step * FINER, self.alphas, self.classes, used, self.transform, self.model,
-            *grid_prices(self.model), last,
+            *grid_prices(self.model, self.weight), last,
         )  # fmt: skip
         self.planes = self.planes[:0] if last else self.planes
         if not (fits and good):
