@@ -33,6 +33,7 @@ from caesar_freq.codec.step_ratio import (
 from caesar_freq.codec.targets import FINEST, NRMSE_MARGIN, chunk_limit, has_room
 from caesar_freq.codec.volume import VolumeEncoder
 from caesar_freq.kernels.errors import size_histogram
+from caesar_freq.kernels.memory import copied
 from caesar_freq.transform.blocks import Transform
 
 #: Variables of fewer bytes than this are coded on one grid, too: cells cut short may be smaller there.
@@ -190,7 +191,7 @@ class Encoder(ChunkEncoder):
         """
         if self.pointwise:
             return 2 * target * USUAL_RATIO
-        part = np.ascontiguousarray(sample(x))
+        part = copied(sample(x))
         counts = size_histogram(self._forward(Transform(part.shape), part))
         return step_of(RoundingModel(counts, part.size, dead_zone).index_for(target))
 
