@@ -57,18 +57,18 @@ def markdown(table: pd.DataFrame) -> str:
     """A table for every model and domain, and where ``auto`` is larger than plain."""
     lines = ["# Bytes saved against the plain codec at equal NRMSE", "",
              "Percent of the plain file; negative: the mode costs bytes. Each mode is forced on the"
-             " whole field, auto chooses. Files, name of the model included, checked by decoding.",
-             ""]  # fmt: skip
+             " whole field, auto chooses. Files, name of the model included, checked by decoding."
+             " Time of auto: processor seconds over those of plain coding.", ""]  # fmt: skip
     columns = [name for name in MODES.values() if name in table]
     for (model, domain), rows in table.groupby(["model", "domain"], sort=False):
         lines += [f"## {domain}" + f" ({model})" * bool(model), "",
-                  "| field | NRMSE | plain CR | " + " | ".join(columns) + " | auto took |",
-                  "|---|---:|---:|" + "---:|" * len(columns) + "---|"]  # fmt: skip
+                  "| field | NRMSE | plain CR | " + " | ".join(columns) + " | auto took | its time |",
+                  "|---|---:|---:|" + "---:|" * len(columns) + "---|---:|"]  # fmt: skip
         for _, row in rows.iterrows():
             cells = [f"{row[c]:+.1f}" if row.get(c) == row.get(c) else "–" for c in columns]
-            took = row.get("auto took", "–")
+            took, seconds = row.get("auto took", "–"), row.get("auto time", float("nan"))
             lines.append(f"| {row.field} | {row.nrmse:g} | {row['plain CR']:.1f} | "
-                         + " | ".join(cells) + f" | {took} |")  # fmt: skip
+                         + " | ".join(cells) + f" | {took} | {seconds:.1f} |")  # fmt: skip
         lines.append("")
     lines += ["## Where auto is larger than plain", ""]
     worse = table[table["auto bytes"] > 0] if "auto bytes" in table else table[:0]

@@ -47,8 +47,10 @@ def test_savings_are_percent_of_the_plain_file():
 
 def test_losses_are_in_the_table_and_listed():
     text = generative_report.markdown(generative_report.savings(RECORDS))
-    assert "| waves | 0.01 | 40.0 | +10.0 | -30.0 | -20.0 | +11.0 | plain+restoration |" in text
-    assert "| noise | 0.01 | 4.0 | – | – | – | -0.3 | plain |" in text
+    assert (
+        "| waves | 0.01 | 40.0 | +10.0 | -30.0 | -20.0 | +11.0 | plain+restoration | 3.0 |" in text
+    )
+    assert "| noise | 0.01 | 4.0 | – | – | – | -0.3 | plain | 1.0 |" in text
     assert text.split("larger than plain")[1].split() == ["-", "noise,", "0.01:", "3", "bytes"]
     assert generative_report.plot(generative_report.savings(RECORDS)).startswith(b"\x89PNG")
 

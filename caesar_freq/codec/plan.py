@@ -42,7 +42,7 @@ _SECOND = 12
 _FEW_BLOCKS, _CLEARLY = 4, 0.98
 #: What restoration has to save before `auto` looks at keyframes: with networks that hardly restore,
 #: and fields that hardly can be, they always cost bytes.
-_PROMISING = 0.05
+_PROMISING = 0.03
 #: The distance of keyframes that is tried first, and other steps of theirs (hundredths).
 _FIRST_SPACING, _KEY_STEPS = 3, (80, 48)
 #: Keyframes this much dearer than the best mode so far are not looked at more closely.
