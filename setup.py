@@ -37,6 +37,7 @@ setup(
                     "wavelet_of",
                     "range_coder",
                     "integers",
+                    "least_squares",
                 )
             ],
             extra_compile_args=FLAGS,
