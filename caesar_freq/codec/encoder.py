@@ -45,6 +45,8 @@ _MEASURED = 1 << 20
 _SPARSE = 2e-3
 #: Files of fewer bytes than so many times those of the networks' name are not worth a look.
 _SMALL = 3
+#: Files expected to be this much longer than the shortest are made, too: samples tell no better.
+_ALIKE = 1.05
 #: Rounds of the search are dear with a network: so many times the error may stay unused, and so many
 #: rounds are made.
 _LOOSER, _NETWORK_ROUNDS = 3, 3
@@ -250,19 +252,25 @@ class Encoder(ChunkEncoder):
         planner, fine = self._planner(first[0], target, dead_zone, volumes)
         # what the plain transform costs more than own modes, and the name of the networks' file
         least = 1 - (_size(best) - self._naming) / _size(first)
-        modes, step, saved = planner.choice(x, first[0].step, fine, least)
+        modes = planner.choice(x, first[0].step, fine, least)
         ways = []  # sizes to expect, inner coders, coders, and step
-        if modes:
-            make = partial(self._planned, planner, volumes, step, modes)
+        if modes and planner.many_blocks(x):
+            (_, step, saved), among = modes[0], [mode for mode, *_ in modes]
+            make = partial(self._planned, planner, volumes, step, among)
             ways.append(((1 - saved) * _size(first), plain, make, step))
+        else:
+            for mode, step, saved in modes:
+                make = partial(self._planned, planner, volumes, step, [mode])
+                ways.append(((1 - saved) * _size(first), plain, make, step))
         if own and planner.restorer:
             model, growth, saved = planner.restorer
             make = partial(self._restored, volumes, own, model)
             ways.append(((1 - saved) * _size(best), own, make, growth * best[0].step))
         if auto and ways:
-            # all the values go through the network in every round: one way is enough
-            way = min(ways, key=lambda way: way[0])
-            ways = [way] if way[0] + self._naming < _size(best) else []
+            # all the values go through the network in every round: only what may be shortest
+            least = min(size for size, *_ in ways)
+            ways = [way for way in ways if way[0] <= _ALIKE * least]
+            ways = ways if least + self._naming < _size(best) else []
         found = []
         for _, inner, make, step in ways:
             if coders := make():
