@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-cluster test-cluster-accounting test-scale lint format bench bench-generative bench-speed bench-device bench-gpu-memory fuzz base-model turbulence-model clean
+.PHONY: demo test quick test-cluster test-cluster-accounting test-scale lint format bench bench-generative bench-speed bench-device bench-gpu-memory fuzz base-model turbulence-model clean
 
 demo: $(READY)
 	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml
@@ -19,6 +19,10 @@ demo: $(READY)
 # a file's tests in one process, so that what they share (a trained pipeline, a rig) is made once
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+# the codec, its files and models, without whole runs of the workflow and of training
+quick: $(READY)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 # a real SLURM on this machine, with faults: as root, on Debian; prints and writes results/cluster/;
 # FAULTS=once: each fault on one phase instead of all three

@@ -16,6 +16,7 @@ setup(
                 for name in (
                     "module",
                     "network",
+                    "contexts",
                     "coder",
                     "quantise",
                     "rans",
@@ -32,7 +33,9 @@ setup(
                 f"caesar_freq/kernels/{name}.h"
                 for name in (
                     "kernels",
+                    "contexts",
                     "dependent",
+                    "reconstruct",
                     "dct_of",
                     "wavelet_of",
                     "range_coder",

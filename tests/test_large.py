@@ -8,8 +8,9 @@ import xarray as xr
 
 import caesar_freq
 from caesar_freq.api import encode_to
-from caesar_freq.codec import chunks, large
+from caesar_freq.codec import chunks, large, tuning
 from caesar_freq.codec.checking import bound_holds
+from caesar_freq.codec.chunk import Written
 from caesar_freq.data.files import opened, read
 from caesar_freq.data.lazy import LazyArray, Source
 from caesar_freq.data.metadata import pack, pack_lazily
@@ -214,3 +215,34 @@ def test_damaged_sources_are_refused(tmp_path):
         opened(tmp_path / "flipped.npz"),
     ):
         pass
+
+
+def test_a_chunk_is_moved_where_all_together_miss_the_bound():
+    """Errors follow the weight by an exponent that is a little off."""
+    squares, coded = [4.0, 9.0, 3.0, 4.0], []
+
+    def rewrite(factors):
+        coded.append(factors)
+        return {n: Written(b"%d" % n, was[n] * f ** (2 * 0.13)) for n, f in factors.items()}
+
+    was = list(squares)
+    bodies = tuning.tune(squares, (19.4, 19.6), 19.5, 0.2, rewrite)
+    assert list(bodies) == [1] and bodies[1] == b"1"
+    assert 19.4 <= sum(squares) <= 19.6 and len(coded) <= 2
+    assert all(factors[1] < 1 for factors in coded)
+
+
+@pytest.mark.parametrize("wanted", [16.0, 20.5, 25.0])
+def test_chunks_are_not_moved_far(wanted):
+    assert tuning.weights([4.0, 9.0, 3.0, 4.0], wanted, 0.2) == {}
+
+
+def test_the_error_of_several_chunks_comes_close_to_its_bound(large_path, monkeypatch):
+    array = field((1, 192, 40, 48))
+    moved = []
+    monkeypatch.setattr(large, "tune", lambda *a: moved.append(tuning.tune(*a)) or moved[-1])
+    streams = {caesar_freq.encode(array, "nrmse", 2e-3, threads=threads) for threads in (1, 3)}
+    assert len(streams) == 1 and any(moved)
+    error = caesar_freq.decode(min(streams)).astype(float) - array
+    nrmse = np.sqrt(np.mean(error**2)) / np.ptp(array)
+    assert 0.997 * 2e-3 < nrmse <= 2e-3

@@ -18,7 +18,6 @@ from caesar_freq.fingerprints import SILENT, evaluation_modules, sources
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 PYTHONPATH = [path for path in [os.environ.get("PYTHONPATH")] if path]
-pytestmark = pytest.mark.pipeline
 CODECS = {"frequency", "auto", "zfp", "zstd"}
 
 

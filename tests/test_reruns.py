@@ -64,6 +64,7 @@ MODULES = [
      "codec.bodies codec.census codec.choose codec.chunk codec.container codec.decoder codec.effort "
      "codec.encoder codec.large codec.lattice codec.lossless codec.outliers codec.partial codec.plan codec.pointwise "
      "codec.refit codec.region codec.relative codec.search codec.spacing codec.statistics codec.step_ratio "
+     "codec.tuning "
      "codec.stream entropy.least_squares entropy.level_blend entropy.level_kernels entropy.levels entropy.logistic entropy.pmf_fit entropy.sparse kernels.logarithms "
      "kernels.values "
      "codec.checking codec.chunk_encoder codec.coarse codec.linked codec.linking codec.links "
@@ -87,7 +88,7 @@ MODULES = [
 READING = {"survey", "compress_part", "verify_part"}
 #: The same for the rules of a compression; of the codec, modules that tell them apart.
 COMPRESSION_MODULES = [
-    ({"compress_part"}, "codec.checking codec.chunk_encoder codec.encoder codec.large codec.options "
+    ({"compress_part"}, "codec.checking codec.chunk_encoder codec.encoder codec.large codec.options codec.tuning "
                         "codec.stream compression.compress"),
     ({"survey", "ranges", "compress_part"}, "codec.statistics"),
     ({"ranges", "compress_part"}, "compression.ranges"),

@@ -51,13 +51,20 @@ def test_same_bytes_in_all_kernels(use, name, shape, time_block, cell, kind, spr
     args = (planes, step, alphas, classes, used, transform, MODEL, *trellis.prices(MODEL))
     expected = kernels().choose_blocks(*args)
     assert expected[-1]
-    written = kernels().write_values(*expected[2:4], MODEL.grid_tables)
+    q, rows, error, _ = expected
+    written = kernels().write_blocks(q, rows, used, transform, MODEL)
     chosen = use(name)
     for one, other in zip(chosen.choose_blocks(*args), expected):
         np.testing.assert_array_equal(one, other)
-    q, bins = expected[:2]
-    state, words = chosen.write_values(*expected[2:4], MODEL.grid_tables)
+    state, words = chosen.write_blocks(q, rows, used, transform, MODEL)
+    centroid = np.tile(MODEL.grid_centroid, (2, 1))
+    arguments = (rows, step, alphas, classes, centroid)
+    assert error == chosen.coefficient_error(q, *arguments, planes)
+    copy = planes.copy()
+    for one, other in zip(chosen.choose_blocks(copy, *args[1:], True), expected):
+        np.testing.assert_array_equal(one, other)
     assert state == written[0] and np.array_equal(words, written[1])
+    bins = rows % 80
     again = chosen.encode_blocks(q, used, transform, MODEL, True)
     assert np.array_equal(again[0], bins) and again[1] == state
     assert np.array_equal(again[2], words)

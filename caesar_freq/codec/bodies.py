@@ -34,6 +34,7 @@ class Bodies:
     def __init__(self, folder: Path | None) -> None:
         self.table: list[tuple[int, int]] = []
         self.modes: Counter = Counter()
+        self._folder = folder
         self._file = io.BytesIO() if folder is None else tempfile.TemporaryFile(dir=folder)
 
     @property
@@ -46,6 +47,16 @@ class Bodies:
         self._file.write(body)
         self.table.append((len(body), google_crc32c.value(body)))
         self.modes += chunk_census(body, 1)[1]
+
+    def with_others(self, others: dict[int, bytes]) -> Bodies:
+        """The same with `others` in place of the bodies of their numbers; these are given back."""
+        new = Bodies(self._folder)
+        self._file.seek(0)
+        for number, (length, _) in enumerate(self.table):
+            body = self._file.read(length)
+            new.append(others.get(number, body))
+        self.close()
+        return new
 
     def take(self, other: Bodies) -> None:
         """Move all of `other` behind these."""

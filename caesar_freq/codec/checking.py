@@ -15,6 +15,7 @@ from caesar_freq.codec.statistics import span
 from caesar_freq.data.lazy import Source
 from caesar_freq.data.sections import missing
 from caesar_freq.kernels.errors import compare
+from caesar_freq.kernels.memory import empty
 
 _SMALLEST = 5e-324
 
@@ -56,7 +57,7 @@ def _chunk_error(before, after, options: Options, spread: float) -> tuple[float,
             mode, bound = "abs", max(0 if averaged else bound * spread, _SMALLEST)
         held = bound_holds(before, after, mode, bound, options.fill_value)
         return (0.0, 0) if held else None
-    masked = missing(before, options.fill_value)
+    masked = missing(before, options.fill_value, empty(before.shape, bool))
     n_masked = int(np.count_nonzero(masked))
     largest, squares = compare(before, after, masked, spread or 1.0)
     if not largest < np.inf or (n_masked and not _same_bits(before[masked], after[masked])):
@@ -73,11 +74,12 @@ def bound_holds(before, after, mode: str, bound: float, fill_value: float | None
     """Whether `after` keeps the bound of one variable and every masked value bit by bit."""
     if mode == "lossless" or bound == 0:
         return _same_bits(before, after)
-    masked = missing(before, fill_value)
+    masked = missing(before, fill_value, empty(before.shape, bool))
     if not _same_bits(before[masked], after[masked]):
         return False
     if mode == "pw_rel":
-        return relative_bound_holds(before[~masked], after[~masked], bound)
+        good = (before, after) if not masked.any() else (before[~masked], after[~masked])
+        return relative_bound_holds(*good, bound)
     good = before[~masked] if masked.any() else before
     if not good.size:
         return True

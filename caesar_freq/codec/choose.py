@@ -13,6 +13,7 @@ from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import RoundingModel, step_index
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
 from caesar_freq.kernels.errors import log2_bits
+from caesar_freq.kernels.memory import copied
 from caesar_freq.transform.blocks import Transform
 
 #: Spatial transforms ``(kind, cell)`` to choose from; time blocks are chosen apart.
@@ -121,7 +122,7 @@ def choose_transform(
     refined : bool
         See `VolumeEncoder`.
     """
-    part = np.ascontiguousarray(sample(x, effort.sample), np.float32)
+    part = copied(sample(x, effort.sample), np.float32)
     forward = kernels(model.device).forward
 
     def transform(kind: str, cell: int, time_block: int) -> Transform:

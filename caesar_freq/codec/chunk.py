@@ -51,6 +51,7 @@ from caesar_freq.codec.targets import pointwise_bound
 from caesar_freq.data.filling import fill_masked
 from caesar_freq.data.sections import missing
 from caesar_freq.kernels.errors import compare
+from caesar_freq.kernels.memory import empty
 from caesar_freq.kernels.values import normalised, restored
 
 #: Above this part of the raw size it is worth asking whether lossless coding is smaller.
@@ -100,7 +101,7 @@ class Chunk:
         self, values: np.ndarray, box: Box, fill_value: float | None, logarithmic: bool = False
     ) -> None:
         self.values, self.box, self._logarithmic = values, box, logarithmic
-        self.mask, self.signs = missing(values, fill_value), None
+        self.mask, self.signs = missing(values, fill_value, empty(values.shape, bool)), None
         self.empty = bool(self.mask.all())
         if logarithmic:
             self.mask = self.mask | without_logarithm(values)
@@ -110,7 +111,7 @@ class Chunk:
         if self.whole:
             self.mask = np.broadcast_to(np.False_, values.shape)
         exact = self.valid
-        self.constant = bool(np.all(exact == exact[:1]))
+        self.constant = all(bool(np.all(exact[at] == exact[:1])) for at in parts(exact))
         self._first = float(exact[0]) if exact.size else 0.0
 
     @property

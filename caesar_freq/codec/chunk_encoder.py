@@ -105,13 +105,18 @@ class ChunkEncoder:
         )
 
     def write_chunk(
-        self, chunk: Chunk, variable: Variable, dead_zone: float, moded: bool = False
-    ) -> Written:
-        """Body of one chunk of which transform and step are settled; `moded` tries own modes."""
+        self, chunk: Chunk, variable: Variable, dead_zone: float, moded: bool = False,
+        weight: float = 1.0,
+    ) -> Written:  # fmt: skip
+        """Body of one chunk of which transform and step are settled; `moded` tries own modes.
+
+        A bit is worth `weight` times what it usually is.
+        """
         if chunk.constant:
             return chunk.write_constant()
         # the volume itself is given back before its coefficients are coded
         plain = self._plain(self._normalised(chunk, variable), variable, once=True)
+        plain.encoder.weight *= weight
         best = self._write(chunk, {id(chunk): (plain, VOLUME)}, variable, dead_zone)
         del plain
         if moded:
@@ -137,7 +142,8 @@ class ChunkEncoder:
         return size_histogram(self._forward(plain_transform(x.shape, variable), x))
 
     def _forward(self, transform: Transform, x: np.ndarray) -> np.ndarray:
-        return kernels(self.model.device).forward(transform, x)
+        """Planes of a volume `x` that nobody needs any more."""
+        return kernels(self.model.device).forward(transform, x, overwrite=True)
 
     def _normalised(self, chunk: Chunk, variable: Variable) -> np.ndarray:
         return chunk.normalised(variable, self.header.double)

@@ -18,6 +18,7 @@ from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.modes import decode_modes, encode_modes
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.volume import VolumeEncoder, decode_volume
+from caesar_freq.kernels.memory import copied
 from caesar_freq.transform.blocks import Transform
 from caesar_freq.transform.modes import ModeTransform, temporal_modes
 
@@ -93,7 +94,8 @@ class PlainCoder:
     refined : bool
         See `VolumeEncoder`.
     once : bool
-        `code` is called only once: it gives the coefficients back before it codes the levels.
+        `code` is called only once: it gives the coefficients back before it codes the levels, and
+        they take the memory of `x`.
     """
 
     def __init__(
@@ -101,7 +103,7 @@ class PlainCoder:
         refined: bool = False, once: bool = False,
     ) -> None:  # fmt: skip
         transform = plain_transform(x.shape, variable, time_block)
-        self.encoder, self._once = VolumeEncoder(x, transform, model, refined), once
+        self.encoder, self._once = VolumeEncoder(x, transform, model, refined, once), once
 
     def on_one_grid(self) -> PlainCoder:
         """The same without the dependent quantiser."""
@@ -116,7 +118,7 @@ class PlainCoder:
 
     def measured(self, step: float, dead_zone: float) -> tuple[bytes, float]:
         """Bytes of `code`, and the squared error of the coefficients instead of their inverse."""
-        code = self.encoder.encode(step, dead_zone)
+        code = self.encoder.encode(step, dead_zone, self._once and self.encoder.dependent)
         return code.data, self.encoder.coefficient_error(code, step)
 
 
@@ -175,7 +177,7 @@ class TooManyModes(Exception):
 
 def _thinned(x: np.ndarray) -> np.ndarray:
     stride = max(1, int(np.sqrt(x[0].size / _LOOK_AT)))
-    return x[:, ::stride, ::stride]
+    return copied(x[:, ::stride, ::stride])
 
 
 def decode_plain(data, shape, variable: Variable, step, model, dtype, time_block=None):

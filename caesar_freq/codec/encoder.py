@@ -31,16 +31,22 @@ from caesar_freq.codec.step_ratio import (
     correction_bytes,
 )
 from caesar_freq.codec.targets import FINEST, NRMSE_MARGIN, chunk_limit, has_room
+from caesar_freq.codec.tuning import error_ratio
 from caesar_freq.codec.volume import VolumeEncoder
 from caesar_freq.kernels.errors import size_histogram
+from caesar_freq.kernels.memory import copied
 from caesar_freq.transform.blocks import Transform
 
 #: Variables of fewer bytes than this are coded on one grid, too: cells cut short may be smaller there.
 _FEW = 4096
+#: Values on which the error is measured before the first pass.
+_MEASURED = 1 << 20
 #: NRMSE from which on linked sections are tried with one grid, too.
 _SPARSE = 2e-3
 #: Files of fewer bytes than so many times those of the networks' name are not worth a look.
 _SMALL = 3
+#: Files expected to be this much longer than the shortest are made, too: samples tell no better.
+_ALIKE = 1.05
 #: Rounds of the search are dear with a network: so many times the error may stay unused, and so many
 #: rounds are made.
 _LOOSER, _NETWORK_ROUNDS = 3, 3
@@ -151,7 +157,13 @@ class Encoder(ChunkEncoder):
                     x, mask, 2 * target, dead_zone, variable, self.model, self._refined
                 )
             variable = replace(variable, step_index=step_index(2 * target * ratio))
-        return variable, chosen.ratio
+            return variable, 1.0
+        ratio = chosen.ratio
+        # it decides whether the first pass is the last: worth a larger sample than the transform
+        if self._refined and self.effort.sample < min(_MEASURED, x.size):
+            part = self._plain(copied(sample(x, _MEASURED)), variable, once=True)
+            ratio = error_ratio(part.encoder, step, dead_zone, ratio)
+        return variable, ratio
 
     def _closer(
         self, chunks, written: list[Written], variable: Variable, kept: frozenset[int] = frozenset()
@@ -188,7 +200,7 @@ class Encoder(ChunkEncoder):
         """
         if self.pointwise:
             return 2 * target * USUAL_RATIO
-        part = np.ascontiguousarray(sample(x))
+        part = copied(sample(x))
         counts = size_histogram(self._forward(Transform(part.shape), part))
         return step_of(RoundingModel(counts, part.size, dead_zone).index_for(target))
 
@@ -240,19 +252,25 @@ class Encoder(ChunkEncoder):
         planner, fine = self._planner(first[0], target, dead_zone, volumes)
         # what the plain transform costs more than own modes, and the name of the networks' file
         least = 1 - (_size(best) - self._naming) / _size(first)
-        modes, step, saved = planner.choice(x, first[0].step, fine, least)
+        modes = planner.choice(x, first[0].step, fine, least)
         ways = []  # sizes to expect, inner coders, coders, and step
-        if modes:
-            make = partial(self._planned, planner, volumes, step, modes)
+        if modes and planner.many_blocks(x):
+            (_, step, saved), among = modes[0], [mode for mode, *_ in modes]
+            make = partial(self._planned, planner, volumes, step, among)
             ways.append(((1 - saved) * _size(first), plain, make, step))
+        else:
+            for mode, step, saved in modes:
+                make = partial(self._planned, planner, volumes, step, [mode])
+                ways.append(((1 - saved) * _size(first), plain, make, step))
         if own and planner.restorer:
             model, growth, saved = planner.restorer
             make = partial(self._restored, volumes, own, model)
             ways.append(((1 - saved) * _size(best), own, make, growth * best[0].step))
         if auto and ways:
-            # all the values go through the network in every round: one way is enough
-            way = min(ways, key=lambda way: way[0])
-            ways = [way] if way[0] + self._naming < _size(best) else []
+            # all the values go through the network in every round: only what may be shortest
+            least = min(size for size, *_ in ways)
+            ways = [way for way in ways if way[0] <= _ALIKE * least]
+            ways = ways if least + self._naming < _size(best) else []
         found = []
         for _, inner, make, step in ways:
             if coders := make():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from caesar_freq.codec.linking import linked_coders, thinned
 from caesar_freq.codec.search import RoundingModel, aim, largest_step, step_of
 from caesar_freq.codec.statistics import Statistics, variable_of
 from caesar_freq.codec.targets import FINEST, NRMSE_MARGIN, has_room
+from caesar_freq.codec.tuning import tune
 
 #: Variables up to this size of coefficients are held in memory, with their coefficients.
 EXACT_BYTES = 16 << 20
@@ -84,9 +86,18 @@ class LargeVariable:
         dead_zone = encoder.model.dead_zone_at(target)
         variable, ratio, moded = self._settled(variable, varied)
 
-        def write(index: int) -> tuple[Bodies, float]:
+        def write(index: int) -> tuple[Bodies, list[float]]:
             at = replace(variable, step_index=index)
             return self._write(lambda chunk: encoder.write_chunk(chunk, at, dead_zone, moded))
+
+        def rewrite(index: int, factors: dict[int, float]) -> dict[int, Written]:
+            at = replace(variable, step_index=index)
+
+            def one(number: int) -> Written:
+                chunk = self.make(self.places[number])
+                return encoder.write_chunk(chunk, at, dead_zone, weight=factors[number])
+
+            return dict(zip(factors, in_order(encoder.pool, one, factors, self.workers)))
 
         def whole() -> tuple[Variable, Bodies]:
             chunks, bodies = list(encoder.pool.map(self.make, self.places)), Bodies(self.folder)
@@ -104,10 +115,19 @@ class LargeVariable:
         model = RoundingModel(counts, n_values, dead_zone, ratio)
         kept: dict[int, Bodies] = {}
         allowed, closest = target * (1 - NRMSE_MARGIN), encoder.effort.closest
+        tunable = encoder.effort.refined and encoder.model.grid_pmf is not None and not moded
+
+        def squares_of(rms: float) -> float:
+            return (rms * variable.range) ** 2 * count
 
         def error(index: int) -> float:
             bodies, squares = write(index)
-            rms = float(np.sqrt(squares / count)) / variable.range
+            if tunable:
+                good = squares_of(closest * allowed), squares_of(allowed)
+                wanted, ratio = squares_of(aim(closest) * allowed), allowed / step_of(index)
+                again = tune(squares, good, wanted, ratio, partial(rewrite, index))
+                bodies = bodies.with_others(again) if again else bodies
+            rms = float(np.sqrt(sum(squares) / count)) / variable.range
             # of those that keep the bound, the one with the largest step is all that is needed
             if rms <= allowed and index > max(kept, default=index - 1):
                 _drop(kept)
@@ -162,7 +182,7 @@ class LargeVariable:
             coders = {}
             for chunk in chunks:
                 x = chunk.normalised(variable, double)
-                coder = PlainCoder(x, variable, self.encoder.model)
+                coder = PlainCoder(x, variable, self.encoder.model, once=True)
                 coder.encoder = thinned(coder.encoder)
                 coders[id(chunk)] = (coder, VOLUME)
             return bool(linked_coders(chunks, coders, step, dead_zone))
@@ -176,12 +196,12 @@ class LargeVariable:
             self.workers,
         )  # fmt: skip
 
-    def _write(self, function: Callable[[Chunk], Written]) -> tuple[Bodies, float]:
-        """Bodies that `function` makes of the chunks, and their squared error."""
-        bodies, squares = Bodies(self.folder), 0.0
+    def _write(self, function: Callable[[Chunk], Written]) -> tuple[Bodies, list[float]]:
+        """Bodies that `function` makes of the chunks, and their squared errors."""
+        bodies, squares = Bodies(self.folder), []
         for written in self._each(function):
             bodies.append(written.body)
-            squares += written.squared_error
+            squares.append(written.squared_error)
         return bodies, squares
 
 

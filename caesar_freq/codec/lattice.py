@@ -20,6 +20,7 @@ from caesar_freq.codec.parts import parts
 from caesar_freq.codec.spacing import best_line, distinct_sample, find_spacing
 from caesar_freq.entropy.levels import FILLED, MAX_LEVEL, decode_levels, encode_levels
 from caesar_freq.errors import CorruptStreamError
+from caesar_freq.kernels.memory import empty, zeros
 
 #: Formulas: ``n * a + b``; ``n / a``; a table's entry.
 LINE, QUOTIENT, TABLE = 0, 1, 2
@@ -99,9 +100,16 @@ class Grid:
             values = np.where(places[at] == levels, given[at], values)
         return values
 
+    def restore_all(self, levels: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """The same of any integers, part by part."""
+        out = empty(levels.shape, dtype)
+        for at in parts(levels):
+            out[at] = self.restore(levels[at].astype(np.int64), dtype)
+        return out
+
     def error(self, values: np.ndarray) -> np.ndarray:
         """Restored less original values, float64."""
-        out = np.empty(values.shape)
+        out = empty(values.shape, np.float64)
         for at in parts(values):
             restored = self.restore(self.levels(values[at]), values.dtype)
             out[at] = restored.astype(np.float64) - values[at].astype(np.float64)
@@ -206,13 +214,14 @@ def encode_on(
     skip : bool or uint8 [T, H, W]
         See `encode_levels`.
     """
-    levels = np.zeros(values.shape, np.int64)
+    levels = zeros(values.shape, np.int32)
     for frame, left, out in zip(values, skip, levels):
         known = left != FILLED
         out[known] = grid.levels(frame[known])
     trials = []
-    for fitted in (True, False) if grid.top < _FEW_LEVELS else (True,):
-        filled = levels.copy()
+    ways = (True, False) if grid.top < _FEW_LEVELS else (True,)
+    for fitted in ways:
+        filled = levels.copy() if len(ways) > 1 else levels
         coded = encode_levels(filled, skip, grid.top, limit, fitted)
         if coded is not None:
             trials.append((coded, filled, fitted))
@@ -222,7 +231,7 @@ def encode_on(
     side = b""
     if grid.corrections is not None:
         side = _encode_corrections(grid, _absent(levels, skip, grid))
-    return _pack(grid, side, fitted) + coded, grid.restore(levels, values.dtype)
+    return _pack(grid, side, fitted) + coded, grid.restore_all(levels, values.dtype)
 
 
 def _absent(levels: np.ndarray, skip: np.ndarray, grid: Grid) -> np.ndarray:
@@ -247,7 +256,7 @@ def _decode_corrections(grid: Grid, data: bytes, absent: np.ndarray, dtype: np.d
     given = np.frombuffer(reader.take(n * little.itemsize), little).astype(dtype)
     line = absent.reshape(1, 1, -1)
     shifted = decode_levels(reader.rest(), line, 2 * LARGEST_CORRECTION, None, False)
-    corrections = shifted.ravel() - LARGEST_CORRECTION
+    corrections = shifted.ravel().astype(np.int64) - LARGEST_CORRECTION
     return replace(grid, corrections=corrections, patches=(places, given))
 
 
@@ -299,4 +308,4 @@ def decode_lattice(
     levels = decode_levels(reader.rest(), skip, grid.top, known, fitted)
     if side:
         grid = _decode_corrections(grid, side, _absent(levels, skip, grid), dtype)
-    return grid.restore(levels, dtype)
+    return grid.restore_all(levels, dtype)

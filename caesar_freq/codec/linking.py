@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 
-import numpy as np
-
 from caesar_freq.codec.chunk import Chunk, Written
 from caesar_freq.codec.layout import LINKED, VOLUME, chunk_kind
 from caesar_freq.codec.linked import SectionCoder, may_link
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
+from caesar_freq.kernels.memory import copied
 
 #: Part of the estimated bits that a link has to save.
 _WORTH = 0.01
@@ -84,6 +83,6 @@ def _chunk_before(chunks) -> dict[int, int]:
 def thinned(encoder: VolumeEncoder) -> VolumeEncoder:
     """The same with every other row and column of cells: cells are quantised one by one."""
     thin = copy(encoder)
-    thin.planes = np.ascontiguousarray(encoder.planes[..., ::2, ::2])
+    thin.planes = copied(encoder.planes[..., ::2, ::2])
     thin.refined = thin.dependent = False
     return thin

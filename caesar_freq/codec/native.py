@@ -12,12 +12,14 @@ from caesar_freq.entropy.context import LOG_TABLE, N_LOCAL, plane_features, shel
 from caesar_freq.entropy.dependent import HALF_TABLE
 from caesar_freq.entropy.network import HIDDEN
 from caesar_freq.entropy.rans import LOWER
-from caesar_freq.entropy.tables import CLASS_BITS, CLASS_LOW, Tables
+from caesar_freq.entropy.tables import CLASS_BITS, CLASS_LOW, N_BINS, Tables
 from caesar_freq.kernels import SUFFIX, library, pointer
 from caesar_freq.kernels.memory import empty, zeros
 from caesar_freq.transform.blocks import Transform
 
 _ROW = 20
+#: C takes centroids of two grids.
+_CENTROIDS = (N_BINS // 2, 3)
 _LOG_BYTES, _HALF_BYTES = LOG_TABLE.astype(np.uint8), HALF_TABLE.astype(np.uint8)
 _LOW, _BITS = CLASS_LOW.astype(np.int32), CLASS_BITS.astype(np.int32)
 
@@ -39,14 +41,16 @@ class _Block(Structure):
             "shell_starts", "positions", "planes", "row_ok", "column_ok", "log_table", "network",
             "b1", "w_plane", "cumulative", "escape", "coarse", "class_low", "class_bits")),
         ("dependent", c_int64), ("time_ok", c_void_p), ("first", c_int64),
-        *((name, c_void_p) for name in ("q", "bins", "used", "m", "p", "log_m", "log_p")),
+        *((name, c_void_p) for name in ("q", "rows", "used", "m", "p", "log_m", "log_p")),
     ]  # fmt: skip
 
 
 class _Choice(Structure):
     _fields_ = [
         ("planes", c_void_p), ("is_double", c_int64), ("step", c_double),
-        *((name, c_void_p) for name in ("alphas", "classes", "previous", "price", "middle")),
+        *((name, c_void_p) for name in
+          ("alphas", "classes", "previous", "shifts")), ("error", c_int64),
+        ("price", c_void_p), ("middle", c_void_p),
     ]  # fmt: skip
 
 
@@ -92,11 +96,10 @@ class _Blocks:
         arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
         self._keep = (arrays, network)
         self._time_ok = np.ascontiguousarray(transform.time.mask.astype(np.uint8))
-        margins = (bt + 3, bh + 3, bw + 3, nh + 2, nw + 2)
         # the first block does not look at one before it
         self._now, self._before = (
             (zeros(shape, np.int16), zeros(shape, np.uint8))
-            for shape in (margins, margins if nt > 1 else 0)
+            for shape in (transform.planes_shape[1:], transform.planes_shape[1:] if nt > 1 else 0)
         )
         self.block = _Block(bt, bh, bw, nh, nw)
         self.block.dependent = dependent
@@ -104,31 +107,37 @@ class _Blocks:
             setattr(self.block, name, array.ctypes.data)
         self.block.network = ctypes.addressof(network)
 
-    def run(self, t, q, bins, used, decoding, values, scale_bins, n, state, words, word) -> None:
-        """One time block; `n`, `state` and `word` are ctypes numbers that are moved on."""
-        self._begin(t, q, bins, used)
+    def run(self, t, q, rows, used, decoding, state, words, word) -> None:
+        """One time block; `state` and `word` are ctypes numbers that are moved on."""
+        self._begin(t, q, rows, used)
         self._end(library().cf_run_block(
-            byref(self.block), c_int(decoding), values, scale_bins, byref(n), byref(state), words,
-            byref(word),
+            byref(self.block), c_int(decoding), byref(state), words, byref(word)
         ))  # fmt: skip
 
-    def choose(self, t, q, bins, used, choice, values, rows, n) -> bool:
-        """One time block whose levels are to be found; whether all fit. `n` is moved on."""
-        self._begin(t, q, bins, used)
-        return self._end(library().cf_choose_block(
-            byref(self.block), byref(choice), values, rows, byref(n)
-        ))  # fmt: skip
+    def choose(self, t, q, rows, used, choice) -> bool:
+        """One time block whose levels are to be found; whether all fit."""
+        self._begin(t, q, rows, used)
+        return self._end(library().cf_choose_block(byref(self.block), byref(choice)))
 
-    def _begin(self, t, q, bins, used) -> None:
+    def write(self, t, q, rows, used, state, words, word) -> None:
+        """One time block to rANS; the last one comes first. `state` and `word` are moved on."""
+        self._place(t, q, rows, used)
+        self._end(library().cf_write_block(byref(self.block), byref(state), words, byref(word)))
+
+    def _begin(self, t, q, rows, used) -> None:
         if t > 1:  # the first two blocks find zeros that no memory was touched for
             for array in self._now:
                 array[:] = 0
+        self._place(t, q, rows, used)
         block = self.block
-        block.first, block.time_ok = t == 0, self._time_ok[t].ctypes.data
-        block.q, block.bins = q[t].ctypes.data, bins[t].ctypes.data
-        block.used = used[t].ctypes.data
         block.m, block.log_m = (a.ctypes.data for a in self._now)
         block.p, block.log_p = (a.ctypes.data for a in self._before)
+
+    def _place(self, t, q, rows, used) -> None:
+        block = self.block
+        block.first, block.time_ok = t == 0, self._time_ok[t].ctypes.data
+        block.q, block.rows = q[t].ctypes.data, rows[t].ctypes.data
+        block.used = used[t].ctypes.data
 
     def _end(self, result: int) -> bool:
         if result < 0:
@@ -137,9 +146,9 @@ class _Blocks:
         return bool(result)
 
 
-def forward(transform: Transform, x: np.ndarray) -> np.ndarray:
-    """Planes of a volume `x` ``[T, H, W]``."""
-    return transform.forward(x)
+def forward(transform: Transform, x: np.ndarray, overwrite: bool = False) -> np.ndarray:
+    """Planes of a volume `x` ``[T, H, W]``, which may be lost with `overwrite`."""
+    return transform.forward(x, overwrite)
 
 
 def inverse(transform: Transform, planes: np.ndarray) -> np.ndarray:
@@ -158,7 +167,7 @@ def scale_bins(
     q: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel
 ) -> np.ndarray:
     """Bins that `encode_blocks` would code levels `q` under, without coding them."""
-    return _run_blocks(q, used, _Blocks(transform, model), transform)[0]
+    return _rows(q, used, _Blocks(transform, model))
 
 
 def encode_blocks(
@@ -170,67 +179,73 @@ def encode_blocks(
     With `dependent`, `q` holds values in steps of the dependent quantiser.
     """
     blocks = _Blocks(transform, model, dependent)
-    bins, values, rows, n = _run_blocks(q, used, blocks, transform)
-    tables = model.grid_tables if dependent else model.tables
-    return bins, *write_values(values[: n.value], rows[: n.value], tables)
+    rows = _rows(q, used, blocks)
+    written = _written(q, rows, used, transform, blocks)
+    return rows % N_BINS if dependent else rows, *written
 
 
 def choose_blocks(
-    planes, step, alphas, classes, used, transform: Transform, model: FrequencyModel, price, middle
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
+    planes, step, alphas, classes, used, transform: Transform, model: FrequencyModel, price, middle,
+    overwrite: bool = False,
+) -> tuple[np.ndarray, np.ndarray, int, bool]:  # fmt: skip
     """Values of the dependent quantiser by `trellis.choose_block`.
+
+    With `overwrite` in the memory of `planes` where they fit.
 
     Returns
     -------
-    q, bins : int32 and uint8, shape of `planes`
-    levels, rows : int32 and uint8
-        In coding order, as `write_values` takes them.
+    q, rows : int32 and uint8, shape of `planes`
+        Values, and rows of the tables of their levels, for `write_blocks`.
+    error : int
+        `quantise.coefficient_error` of them.
     fits : bool
     """
     blocks = _Blocks(transform, model, True)
-    q, bins = zeros(planes.shape, np.int32), zeros(planes.shape, np.uint8)
-    levels = empty(transform.n_coefficients, np.int32)
-    rows = empty(len(levels), np.uint8)
+    here = overwrite and planes.itemsize == 4 and planes.flags.c_contiguous
+    q = planes.view(np.int32) if here else zeros(planes.shape, np.int32)
+    rows = zeros(planes.shape, np.uint8)
     previous = np.zeros(planes.shape[2:], np.int64)
     choice = _Choice(None, planes.dtype == np.float64, step)
-    arrays = {"alphas": alphas, "classes": classes, "previous": previous, "price": price,
-              "middle": middle}  # fmt: skip
+    shifts = np.zeros((N_BINS // 2, 8))
+    shifts[:, 4:7] = np.tile(model.grid_centroid, (2, 1)) / 64
+    shifts[:, :3] = -shifts[:, 6:3:-1]
+    arrays = {"alphas": alphas, "classes": classes, "previous": previous, "shifts": shifts,
+              "price": price.astype(np.int32), "middle": middle}  # fmt: skip
     for name, array in arrays.items():
         setattr(choice, name, array.ctypes.data)
-    n, fits = c_int64(0), True
+    fits = True
     for t in range(len(planes)):
         choice.planes = planes[t].ctypes.data
-        fits &= blocks.choose(t, q, bins, used, choice, pointer(levels), pointer(rows), n)
-    return q, bins, levels[: n.value], rows[: n.value], fits
+        fits &= blocks.choose(t, q, rows, used, choice)
+    return q, rows, choice.error, fits
 
 
-def write_values(levels: np.ndarray, rows: np.ndarray, tables: Tables) -> tuple[int, np.ndarray]:
-    """rANS state and words of int32 `levels` under their uint8 `rows` of `tables`, in coding order."""
-    state = c_uint64(int(LOWER))
-    words = empty(2 * len(levels) + 2, np.uint32)
-    cumulative, escape, _ = _int32(tables)
-    write = library().cf_write
-    write.restype = c_int64
-    n = write(pointer(levels), pointer(rows), c_int64(len(levels)), pointer(cumulative),
-              pointer(escape), pointer(_LOW), pointer(_BITS), pointer(words),
-              byref(state))  # fmt: skip
-    return state.value, words[:n].copy()
+def write_blocks(
+    q: np.ndarray, rows: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel
+) -> tuple[int, np.ndarray]:
+    """rANS state and words of what `choose_blocks` found."""
+    return _written(q, rows, used, transform, _Blocks(transform, model, True))
 
 
 def _int32(tables: Tables) -> list[np.ndarray]:
     return [t.astype(np.int32) for t in (tables.cumulative, tables.escape, tables.coarse)]
 
 
-def _run_blocks(q, used, blocks: _Blocks, transform: Transform):
-    """Bins of `q`; levels and bins in coding order, and their number."""
-    bins = zeros(q.shape, np.uint8)
-    values = empty(transform.n_coefficients, np.int32)
-    coded_bins = empty(len(values), np.uint8)
-    n, state, word = c_int64(0), c_uint64(int(LOWER)), c_int64(0)
-    for t in range(q.shape[0]):
-        blocks.run(t, q, bins, used, False, pointer(values), pointer(coded_bins), n, state,
-                   None, word)  # fmt: skip
-    return bins, values, coded_bins, n
+def _rows(q, used, blocks: _Blocks) -> np.ndarray:
+    """Rows of tables of `q`."""
+    rows = zeros(q.shape, np.uint8)
+    state, word = c_uint64(int(LOWER)), c_int64(0)
+    for t in range(len(q)):
+        blocks.run(t, q, rows, used, False, state, None, word)
+    return rows
+
+
+def _written(q, rows, used, transform: Transform, blocks: _Blocks) -> tuple[int, np.ndarray]:
+    words = empty(2 * transform.n_coefficients + 2, np.uint32)
+    state, word = c_uint64(int(LOWER)), c_int64(0)
+    for t in reversed(range(len(q))):
+        blocks.write(t, q, rows, used, state, pointer(words), word)
+    return state.value, words[: word.value].copy()
 
 
 def decode_blocks(
@@ -241,9 +256,9 @@ def decode_blocks(
     blocks = _Blocks(transform, model, dependent)
     q = zeros(transform.planes_shape, np.int32)
     bins = zeros(transform.planes_shape, np.uint8)
-    n, rest, word = c_int64(0), c_uint64(state), c_int64(len(words))
-    for t in range(q.shape[0]):
-        blocks.run(t, q, bins, used, True, None, None, n, rest, pointer(words), word)
+    rest, word = c_uint64(state), c_int64(len(words))
+    for t in range(len(q)):
+        blocks.run(t, q, bins, used, True, rest, pointer(words), word)
     return q, bins, rest.value, word.value
 
 
@@ -265,7 +280,7 @@ def dequantise(q, bins, step, alphas, classes, centroid, planes) -> None:
     function.restype = c_double
     failed = function(
         byref(_planes(q.shape)), pointer(q), pointer(bins), c_double(step), pointer(alphas),
-        pointer(classes), pointer(centroid), pointer(planes),
+        pointer(classes), pointer(np.resize(centroid, _CENTROIDS)), pointer(planes),
     )  # fmt: skip
     if failed:
         raise MemoryError("the quantiser got no memory for a plane of cells")
@@ -290,7 +305,7 @@ def coefficient_error(q, bins, step, alphas, classes, centroid, planes) -> int:
     function.restype = c_double
     total = function(
         byref(_planes(q.shape)), pointer(q), pointer(bins), c_double(step), pointer(alphas),
-        pointer(classes), pointer(centroid), pointer(planes),
+        pointer(classes), pointer(np.resize(centroid, _CENTROIDS)), pointer(planes),
     )  # fmt: skip
     if total < 0:
         raise MemoryError("the quantiser got no memory for a plane of cells")

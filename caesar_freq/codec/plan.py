@@ -28,11 +28,15 @@ from caesar_freq.codec.volume import LevelOverflow
 
 #: Root-mean-square errors below this part of the range leave a network nothing to say.
 HOPELESS = 1e-3
-#: Values and frames of the sample of a variable, and least side of any sample.
-_VALUES, _FRAMES, _SIDE = 1 << 17, 32, 32
-#: Parts of the values that the network sees before `auto` looks at no more modes, and that samples
-#: of blocks take.
-_SEEN, _PLANNED = 1 / 16, 1 / 16
+#: Values of the sample of a variable, at least and at most, its frames, and least side of any sample.
+_VALUES, _FRAMES, _SIDE = (72 << 10, 128 << 10), 32, 32
+#: Parts of the values that the sample takes, that the network sees before `auto` looks at no more
+#: modes, and that samples of blocks take.
+_SAMPLED, _SEEN, _PLANNED = 1 / 6, 0.4, 1 / 16
+#: How much coarser still the step may be where frames are not cut at the sides of a sample.
+_EDGES = 1.05
+#: Bytes of a second coded volume that do not grow with the data.
+_SECOND = 12
 #: Blocks of frames from which on each of them may have a mode of its own, and what the second best
 #: mode has to cost of the best one's price to be that: small samples tell little.
 _FEW_BLOCKS, _CLEARLY = 4, 0.98
@@ -40,7 +44,7 @@ _FEW_BLOCKS, _CLEARLY = 4, 0.98
 #: and fields that hardly can be, they always cost bytes.
 _PROMISING = 0.05
 #: The distance of keyframes that is tried first, and other steps of theirs (hundredths).
-_FIRST_SPACING, _KEY_STEPS = 3, (48, 80)
+_FIRST_SPACING, _KEY_STEPS = 3, (80, 48)
 #: Keyframes this much dearer than the best mode so far are not looked at more closely.
 _NEAR = 1.04
 #: What a mode has to save on the sample to be worth the network's time.
@@ -56,6 +60,13 @@ class Price:
     bits: float
     total: float
     error: float
+
+    def like(self, before: Price, after: Price) -> Price:
+        """What becomes of it if all changes as from `before` to `after`."""
+        names = ("bits", "total", "error")
+        return Price(
+            *(getattr(self, n) * getattr(after, n) / (getattr(before, n) or 1) for n in names)
+        )
 
 
 @dataclass
@@ -99,9 +110,9 @@ class Planner:
 
     def choice(
         self, x: np.ndarray, step: float, fine: float, least: float = 0.0
-    ) -> tuple[list[Mode], float, float]:
-        """Modes for the blocks to choose from, the best first, the step to begin with, and the part
-        of the plain bytes that the best one saves.
+    ) -> list[tuple[Mode, float, float]]:
+        """The best mode, and one that may be better for some blocks, each with the step to begin
+        with and the part of the plain bytes that it saves.
 
         No mode at all means that plain is best. A forced strategy gives its best mode, however bad.
 
@@ -114,7 +125,7 @@ class Planner:
         least : float
             Part of the bytes that a mode has to save at least.
         """
-        x = sample_of(x, _FRAMES, _VALUES)
+        x = sample_of(x, _FRAMES, int(np.clip(_SAMPLED * self.values, *_VALUES)))
         prices = self._prices(x, step, fine)
         ranked = sorted(filter(STRATEGIES[self.strategy], prices), key=lambda m: prices[m].total)
         plain, auto = prices[Mode()], self.strategy == "auto"
@@ -127,34 +138,38 @@ class Planner:
             if not mode.generated and saved(mode) > _WORTH:
                 self.restorer = mode.model, self._growth(plain, prices[mode]), saved(mode)
         if not ranked or auto and not saved(ranked[0]) > _WORTH + least:
-            return [], step, 0.0
+            return []
         best = ranked[0]
         others = [m for m in ranked if m.generated != best.generated] if auto else []
         if not best.generated:
             others = [m for m in others if prices[m].total < _NEAR * prices[best].total]
-        start = fine if best.generated else step
-        start *= self._growth(plain, prices[best])
-        return [best, *others[:1]], start, saved(best)
+        chosen = [best, *others[:1]]
+        return [
+            (m, (fine if m.generated else step) * self._growth(plain, prices[m]), saved(m))
+            for m in chosen
+        ]
 
     def _growth(self, plain: Price, other: Price) -> float:
         """How much coarser the step of a mode may be than the plain one, with a bound of a mean."""
         if self.corrections is not None or not other.error > 0:
             return 1.0
-        growth = (plain.error / other.error) ** (0.5 / self._power)
+        growth = _EDGES * (plain.error / other.error) ** (0.5 / self._power)
         return min(max(growth, _GROWTH[0]), _GROWTH[1])
+
+    def many_blocks(self, x: np.ndarray) -> bool:
+        """Whether a chunk has enough blocks of frames for modes of their own."""
+        return len(x) >= _FEW_BLOCKS * max(WINDOW, self.variable.time_block)
 
     def plan(self, x: np.ndarray, step: float, modes: list[Mode]) -> list[tuple[Mode, int]]:
         """Mode of every block of frames of a chunk `x`, blocks of one mode joined."""
-        length = max(WINDOW, self.variable.time_block)
-        if len(x) < _FEW_BLOCKS * length:
-            length, modes = len(x), modes[:1]
+        length = max(WINDOW, self.variable.time_block) if self.many_blocks(x) else len(x)
         plan: list[tuple[Mode, int]] = []
         for start in range(0, len(x), length):
             block = x[start : start + length]
             count = len(block)
             able = [m for m in modes if m.spacing < count]
             mode = able[0] if able else Mode()
-            if len(able) > 1:
+            if len(able) > 1 and self.many_blocks(x):
                 part = sample_of(block, length, int(_PLANNED * block.size))
                 first, second = (self._price_of(part, m, step) for m in able)
                 mode = able[second < _CLEARLY * first]
@@ -193,14 +208,22 @@ class Planner:
             costs = {spacings[0]: look(Mode(model, spacings[0]), model, restore)}
             if auto and costs[spacings[0]] > _NEAR * min(price.total for price in prices.values()):
                 continue
-            more = [(n, KEY_STEP) for n in spacings[1:]] + [(0, key) for key in _KEY_STEPS]
-            seen = x.size
+            first, seen = Mode(model, spacings[0]), x.size
+            more = [(n, KEY_STEP) for n in spacings[1:2]] + [(0, key) for key in _KEY_STEPS[:1]]
+            more += [(n, KEY_STEP) for n in spacings[2:]] + [(0, key) for key in _KEY_STEPS[1:]]
             for n, key_step in more:
                 if auto and seen >= _SEEN * self.values:
                     break
-                n = n or min(costs, key=costs.get)
-                cost = look(Mode(model, n, key_step), model, restore)
-                costs.setdefault(n, cost)
+                mode = Mode(model, n or min(costs, key=costs.get), key_step)
+                cost = look(mode, model, restore and not auto)
+                if restore and auto and mode in prices:
+                    # restoration does for them what it did for the first
+                    both = replace(mode, restored=True)
+                    prices[both] = prices[mode].like(
+                        prices[first], prices[replace(first, restored=True)]
+                    )
+                    cost = prices[both].total
+                costs[mode.spacing] = min(cost, costs.get(mode.spacing, math.inf))
                 seen += x.size
         return prices
 
@@ -234,7 +257,7 @@ class Planner:
 
     def _price(self, x: np.ndarray, mode: Mode, coded: Coded) -> Price:
         """Price of a coded sample, of which only every so many frames are restored."""
-        bits, every = 8 * len(coded.data), _every(mode)
+        bits, every = 8 * (len(coded.data) - _SECOND * mode.generated), _every(mode)
         seen, decoded = x[::every], coded.decoded[::every]
         more = len(x) / len(seen)
         error = more * _squared(seen, decoded)
@@ -262,10 +285,13 @@ class Planner:
 
 
 def sample_of(x: np.ndarray, frames: int, values: int) -> np.ndarray:
-    """Central part of `x` ``[T, H, W]``: at most so many frames, about so many values."""
+    """Central part of `x` ``[T, H, W]``: at most so many frames, about so many values; small frames
+    are not cut."""
     frames = min(frames, len(x))
     side = max(_SIDE, math.isqrt(values // frames) // 16 * 16)
-    lengths = np.minimum((frames, side, side), x.shape)
+    whole = x[0].size <= 2 * side**2
+    lengths = x.shape if whole else np.minimum((frames, side, side), x.shape)
+    lengths = (frames, *lengths[1:])
     starts = (np.array(x.shape) - lengths) // 2
     part = tuple(slice(start, start + length) for start, length in zip(starts, lengths))
     return np.ascontiguousarray(x[part])

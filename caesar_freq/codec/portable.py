@@ -21,7 +21,8 @@ from caesar_freq.entropy.coder import (
 )
 from caesar_freq.entropy.context import LOG_TABLE, N_FEATURES, plane_features, shells
 from caesar_freq.entropy.dependent import HALF_TABLE
-from caesar_freq.entropy.rans import LOWER, MAX_OPERATIONS, write, write_values  # noqa: F401
+from caesar_freq.entropy.rans import LOWER, MAX_OPERATIONS, write, write_values
+from caesar_freq.entropy.tables import N_BINS
 from caesar_freq.transform.blocks import Transform
 
 _NO_OPERATIONS = np.zeros(1, np.uint16)
@@ -60,14 +61,12 @@ class _Blocks:
         self.current, self.previous = self.previous, self.current
         return result
 
-    def choose(self, t, y, step, alphas, classes, previous, price, middle, q, bins, used,
-               levels, rows, n):  # fmt: skip
+    def choose(self, t, y, step, alphas, classes, previous, price, middle, q, rows, used):
         """See `trellis.choose_block`."""
         self.current[:] = 0
         result = choose_block(
-            y, step, alphas, classes, previous, price, middle, q, bins, used, *self._contexts(t),
-            levels, rows, n,
-        )  # fmt: skip
+            y, step, alphas, classes, previous, price, middle, q, rows, used, *self._contexts(t)
+        )
         self.current, self.previous = self.previous, self.current
         return result
 
@@ -76,9 +75,9 @@ class _Blocks:
                 (self.time_mask[t], *self.space_masks), self.log_table, self.model.network)  # fmt: skip
 
 
-def forward(transform: Transform, x: np.ndarray) -> np.ndarray:
-    """Planes of a volume `x` ``[T, H, W]``."""
-    return transform.forward(x)
+def forward(transform: Transform, x: np.ndarray, overwrite: bool = False) -> np.ndarray:
+    """Planes of a volume `x` ``[T, H, W]``, which may be lost with `overwrite`."""
+    return transform.forward(x, overwrite)
 
 
 def inverse(transform: Transform, planes: np.ndarray) -> np.ndarray:
@@ -119,28 +118,52 @@ def encode_blocks(
 
 
 def choose_blocks(
-    planes, step, alphas, classes, used, transform: Transform, model: FrequencyModel, price, middle
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
+    planes, step, alphas, classes, used, transform: Transform, model: FrequencyModel, price, middle,
+    overwrite: bool = False,
+) -> tuple[np.ndarray, np.ndarray, int, bool]:  # fmt: skip
     """Values of the dependent quantiser by `trellis.choose_block`.
 
     Returns
     -------
-    q, bins : int32 and uint8, shape of `planes`
-    levels, rows : int32 and uint8
-        In coding order, as `write_values` takes them.
+    q, rows : int32 and uint8, shape of `planes`
+        Values, and rows of the tables of their levels, for `write_blocks`.
+    error : int
+        `quantise.coefficient_error` of them.
     fits : bool
     """
     blocks = _Blocks(transform, model, True)
-    q, bins = np.zeros(planes.shape, np.int32), np.zeros(planes.shape, np.uint8)
-    levels = np.empty(transform.n_coefficients, np.int32)
-    rows = np.empty(len(levels), np.uint8)
+    q, rows = np.zeros(planes.shape, np.int32), np.zeros(planes.shape, np.uint8)
     previous = np.zeros(planes.shape[2:], np.int64)
-    n, fits = 0, True
+    fits = True
     for t in range(len(planes)):
-        n, good = blocks.choose(t, planes[t], step, alphas, classes, previous, price, middle,
-                                q[t], bins[t], used[t], levels, rows, n)  # fmt: skip
-        fits = fits and good
-    return q, bins, levels[:n], rows[:n], bool(fits)
+        fits &= blocks.choose(t, planes[t], step, alphas, classes, previous, price, middle,
+                              q[t], rows[t], used[t])  # fmt: skip
+    centroid = np.tile(model.grid_centroid, (2, 1))
+    error = coefficient_error(q, rows, step, alphas, classes, centroid, planes)
+    return q, rows, error, bool(fits)
+
+
+def coding_order(
+    q: np.ndarray, rows: np.ndarray, used: np.ndarray, transform: Transform
+) -> tuple[np.ndarray, np.ndarray]:
+    """Levels int32 of values `q` of the dependent quantiser and their `rows`, in coding order."""
+    _, positions = shells(*q.shape[1:4])
+    i, j, k = positions.T
+    here = transform.rows.mask.T[j][:, :, None] & transform.columns.mask.T[k][:, None, :]
+    found = []
+    for block, own, ends, times in zip(q, rows, used, transform.time.mask):
+        coded = here & times[i][:, None, None] & (ends > positions.sum(1)[:, None, None])
+        found.append((block[i, j, k][coded], own[i, j, k][coded]))
+    values, rows = (np.concatenate(parts) for parts in zip(*found))
+    levels = np.sign(values) * ((np.abs(values) + (rows >= N_BINS)) >> 1)
+    return levels.astype(np.int32), rows
+
+
+def write_blocks(
+    q: np.ndarray, rows: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel
+) -> tuple[int, np.ndarray]:
+    """rANS state and words of what `choose_blocks` found."""
+    return write_values(*coding_order(q, rows, used, transform), model.grid_tables)
 
 
 def decode_blocks(

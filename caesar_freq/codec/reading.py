@@ -111,7 +111,8 @@ def read_chunk(
         signs = None
         if header.mode == "pw_rel":
             signs = decode_signs(parts.get("signs", b""), box.shape)
-        values = empty(box.shape, header.dtype)
+        same = decoded.dtype == header.dtype
+        values = decoded if same else empty(box.shape, header.dtype)
         for at, part in restored_parts(decoded, variable.offset, variable.range, found):
             if signs is not None:
                 part = from_logarithms(part, signs[at], header.dtype)

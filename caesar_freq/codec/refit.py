@@ -14,6 +14,7 @@ from caesar_freq.codec.chunks import Box, boxes, five_dimensional
 from caesar_freq.codec.coders import PlainCoder
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.portable import coding_order
 from caesar_freq.codec.targets import target_of
 from caesar_freq.codec.volume import LevelOverflow, VolumeCode
 from caesar_freq.entropy.pmf_fit import code_lengths, fit_pmf
@@ -72,7 +73,8 @@ def _rows(chunk: Chunk, variable: Variable, header: Header, model: FrequencyMode
     at = variable.step, model.dead_zone_at(target_of(header, variable))
     try:
         if encoder.dependent:
-            *_, levels, rows = encoder.chosen(*at)
+            used, q, rows, _ = encoder.chosen(*at)
+            levels, rows = coding_order(q, rows, used, encoder.transform)
             return [(rows, np.abs(levels))]
         code = encoder.encode(*at)
     except LevelOverflow:

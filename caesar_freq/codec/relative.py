@@ -14,6 +14,7 @@ import numpy as np
 from caesar_freq.codec.parts import parts
 from caesar_freq.entropy.mask import decode_mask, encode_mask
 from caesar_freq.kernels.logarithms import exp2, log2
+from caesar_freq.kernels.memory import empty
 
 #: What rounding to the output dtype and another exp2 (that of older releases) may add, relative to a
 #: value: a unit in the last place of float32; in float64 logarithms up to 1024 are the coarser part.
@@ -27,12 +28,15 @@ def log_bound(bound: float, dtype: np.dtype) -> float:
 
 def without_logarithm(values: np.ndarray) -> np.ndarray:
     """Where `values` are zero or subnormal."""
-    return np.abs(values) < np.finfo(values.dtype).tiny
+    tiny, out = np.finfo(values.dtype).tiny, empty(values.shape, bool)
+    for at in parts(values):
+        out[at] = np.abs(values[at]) < tiny
+    return out
 
 
 def log_magnitudes(values: np.ndarray, ignore: np.ndarray) -> np.ndarray:
     """``log2|x|``, float64; 0 where `ignore`."""
-    out = np.empty(values.shape)
+    out = empty(values.shape, np.float64)
     for at in parts(out):
         out[at] = log2(np.abs(np.where(ignore[at], 1, values[at]), dtype=np.float64))
     return out
@@ -40,10 +44,12 @@ def log_magnitudes(values: np.ndarray, ignore: np.ndarray) -> np.ndarray:
 
 def from_logarithms(logs: np.ndarray, negative: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Values with magnitudes ``2**logs`` (float64), never beyond the normal numbers of `dtype`."""
-    limits = np.finfo(dtype)
-    with np.errstate(over="ignore", under="ignore"):
-        sizes = np.clip(exp2(logs), limits.tiny, limits.max).astype(dtype)
-    return np.where(negative, -sizes, sizes)
+    limits, out = np.finfo(dtype), empty(logs.shape, dtype)
+    for at in parts(logs):
+        with np.errstate(over="ignore", under="ignore"):
+            sizes = np.clip(exp2(logs[at]), limits.tiny, limits.max).astype(dtype)
+        out[at] = np.where(negative[at], -sizes, sizes)
+    return out
 
 
 def encode_signs(values: np.ndarray, ignore: np.ndarray) -> bytes:
@@ -59,6 +65,9 @@ def decode_signs(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
 
 def relative_bound_holds(before: np.ndarray, after: np.ndarray, bound: float) -> bool:
     """Whether finite `after` keeps signs, zeros and ``bound * |before|`` everywhere."""
-    good, got = before.astype(np.float64), after.astype(np.float64)
-    close = np.abs(good - got) <= bound * np.abs(good)
-    return bool(np.all(close & (np.signbit(good) == np.signbit(got))))
+    for at in parts(before):
+        good, got = before[at].astype(np.float64), after[at].astype(np.float64)
+        close = np.abs(good - got) <= bound * np.abs(good)
+        if not np.all(close & (np.signbit(good) == np.signbit(got))):
+            return False
+    return True

@@ -50,7 +50,7 @@ class Contexts:
     ) -> None:
         _, bt, bh, bw, nh, nw = transform.planes_shape
         starts, positions = shells(bt, bh, bw)
-        i, j, k = positions.T
+        i, j, k = positions.T.astype(np.int64)
         self.starts = starts.tolist()
         self._margins = (bt + 3, bh + 3, bw + 3, nh + 2, nw + 2)
         self._block = (bt, bh, bw, nh, nw)

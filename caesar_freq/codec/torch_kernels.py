@@ -44,7 +44,7 @@ class TorchKernels:
     def _put(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
-    def forward(self, transform: Transform, x: np.ndarray) -> np.ndarray:
+    def forward(self, transform: Transform, x: np.ndarray, overwrite: bool = False) -> np.ndarray:
         """Planes of a volume `x` ``[T, H, W]``."""
         return transform.forward(self._put(x)).cpu().numpy()
 

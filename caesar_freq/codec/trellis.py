@@ -29,9 +29,9 @@ PRICED = 16
 _NEVER = np.int64(1) << 60
 
 
-@lru_cache(maxsize=4)
-def prices(model: FrequencyModel) -> tuple[np.ndarray, np.ndarray]:
-    """Tables that say what levels cost and stand for.
+@lru_cache(maxsize=8)
+def prices(model: FrequencyModel, weight: float = WEIGHT) -> tuple[np.ndarray, np.ndarray]:
+    """Tables that say what levels cost and stand for; a bit costs `weight` squared steps.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def prices(model: FrequencyModel) -> tuple[np.ndarray, np.ndarray]:
     """
     bits = bits_of_levels(model.grid_tables, PRICED)
     slope = np.maximum(bits[:, -1:] - bits[:, PRICED // 2 - 1, None], 0) / (PRICED // 2)
-    price = np.rint(WEIGHT * UNIT * np.hstack([bits, slope])).astype(np.int64)
+    price = np.rint(weight * UNIT * np.hstack([bits, slope])).astype(np.int64)
     middle = np.tile(np.arange(4.0), (N_BINS // 4, 1))
     middle[:, 1:] += model.grid_centroid / 64
     return price, middle
@@ -133,10 +133,9 @@ def choose_path(sizes, bins, n, phase, price, middle, back, values):
 @nb.njit(nogil=True, cache=True)
 def choose_block(
     y, step, alphas, classes, previous, price, middle,
-    q, bins, used, m, p, first, shell_starts, positions, planes, masks, table, network,
-    levels, rows, n_coded,
+    q, rows, used, m, p, first, shell_starts, positions, planes, masks, table, network,
 ):  # fmt: skip
-    """Fill `q` and `bins` of one time block; append its levels and rows of tables in coding order.
+    """Fill `q` and `rows` of one time block: values, and rows of the tables of their levels.
 
     Parameters
     ----------
@@ -145,12 +144,12 @@ def choose_block(
     previous : int64 [bh, bw, nh, nw]
         Temporal-mean plane of the block before, in steps; moved on.
     price, middle : see `prices`
-    levels, rows, n_coded : int32 and uint8 arrays, their fill
     The others are those of `coder.run_block`.
 
     Returns
     -------
-    n_coded, and whether all values fit
+    bool
+        Whether all values fit.
     """
     time_ok, row_ok, column_ok = masks
     w_local, w_plane, b1, w2, b2, w3, b3 = network
@@ -191,11 +190,8 @@ def choose_block(
             i, j, k = positions[at[a, 0], 0], positions[at[a, 0], 1], positions[at[a, 0], 2]
             v, u, value = at[a, 1], at[a, 2], np.int64(values[a])
             grid = grid_of(phase)
-            level = level_of(value, grid)
-            levels[n_coded], rows[n_coded] = level, own[a] + grid * N_BINS
-            n_coded += 1
-            phase = next_phase(phase, level)
-            q[i, j, k, v, u], bins[i, j, k, v, u] = value, own[a]
+            phase = next_phase(phase, level_of(value, grid))
+            q[i, j, k, v, u], rows[i, j, k, v, u] = value, own[a] + grid * N_BINS
             m[i + 2, j + 2, k + 2, v + 1, u + 1] = min(abs(value), MAGNITUDE_CAP)
     for j in range(q.shape[1]):
         for k in range(q.shape[2]):
@@ -205,4 +201,4 @@ def choose_block(
                     previous[j, k, v, u] = q[0, j, k, v, u] + (
                         (alpha * previous[j, k, v, u] + 32) >> 6
                     )
-    return n_coded, fits
+    return fits

@@ -17,6 +17,7 @@ from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.quantise import ERROR_UNIT, fit_alphas, frequency_classes
 from caesar_freq.codec.refine import prices
+from caesar_freq.codec.trellis import WEIGHT
 from caesar_freq.codec.trellis import prices as grid_prices
 from caesar_freq.entropy.context import shells
 from caesar_freq.entropy.dependent import FINER
@@ -42,13 +43,16 @@ class VolumeCode:
     levels, bins : int32 and uint8 arrays
         Quantised levels and their scale bins, for `dequantised`.
     dependent : bool
-        Whether `levels` are values of the dependent quantiser.
+        Whether `levels` are values of the dependent quantiser, and `bins` rows of its tables.
+    error : int or None
+        `quantise.coefficient_error` where it is known already.
     """
 
     data: bytes
     levels: np.ndarray
     bins: np.ndarray
     dependent: bool = False
+    error: int | None = None
 
 
 def _n_shells(transform: Transform) -> int:
@@ -85,7 +89,7 @@ def decode_volume(
         If `data` is not a whole stream for this transform and model.
     """
     q, bins, alphas, dependent = decode_levels(data, transform, model)
-    planes = dequantised(q, bins, step, alphas, model, dtype, dependent)
+    planes = dequantised(q, bins, step, alphas, model, dtype, dependent, overwrite=True)
     del q, bins
     return kernels(model.device).inverse(transform, planes)
 
@@ -120,9 +124,12 @@ def decode_levels(
     return q, bins, alphas, dependent
 
 
-def dequantised(q, bins, step, alphas, model, dtype, dependent: bool = False) -> np.ndarray:
-    """Coefficient planes of levels and their bins."""
-    planes = empty(q.shape, dtype)
+def dequantised(
+    q, bins, step, alphas, model, dtype, dependent: bool = False, overwrite: bool = False
+) -> np.ndarray:
+    """Coefficient planes of levels and their bins; with `overwrite` in the memory of `q` if they fit."""
+    here = overwrite and np.dtype(dtype).itemsize == q.itemsize
+    planes = q.view(dtype) if here else empty(q.shape, dtype)
     classes = frequency_classes(*q.shape[2:4])
     kernels(model.device).dequantise(
         q, bins, *_unit(step, alphas, classes, model, dependent), planes
@@ -137,7 +144,7 @@ def unit_step(step: float, dependent: bool) -> float:
 
 def _unit(step: float, alphas, classes, model: FrequencyModel, dependent: bool) -> tuple:
     """What kernels take of the quantiser: its own step, prediction and centroids."""
-    centroid = model.grid_centroid if dependent else model.centroid
+    centroid = np.tile(model.grid_centroid, (2, 1)) if dependent else model.centroid
     return unit_step(step, dependent), alphas, classes, centroid
 
 
@@ -153,15 +160,20 @@ class VolumeEncoder:
         Choose levels by what they cost, not by rounding alone: fewer bytes at equal error. `encode`
         uses the dependent quantiser (`trellis`) if the model has tables for it, else, like
         `levels`, thresholds (`refine`), for another pass over the contexts.
+    overwrite : bool
+        The memory of `x` may be used for its coefficients.
     """
 
     def __init__(
-        self, x: np.ndarray, transform: Transform, model: FrequencyModel, refined: bool = False
-    ) -> None:
+        self, x: np.ndarray, transform: Transform, model: FrequencyModel, refined: bool = False,
+        overwrite: bool = False,
+    ) -> None:  # fmt: skip
         self.transform, self.model, self.refined = transform, model, refined
         #: whether `encode` uses the dependent quantiser
         self.dependent = refined and model.grid_pmf is not None
-        self.planes = kernels(model.device).forward(transform, x)
+        #: what a bit is worth there, in squared steps
+        self.weight = WEIGHT
+        self.planes = kernels(model.device).forward(transform, x, overwrite)
         self.classes = frequency_classes(*self.planes.shape[2:4])
         self.alphas = fit_alphas(self.planes, self.classes)
         self.size = x.size
@@ -185,42 +197,45 @@ class VolumeEncoder:
     def encode(self, step: float, dead_zone: float, last: bool = False) -> VolumeCode:
         """Quantise and code; the `last` time the coefficients are given back as soon as can be."""
         if self.dependent:
-            code = self._dependent(step, dead_zone)
-            self.planes = self.planes[:0] if last else self.planes
-            return code
+            return self._dependent(step, dead_zone, last)
         levels = self.levels(step, dead_zone)
         if last:
             self.planes = self.planes[:0]
         return encode_levels(levels, self.alphas, self.transform, self.model)
 
-    def chosen(self, step: float, dead_zone: float) -> tuple[np.ndarray, ...]:
-        """Ends of the cells, then values of the dependent quantiser, their bins, and their levels
-        and rows of tables in coding order; raises LevelOverflow."""
+    def chosen(self, step: float, dead_zone: float, last: bool = False) -> tuple:
+        """Ends of the cells, then values of the dependent quantiser, the rows of tables of their
+        levels and `coefficient_error`; raises LevelOverflow."""
         chosen = kernels(self.model.device)
         # cells end where they do with plain rounding: to cut them shorter saves nothing here
         q, fits = chosen.quantise(
             self.planes, 2 * FINER * step, dead_zone, self.alphas, self.classes
         )
         used = chosen.ends_of(q)
+        del q
         *found, good = chosen.choose_blocks(
             self.planes, step * FINER, self.alphas, self.classes, used, self.transform, self.model,
-            *grid_prices(self.model),
+            *grid_prices(self.model, self.weight), last,
         )  # fmt: skip
+        self.planes = self.planes[:0] if last else self.planes
         if not (fits and good):
             raise LevelOverflow
         return used, *found
 
-    def _dependent(self, step: float, dead_zone: float) -> VolumeCode:
-        used, q, bins, levels, rows = self.chosen(step, dead_zone)
-        stream = kernels(self.model.device).write_values(levels, rows, self.model.grid_tables)
-        return VolumeCode(_packed(self.alphas, used, *stream, self.transform, True), q, bins, True)
+    def _dependent(self, step: float, dead_zone: float, last: bool) -> VolumeCode:
+        used, q, rows, error = self.chosen(step, dead_zone, last)
+        stream = kernels(self.model.device).write_blocks(q, rows, used, self.transform, self.model)
+        data = _packed(self.alphas, used, *stream, self.transform, True)
+        return VolumeCode(data, q, rows, True, error)
 
     def coefficient_error(self, code: VolumeCode, step: float) -> float:
         """Sum of squared coefficient errors of `code`: by Parseval that of the values."""
-        total = kernels(self.model.device).coefficient_error(
-            code.levels, code.bins,
-            *_unit(step, self.alphas, self.classes, self.model, code.dependent), self.planes,
-        )  # fmt: skip
+        total = code.error
+        if total is None:
+            total = kernels(self.model.device).coefficient_error(
+                code.levels, code.bins,
+                *_unit(step, self.alphas, self.classes, self.model, code.dependent), self.planes,
+            )  # fmt: skip
         step = unit_step(step, code.dependent)
         return total * step * step / ERROR_UNIT
 
@@ -231,8 +246,9 @@ class VolumeEncoder:
     def decoded(self, code: VolumeCode, step: float) -> np.ndarray:
         """What a decoder returns of `code`, ``[T, H, W]``; its levels are given back."""
         planes = dequantised(
-            code.levels, code.bins, step, self.alphas, self.model, self.planes.dtype, code.dependent
-        )
+            code.levels, code.bins, step, self.alphas, self.model, self.planes.dtype,
+            code.dependent, overwrite=True,
+        )  # fmt: skip
         code.levels = code.bins = None
         return kernels(self.model.device).inverse(self.transform, planes)
 

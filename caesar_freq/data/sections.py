@@ -40,9 +40,15 @@ class Sections:
         return missing(self.values, self.fill_value)
 
 
-def missing(values: np.ndarray, fill_value: float | None) -> np.ndarray:
-    """Where `values` hold no number: NaN, infinity or `fill_value` (in the dtype of `values`)."""
-    mask = ~np.isfinite(values)
+def missing(
+    values: np.ndarray, fill_value: float | None, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Where `values` hold no number: NaN, infinity or `fill_value` (in the dtype of `values`).
+
+    The result goes to the bool array `out` if there is one.
+    """
+    mask = np.isfinite(values, out=np.empty(values.shape, bool) if out is None else out)
+    np.logical_not(mask, out=mask)
     if fill_value is not None:
         with np.errstate(over="ignore"):  # a fill value beyond float32 marks the infinities there
             mask |= values == values.dtype.type(fill_value)

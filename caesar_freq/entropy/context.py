@@ -59,7 +59,7 @@ LOG_TABLE = log_table()
 
 @lru_cache(maxsize=32)
 def shells(bt: int, bh: int, bw: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies in coding order: ``starts [n_shells + 1]``, ``positions [bt*bh*bw, 3]``.
+    """Frequencies in coding order: int64 ``starts [n_shells + 1]``, int16 ``positions [bt*bh*bw, 3]``.
 
     A shell holds all frequencies of one ``i + j + k``; its coefficients depend only on lower
     shells, so they can be coded together.
@@ -68,19 +68,19 @@ def shells(bt: int, bh: int, bw: int) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(i + j + k, kind="stable")
     counts = np.bincount(i + j + k)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return starts, np.stack([i, j, k], axis=1)[order].astype(np.int64)
+    return starts, np.stack([i, j, k], axis=1).astype(np.int16)[order]
 
 
 @lru_cache(maxsize=32)
 def plane_features(bt: int, bh: int, bw: int, cell: int, time_block: int) -> np.ndarray:
-    """Features 15 to 21 of every frequency, int64 ``[bt, bh, bw, 7]`` (19 is left 0)."""
+    """Features 15 to 21 of every frequency, uint8 ``[bt, bh, bw, 7]`` (19 is left 0)."""
     i, j, k = np.indices((bt, bh, bw))
     kt, kh, kw = i * 128 // bt, j * 128 // bh, k * 128 // bw
     squares = (kt**2 + kh**2 + kw**2) * 100
     # 8/1.8 of the length of (kt, kh, kw)/8, that is length/1.8
     # an IEEE square root is exact enough for the floor of numbers below 2**52
     length = np.sqrt(squares).astype(np.int64) // 18
-    features = np.zeros((bt, bh, bw, 7), np.int64)
+    features = np.zeros((bt, bh, bw, 7), np.uint8)
     features[..., 0] = kt
     features[..., 1] = (kh + kw) // 2
     features[..., 2] = np.abs(kh - kw)

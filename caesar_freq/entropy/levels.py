@@ -28,6 +28,7 @@ from caesar_freq.entropy.level_kernels import (
 from caesar_freq.entropy.logistic import RATES, SQUASH, STRETCH, new_slots
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels import library
+from caesar_freq.kernels.memory import zeros
 
 #: Levels are 0 to at most this.
 MAX_LEVEL = (1 << 22) - 1
@@ -103,7 +104,7 @@ def _run(levels, skip, top, state, data, limit, decoding, fitted):
 def encode_levels(
     levels: np.ndarray, skip: np.ndarray, top: int, limit: int, fitted: bool = True
 ) -> bytes | None:
-    """Code levels ``[T, H, W]`` (int64, 0 to `top`).
+    """Code levels ``[T, H, W]`` (integers, 0 to `top`).
 
     Parameters
     ----------
@@ -127,8 +128,10 @@ def decode_levels(
     given: np.ndarray | None = None,
     fitted: bool = True,
 ) -> np.ndarray:
-    """Inverse of `encode_levels`: int64 ``[T, H, W]``; `given` holds the levels that are known."""
-    levels = np.zeros(skip.shape, np.int64) if given is None else given.copy()
+    """Inverse of `encode_levels`: int32 ``[T, H, W]``; `given` holds the levels that are known."""
+    levels = zeros(skip.shape, np.int32)
+    if given is not None:
+        levels[...] = given
     padded = np.frombuffer(data.ljust(4, b"\0"), np.uint8).copy()
     state = open_coder(padded)
     _run(levels, skip, top, state, padded, 0, True, fitted)

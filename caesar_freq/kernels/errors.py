@@ -10,6 +10,7 @@ from ctypes import byref, c_double, c_float, c_int64
 import numpy as np
 
 from caesar_freq.kernels import SUFFIX, library, pointer
+from caesar_freq.kernels.memory import flags
 from caesar_freq.kernels.ordered import (
     Array,
     as_double,
@@ -43,8 +44,8 @@ def compare(
         top = float(difference.max()) if parts.shape and 0 not in parts.shape else 0.0
         return top, total(parts * parts)
     if mask is None:
-        mask = np.zeros(before.shape, bool)
-    before, after, mask = (np.ascontiguousarray(a) for a in (before, after, mask))
+        mask = np.broadcast_to(np.False_, before.shape)
+    before, after, mask = np.ascontiguousarray(before), np.ascontiguousarray(after), flags(mask)
     largest, squares = c_double(), c_double()
     getattr(library(), f"cf_compare_{SUFFIX[before.dtype]}")(
         pointer(before), pointer(after), pointer(mask), c_int64(before.size), c_double(scale),

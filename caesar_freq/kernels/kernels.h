@@ -37,6 +37,9 @@ typedef struct {
     int32_t b3;
 } network_t;
 
+/* Best instruction set that may be used: 0 portable, 1 AVX2, 2 AVX-512 VNNI. */
+int instruction_set(void);
+
 /* Scale bins of n rows of features; `bias` is the first layer's for the whole plane. `features`
  * and `bins` must have room for the next multiple of four rows. */
 void network_bins(const network_t *net, const uint8_t *features, int64_t n, const int32_t *bias,

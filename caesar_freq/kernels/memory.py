@@ -18,12 +18,29 @@ _PRIVATE = (
 )
 
 
+def flags(mask: np.ndarray) -> np.ndarray:
+    """A bool mask in C order; of one value repeated that is False, memory that is never written to."""
+    if any(mask.strides) or not mask.size or mask.flat[0]:
+        return np.ascontiguousarray(mask)
+    return zeros(mask.shape, bool)
+
+
+def copied(array: np.ndarray, dtype: type | np.dtype | None = None) -> np.ndarray:
+    """A copy in C order."""
+    out = empty(array.shape, dtype or array.dtype)
+    out[...] = array
+    return out
+
+
 def zeros(shape: tuple[int, ...] | int, dtype: type | np.dtype) -> np.ndarray:
     """Like `numpy.zeros`; pages that are never written to take no memory."""
     size = math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize
     if size < _LEAST:
         return np.zeros(shape, dtype)
-    return np.frombuffer(mmap.mmap(-1, size, **_PRIVATE), dtype).reshape(shape)
+    pages = mmap.mmap(-1, size, **_PRIVATE)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, dtype).reshape(shape)
 
 
 def empty(shape: tuple[int, ...] | int, dtype: type | np.dtype) -> np.ndarray:

@@ -163,9 +163,14 @@ VNNI static void bins_vnni(const network_t *net, const uint8_t *features, int64_
 }
 #endif
 
-/* Best instruction set of this processor, at most `limit`: 0 portable, 1 AVX2, 2 AVX-512 VNNI. */
-static int chosen = -1;
+static int chosen = 0;
 
+int instruction_set(void)
+{
+    return chosen;
+}
+
+/* Best instruction set of this processor, at most `limit`. */
 EXPORT int cf_instruction_set(int limit)
 {
     chosen = 0;

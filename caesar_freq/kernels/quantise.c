@@ -3,8 +3,9 @@
 #include <stdlib.h>
 
 #include "kernels.h"
+#include "reconstruct.h"
 
-enum { MAX_LEVEL = 1 << 29, ERROR_UNIT = 1 << 28 };
+enum { MAX_LEVEL = 1 << 29 };
 
 /* A volume's planes [nt, bt, bh, bw, cells] with cells = nh * nw. */
 typedef struct {
@@ -64,25 +65,7 @@ static inline int32_t level_of(double value, double dead_zone, int *fits)
 DEFINE_QUANTISE(cf_quantise_f32, float)
 DEFINE_QUANTISE(cf_quantise_f64, double)
 
-/* Outward shifts of levels -3..3 under a bin's centroids, in steps. */
-static void shifts_of(const int8_t *centroid, double shifts[N_BINS / 4][8])
-{
-    for (int row = 0; row < N_BINS / 4; row++) {
-        shifts[row][3] = 0;
-        for (int m = 1; m < 4; m++) {
-            shifts[row][3 + m] = centroid[3 * row + m - 1] / 64.0;
-            shifts[row][3 - m] = -shifts[row][3 + m];
-        }
-    }
-}
-
-static inline double value_of(int64_t level, int64_t mu, const double *shifts, double step)
-{
-    const double shift = level >= -3 && level <= 3 ? shifts[level + 3] : 0.0;
-    return ((double)(level + mu) + shift) * step;
-}
-
-/* Visits every coefficient with its reconstruction `value`; `visit` uses it at index at + a. */
+/* Visits every coefficient at index at + a. */
 #define DEFINE_RECONSTRUCTION(name, arguments, result, visit)                                      \
     CLONES EXPORT double name(const planes_t *p, const int32_t *q, const uint8_t *bins, double step,      \
                        const int64_t *alphas, const int64_t *classes, const int8_t *centroid,      \
@@ -90,7 +73,7 @@ static inline double value_of(int64_t level, int64_t mu, const double *shifts, d
     {                                                                                              \
         const int64_t space = p->bh * p->bw, block = p->bt * space;                                \
         int64_t *previous = calloc(space * p->cells, sizeof(int64_t));                             \
-        double shifts[N_BINS / 4][8];                                                              \
+        double shifts[N_BINS / 2][8];                                                              \
         int64_t result = 0;                                                                        \
         if (!previous)                                                                             \
             return -1;                                                                             \
@@ -102,27 +85,28 @@ static inline double value_of(int64_t level, int64_t mu, const double *shifts, d
                 int64_t *before = f < space ? previous + f * p->cells : 0;                         \
                 for (int64_t a = 0; a < p->cells; a++) {                                           \
                     const int64_t mu = before ? predicted(alpha, before[a]) : 0;                   \
-                    const double value = value_of(q[at + a], mu, shifts[bins[at + a] >> 2], step); \
+                    const int32_t level = q[at + a];                                               \
+                    const double *own = shifts[bins[at + a] >> 2];                                 \
                     visit;                                                                         \
                     if (before)                                                                    \
-                        before[a] = q[at + a] + mu;                                                \
+                        before[a] = level + mu;                                                    \
                 }                                                                                  \
             }                                                                                      \
         free(previous);                                                                            \
         return (double)result;                                                                     \
     }
 
-/* Fill planes with the reconstruction. */
-DEFINE_RECONSTRUCTION(cf_dequantise_f32, float *y, done, y[at + a] = (float)value)
-DEFINE_RECONSTRUCTION(cf_dequantise_f64, double *y, done, y[at + a] = value)
+/* Fill planes with the reconstruction; y may be in the memory of q. */
+DEFINE_RECONSTRUCTION(cf_dequantise_f32, float *y, done,
+                      y[at + a] = (float)restored(level, mu, own, step))
+DEFINE_RECONSTRUCTION(cf_dequantise_f64, double *y, done,
+                      y[at + a] = restored(level, mu, own, step))
 
-/* Squared error of the coefficients y in units of step^2 / ERROR_UNIT, each rounded to an integer,
- * so that the sum is the same in any order. */
-#define ADD_ERROR                                                                                  \
-    const double e = ((double)y[at + a] - value) / step;                                           \
-    total += (int64_t)rint(e * e * ERROR_UNIT)
-DEFINE_RECONSTRUCTION(cf_coefficient_error_f32, const float *y, total, ADD_ERROR)
-DEFINE_RECONSTRUCTION(cf_coefficient_error_f64, const double *y, total, ADD_ERROR)
+/* Squared error of the coefficients y (`squared`). */
+DEFINE_RECONSTRUCTION(cf_coefficient_error_f32, const float *y, total,
+                      total += squared(y[at + a], level, mu, own, step))
+DEFINE_RECONSTRUCTION(cf_coefficient_error_f64, const double *y, total,
+                      total += squared(y[at + a], level, mu, own, step))
 
 /* One more than the last non-zero shell of every cell, for each time block. */
 CLONES EXPORT void cf_shells_used(const planes_t *p, const int32_t *q, int32_t *used)

@@ -1,5 +1,6 @@
-/* rANS of values whose bins are known: entropy/rans.py in C. */
-#include "kernels.h"
+/* rANS of levels whose rows of tables are known: entropy/rans.py in C. */
+#include "contexts.h"
+#include "dependent.h"
 
 typedef struct {
     uint64_t state;
@@ -52,25 +53,43 @@ static inline int class_of(int64_t m)
     return DIRECT + (octave - 4) * 8 + (int)((m >> (octave - 3)) & 7);
 }
 
-/* rANS of n values under their bins, backwards; words receives at most 2 n + 2. */
-EXPORT int64_t cf_write(const int32_t *values, const uint8_t *scale_bins, int64_t n,
-                        const int32_t *cumulative, const int32_t *escape, const int32_t *class_low,
-                        const int32_t *class_bits, uint32_t *words, uint64_t *state)
+static inline void push_level(sink_t *out, const block_t *b, int32_t level, int row)
 {
-    sink_t out = {1ull << 31, words, 0};
-    for (int64_t a = n - 1; a >= 0; a--) {
-        const int bin = scale_bins[a], negative = values[a] < 0;
-        const int64_t m = negative ? -(int64_t)values[a] : values[a];
-        int symbol = class_of(m);
-        if (symbol >= escape[bin]) {
-            symbol = escape[bin];
-            push_escaped(&out, m, negative);
-        } else if (m) {
-            push_raw(&out, (m - class_low[symbol]) << 1 | negative, class_bits[symbol] + 1);
-        }
-        const int32_t start = cumulative[bin * N_SYMBOLS + symbol];
-        push(&out, (uint32_t)start, (uint64_t)(cumulative[bin * N_SYMBOLS + symbol + 1] - start));
+    const int negative = level < 0;
+    const int64_t m = negative ? -(int64_t)level : level;
+    int symbol = class_of(m);
+    if (symbol >= b->escape[row]) {
+        symbol = b->escape[row];
+        push_escaped(out, m, negative);
+    } else if (m) {
+        push_raw(out, (m - b->class_low[symbol]) << 1 | negative, b->class_bits[symbol] + 1);
     }
-    *state = out.state;
-    return out.used;
+    const int32_t *cumulative = b->cumulative + row * N_SYMBOLS + symbol;
+    push(out, (uint32_t)cumulative[0], (uint64_t)(cumulative[1] - cumulative[0]));
+}
+
+/* rANS of one time block, backwards; blocks come backwards, too. Adds at most two words for each
+ * coefficient. Returns 0, or -1 if there is no memory. */
+EXPORT int cf_write_block(const block_t *b, uint64_t *state, uint32_t *words, int64_t *word)
+{
+    plane_t plane = {0};
+    sink_t out = {*state, words, *word};
+    const int64_t cells = b->nh * b->nw;
+    if (!make_room(&plane, b)) {
+        give_back(&plane);
+        return -1;
+    }
+    for (int64_t s = last_shell(b) - 1; s >= 0; s--)
+        for (int64_t c = b->shell_starts[s + 1] - 1; c >= b->shell_starts[s]; c--) {
+            const int64_t f = next_cells(b, &plane, s, c);
+            for (int64_t a = plane.n - 1; a >= 0; a--) {
+                const int64_t at = f * cells + plane.cells[2 * a];
+                const int row = b->rows[at];
+                push_level(&out, b, b->dependent ? level_of(b->q[at], row >= N_BINS) : b->q[at],
+                           row);
+            }
+        }
+    give_back(&plane);
+    *state = out.state, *word = out.used;
+    return 0;
 }

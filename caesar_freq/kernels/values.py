@@ -10,7 +10,7 @@ from ctypes import c_double, c_int64
 import numpy as np
 
 from caesar_freq.kernels import SUFFIX, library, pointer
-from caesar_freq.kernels.memory import empty
+from caesar_freq.kernels.memory import empty, flags
 
 
 def normalised(
@@ -28,7 +28,7 @@ def normalised(
     if kernels is None:
         x = np.where(mask, np.float64(offset), values.astype(np.float64))
         return ((x - offset) / spread).astype(dtype)
-    values, mask = np.ascontiguousarray(values), np.ascontiguousarray(mask)
+    values, mask = np.ascontiguousarray(values), flags(mask)
     out = empty(values.shape, dtype)
     getattr(kernels, f"cf_normalise_{SUFFIX[values.dtype]}_{SUFFIX[out.dtype]}")(
         pointer(values), pointer(mask), c_int64(out.size), c_double(offset), c_double(spread),

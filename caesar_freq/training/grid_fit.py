@@ -13,6 +13,7 @@ import numpy as np
 
 from caesar_freq.codec.choose import sample
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.portable import coding_order
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
 from caesar_freq.data.blocks import Volume
 from caesar_freq.entropy.dependent import FINER
@@ -73,11 +74,12 @@ def _chosen(model: FrequencyModel, encoders: Sequence[VolumeEncoder], rng: np.ra
         for nrmse in _NRMSE:
             step = step_for(encoder, nrmse)
             try:
-                _, q, bins, levels, rows = encoder.chosen(step, model.dead_zone_at(nrmse))
+                used, q, bins, _ = encoder.chosen(step, model.dead_zone_at(nrmse))
             except LevelOverflow:
                 continue
-            if not np.any(levels):
+            if not np.any(q):
                 continue
+            levels, rows = coding_order(q, bins, used, encoder.transform)
             own, magnitudes = rows % N_BINS, np.abs(levels)
             bits = sum(
                 code_lengths(pmf, own[grid], magnitudes[grid]).sum()
@@ -110,5 +112,5 @@ def _positions(encoder: VolumeEncoder, q: np.ndarray, bins: np.ndarray, step: fl
     if encoder.alphas.any():
         chosen[1:, 0] = False
     offset = np.abs(encoder.planes[chosen].astype(np.float64)) / step - m[chosen]
-    index = (bins[chosen] >> 2).astype(np.int64) * 3 + m[chosen] - 1
+    index = (bins[chosen] % N_BINS >> 2).astype(np.int64) * 3 + m[chosen] - 1
     return np.bincount(index, offset, minlength=60), np.bincount(index, minlength=60)

@@ -73,13 +73,13 @@ class Transform:
         """Number of slots in use."""
         return int(self.time.mask.sum() * self.rows.mask.sum() * self.columns.mask.sum())
 
-    def forward(self, x: Array) -> Array:
+    def forward(self, x: Array, overwrite: bool = False) -> Array:
         """Transform `x` ``[T, H, W]`` to planes, same floating dtype, library and device.
 
-        C, numpy and torch give the same bits.
+        C, numpy and torch give the same bits. With `overwrite` in the memory of `x` where it fits.
         """
         if self._native_fits(x):
-            planes = empty(self.planes_shape, x.dtype)
+            planes = self._room(x, self.planes_shape, overwrite)
             self._axes(x.dtype).forward(np.ascontiguousarray(x), planes)
             return planes
         frames, height, width = self.shape
@@ -94,9 +94,7 @@ class Transform:
     def inverse(self, y: Array, overwrite: bool = False) -> Array:
         """Inverse of `forward`; with `overwrite` in the memory of `y` where it fits."""
         if self._native_fits(y):
-            # C is done with `y` before it writes the first sample
-            here = overwrite and y.size == math.prod(self.shape) and y.flags.c_contiguous
-            x = y.reshape(self.shape) if here else empty(self.shape, y.dtype)
+            x = self._room(y, self.shape, overwrite)
             self._axes(y.dtype).inverse(np.ascontiguousarray(y), x)
             return x
         frames, height, width = self.shape
@@ -106,6 +104,13 @@ class Transform:
         x = self.rows.inverse(x.reshape(nt * bt, nh, bh, width))
         x = self.time.inverse(x.reshape(1, nt, bt, height * width))
         return x.reshape(self.shape)
+
+    @staticmethod
+    def _room(source: np.ndarray, shape: tuple[int, ...], overwrite: bool) -> np.ndarray:
+        """Where the result goes: C takes a frame's values before it writes others in their place."""
+        if overwrite and source.size == math.prod(shape) and source.flags.c_contiguous:
+            return source.reshape(shape)
+        return empty(shape, source.dtype)
 
     def _native_fits(self, x: Array) -> bool:
         return isinstance(x, np.ndarray) and library() is not None

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from caesar_freq.kernels.eigen import eigh
+from caesar_freq.kernels.memory import copied, empty
 from caesar_freq.kernels.ordered import product
 from caesar_freq.transform.blocks import Transform
 
@@ -56,10 +57,13 @@ def _inner_products(flat: np.ndarray) -> np.ndarray:
     below 2**53.
     """
     bits = (52 - flat.shape[1].bit_length()) // 2
-    scale = 2.0 ** (bits - np.frexp(float(np.abs(flat).max()))[1])
-    scaled = flat.astype(np.float64) * scale
-    high = np.rint(scaled)
-    low = np.rint((scaled - high) * 2.0**bits)
+    scale = 2.0 ** (bits - np.frexp(max(float(flat.max()), -float(flat.min())))[1])
+    low = copied(flat, np.float64)
+    low *= scale
+    high = np.rint(low, out=empty(low.shape, np.float64))
+    low -= high
+    low *= 2.0**bits
+    np.rint(low, out=low)
     mixed = high @ low.T
     return (high @ high.T + (mixed + mixed.T) * 2.0**-bits) / scale**2
 
@@ -110,8 +114,8 @@ class ModeTransform:
         """Number of slots in use."""
         return self._space.n_coefficients
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        """Transform `x` ``[T, H, W]`` to planes, same floating dtype."""
+    def forward(self, x: np.ndarray, overwrite: bool = False) -> np.ndarray:
+        """Transform `x` ``[T, H, W]`` to planes, same floating dtype; `x` stays as it is."""
         modes = product(self.basis.T, x.reshape(len(x), -1))
         return self._space.forward(modes.reshape(-1, *x.shape[1:])).reshape(self.planes_shape)
 

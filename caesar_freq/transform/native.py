@@ -54,16 +54,19 @@ class NativeAxes:
         return struct
 
     def forward(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Fill planes `y` from samples `x`, both C-contiguous."""
+        """Fill planes `y` from samples `x`, both C-contiguous; they may be in the same memory."""
         self._call(self._forward, x, y)
 
     def inverse(self, y: np.ndarray, x: np.ndarray) -> None:
-        """Fill samples `x` from planes `y`."""
+        """Fill samples `x` from planes `y`; they may be in the same memory."""
         self._call(self._inverse, y, x)
 
     def _call(self, function, source: np.ndarray, target: np.ndarray) -> None:
         time, *plane = self._structs
-        frames = empty(math.prod((time.count, time.slots, *(a.length for a in plane))), self._dtype)
+        size = math.prod((time.count, time.slots, *(a.length for a in plane)))
+        # frames of temporal coefficients are made of, or into, those of the same memory
+        same = source.ctypes.data == target.ctypes.data and target.size == size
+        frames = target if same else empty(size, self._dtype)
         pointers = (pointer(array) for array in (source, target, frames))
         if function(*map(byref, self._structs), *pointers) != 0:
             raise MemoryError("the transform got no memory for a volume of its size")
