@@ -26,8 +26,8 @@ from caesar_freq.kernels.memory import empty, zeros
 LINE, QUOTIENT, TABLE = 0, 1, 2
 #: Added to the formula's number in the stream: one predictor of levels is by least squares.
 _FITTED = 8
-#: With so few levels that may cost more than it gains (radar), so they are coded without it, too.
-_FEW_LEVELS = 1024
+#: On about so many levels it is tried whether that pays; it does not for radar and noise.
+_SAMPLE = 1 << 18
 #: Grids without a rule may have so many distinct values.
 _MOST_IRREGULAR = 4096
 #: Grids with corrections may have so many levels, corrections of so many last places, and so many
@@ -218,20 +218,24 @@ def encode_on(
     for frame, left, out in zip(values, skip, levels):
         known = left != FILLED
         out[known] = grid.levels(frame[known])
-    trials = []
-    ways = (True, False) if grid.top < _FEW_LEVELS else (True,)
-    for fitted in ways:
-        filled = levels.copy() if len(ways) > 1 else levels
-        coded = encode_levels(filled, skip, grid.top, limit, fitted)
-        if coded is not None:
-            trials.append((coded, filled, fitted))
-    if not trials:
+    fitted = _fitted_is_shorter(levels, skip, grid.top)
+    coded = encode_levels(levels, skip, grid.top, limit, fitted)
+    if coded is None:
         return None
-    coded, levels, fitted = min(trials, key=lambda trial: len(trial[0]))
     side = b""
     if grid.corrections is not None:
         side = _encode_corrections(grid, _absent(levels, skip, grid))
     return _pack(grid, side, fitted) + coded, grid.restore_all(levels, values.dtype)
+
+
+def _fitted_is_shorter(levels: np.ndarray, skip: np.ndarray, top: int) -> bool:
+    """Whether the first frames are shorter with a predictor by least squares."""
+    frames = max(1, _SAMPLE // levels[0].size)
+    without, with_it = (
+        len(encode_levels(levels[:frames].copy(), skip[:frames], top, _UNLIMITED, fitted))
+        for fitted in (False, True)
+    )
+    return with_it < without
 
 
 def _absent(levels: np.ndarray, skip: np.ndarray, grid: Grid) -> np.ndarray:
