@@ -40,6 +40,7 @@ setup(
                     "wavelet_of",
                     "range_coder",
                     "integers",
+                    "least_squares",
                 )
             ],
             extra_compile_args=FLAGS,

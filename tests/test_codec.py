@@ -300,6 +300,7 @@ def golden_cases():
     packed = np.rint(bowl * 20 + busy) / 20
     filled = np.where((x - 9) ** 2 + (y - 11) ** 2 < 90, bowl + busy / 90, packed)
     return {
+        "least_squares": (bowl + busy.astype(np.float32) / 50, "rel", 1e-5),
         "partial": (filled.astype(np.float32), "rel", 1e-5),
         "long_blocks": (drift.astype(np.float32), "nrmse", 1e-2),
         "dependent": (busy.astype(np.float32), "nrmse", 3e-3),

@@ -196,6 +196,31 @@ def test_means_may_have_cells_of_two_points():
     assert grid.a == 2 and np.sqrt(np.mean(grid.error(values) ** 2)) <= 0.52
 
 
+def test_levels_of_both_predictions_are_restored():
+    """Also where places are filled or given, and of stripes that begin with them."""
+    levels, rng = smooth_levels((5, 30, 41), 3000), np.random.default_rng(3)
+    skip = (rng.random(levels.shape) < 0.2) * rng.integers(1, 3, levels.shape).astype(np.uint8)
+    sizes = []
+    for squares in (False, True):
+        coded = levels.copy()
+        data = encode_levels(coded, skip, 3000, UNLIMITED, squares)
+        decoded = decode_levels(data, skip, 3000, np.where(skip == 2, levels, 0), squares)
+        assert np.array_equal(decoded, coded) and np.array_equal(
+            decoded[skip != 1], levels[skip != 1]
+        )
+        sizes.append(len(data))
+    assert sizes[1] != sizes[0]
+
+
+def test_least_squares_find_a_linear_rule():
+    t, y, x = np.ogrid[0:6, 0:48, 0:48]
+    waves = np.sin(0.9 * x + 0.7 * y) + np.sin(1.1 * x - 0.6 * y + 0.9 * t)
+    levels = np.rint(200000 * (waves + 2)).astype(np.int64)
+    skip = np.zeros(levels.shape, bool)
+    sizes = [len(encode_levels(levels.copy(), skip, 800000, UNLIMITED, f)) for f in (False, True)]
+    assert sizes[1] < 0.7 * sizes[0]
+
+
 def cut_off(shape=(16, 60, 70)):
     """Nothing in some places, about one in others, with sharp edges between, as sea ice is."""
     noise = np.random.default_rng(4).normal(size=shape)

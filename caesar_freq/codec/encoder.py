@@ -31,6 +31,7 @@ from caesar_freq.codec.step_ratio import (
     correction_bytes,
 )
 from caesar_freq.codec.targets import FINEST, NRMSE_MARGIN, chunk_limit, has_room
+from caesar_freq.codec.tuning import error_ratio
 from caesar_freq.codec.volume import VolumeEncoder
 from caesar_freq.kernels.errors import size_histogram
 from caesar_freq.kernels.memory import copied
@@ -38,6 +39,8 @@ from caesar_freq.transform.blocks import Transform
 
 #: Variables of fewer bytes than this are coded on one grid, too: cells cut short may be smaller there.
 _FEW = 4096
+#: Values on which the error is measured before the first pass.
+_MEASURED = 1 << 20
 #: NRMSE from which on linked sections are tried with one grid, too.
 _SPARSE = 2e-3
 #: Files of fewer bytes than so many times those of the networks' name are not worth a look.
@@ -154,7 +157,13 @@ class Encoder(ChunkEncoder):
                     x, mask, 2 * target, dead_zone, variable, self.model, self._refined
                 )
             variable = replace(variable, step_index=step_index(2 * target * ratio))
-        return variable, chosen.ratio
+            return variable, 1.0
+        ratio = chosen.ratio
+        # it decides whether the first pass is the last: worth a larger sample than the transform
+        if self._refined and self.effort.sample < min(_MEASURED, x.size):
+            part = self._plain(copied(sample(x, _MEASURED)), variable, once=True)
+            ratio = error_ratio(part.encoder, step, dead_zone, ratio)
+        return variable, ratio
 
     def _closer(
         self, chunks, written: list[Written], variable: Variable, kept: frozenset[int] = frozenset()

@@ -24,6 +24,10 @@ from caesar_freq.kernels.memory import empty, zeros
 
 #: Formulas: ``n * a + b``; ``n / a``; a table's entry.
 LINE, QUOTIENT, TABLE = 0, 1, 2
+#: Added to the formula's number in the stream: one predictor of levels is by least squares.
+_FITTED = 8
+#: On about so many levels it is tried whether that pays; it does not for radar and noise.
+_SAMPLE = 1 << 18
 #: Grids without a rule may have so many distinct values.
 _MOST_IRREGULAR = 4096
 #: Grids with corrections may have so many levels, corrections of so many last places, and so many
@@ -214,13 +218,24 @@ def encode_on(
     for frame, left, out in zip(values, skip, levels):
         known = left != FILLED
         out[known] = grid.levels(frame[known])
-    coded = encode_levels(levels, skip, grid.top, limit)
+    fitted = _fitted_is_shorter(levels, skip, grid.top)
+    coded = encode_levels(levels, skip, grid.top, limit, fitted)
     if coded is None:
         return None
     side = b""
     if grid.corrections is not None:
         side = _encode_corrections(grid, _absent(levels, skip, grid))
-    return _pack(grid, side) + coded, grid.restore_all(levels, values.dtype)
+    return _pack(grid, side, fitted) + coded, grid.restore_all(levels, values.dtype)
+
+
+def _fitted_is_shorter(levels: np.ndarray, skip: np.ndarray, top: int) -> bool:
+    """Whether the first frames are shorter with a predictor by least squares."""
+    frames = max(1, _SAMPLE // levels[0].size)
+    without, with_it = (
+        len(encode_levels(levels[:frames].copy(), skip[:frames], top, _UNLIMITED, fitted))
+        for fitted in (False, True)
+    )
+    return with_it < without
 
 
 def _absent(levels: np.ndarray, skip: np.ndarray, grid: Grid) -> np.ndarray:
@@ -231,7 +246,7 @@ def _encode_corrections(grid: Grid, absent: np.ndarray) -> bytes:
     places, given = (a.astype(a.dtype.newbyteorder("<")).tobytes() for a in grid.patches)
     shifted = grid.corrections.reshape(1, 1, -1) + LARGEST_CORRECTION
     line = absent.reshape(1, 1, -1)
-    coded = encode_levels(shifted, line, 2 * LARGEST_CORRECTION, _UNLIMITED)
+    coded = encode_levels(shifted, line, 2 * LARGEST_CORRECTION, _UNLIMITED, False)
     return varint(len(grid.patches[0])) + places + given + coded
 
 
@@ -243,34 +258,37 @@ def _decode_corrections(grid: Grid, data: bytes, absent: np.ndarray, dtype: np.d
     places = np.frombuffer(reader.take(8 * n), "<i8").astype(np.int64)
     little = np.dtype(dtype).newbyteorder("<")
     given = np.frombuffer(reader.take(n * little.itemsize), little).astype(dtype)
-    shifted = decode_levels(reader.rest(), absent.reshape(1, 1, -1), 2 * LARGEST_CORRECTION)
+    line = absent.reshape(1, 1, -1)
+    shifted = decode_levels(reader.rest(), line, 2 * LARGEST_CORRECTION, None, False)
     corrections = shifted.ravel().astype(np.int64) - LARGEST_CORRECTION
     return replace(grid, corrections=corrections, patches=(places, given))
 
 
-def _pack(grid: Grid, side: bytes) -> bytes:
+def _pack(grid: Grid, side: bytes, fitted: bool) -> bytes:
     """Formula, largest level, corrections (empty if there are none)."""
-    head = bytes([grid.form]) + varint(grid.top)
+    head = bytes([grid.form | fitted * _FITTED]) + varint(grid.top)
     if grid.form == TABLE:
         table = encode_lossless(grid.table)
         return head + varint(len(table)) + table
     return head + struct.pack("<ddq", grid.a, grid.b, grid.first) + varint(len(side)) + side
 
 
-def _unpack(reader: Reader, dtype: np.dtype) -> tuple[Grid, bytes]:
+def _unpack(reader: Reader, dtype: np.dtype) -> tuple[Grid, bytes, bool]:
+    """Grid, coded corrections, and whether levels were predicted by least squares."""
     form, top = reader.byte(), reader.varint()
+    fitted, form = bool(form & _FITTED), form & ~_FITTED
     if form > TABLE or top > (_MOST_IRREGULAR - 1 if form == TABLE else MAX_LEVEL):
         raise CorruptStreamError("a grid of levels is of unknown kind or too large")
     if form == TABLE:
         table = decode_lossless(reader.take(reader.varint()), (top + 1,), dtype)
-        return Grid(TABLE, top=top, table=table), b""
+        return Grid(TABLE, top=top, table=table), b"", fitted
     a, b, first = struct.unpack("<ddq", reader.take(24))
     if not (np.isfinite(a) and np.isfinite(b) and a > 0 and abs(first) <= _FARTHEST):
         raise CorruptStreamError("a grid of levels has an impossible formula")
     side = reader.take(reader.varint())
     if side and top >= MOST_CORRECTED:
         raise CorruptStreamError("a grid of levels has too many corrections")
-    return Grid(form, a, b, first, top), side
+    return Grid(form, a, b, first, top), side, fitted
 
 
 def decode_lattice(
@@ -289,9 +307,9 @@ def decode_lattice(
         If the data is damaged; nothing larger than a few volumes of the mask is allocated.
     """
     reader = Reader(data)
-    grid, side = _unpack(reader, dtype)
+    grid, side, fitted = _unpack(reader, dtype)
     known = None if given is None else grid.levels(given)
-    levels = decode_levels(reader.rest(), skip, grid.top, known)
+    levels = decode_levels(reader.rest(), skip, grid.top, known, fitted)
     if side:
         grid = _decode_corrections(grid, side, _absent(levels, skip, grid), dtype)
     return grid.restore_all(levels, dtype)

@@ -25,6 +25,7 @@ from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.large import LargeVariable, fits
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.options import Options, Whole, check_call
+from caesar_freq.codec.parts import parts
 from caesar_freq.codec.refit import refitted
 from caesar_freq.codec.relative import (
     log_bound,
@@ -203,14 +204,14 @@ def _needs_double(source: Source, options: Options, whole=None) -> bool:
         return bound < _DOUBLE_POINTWISE * max(variable.range for variable in whole.variables)
     lows, highs = {}, {}
     for place in boxes(five_dimensional(source.shape)):
-        part = source.read(place.index)
-        finite = part[~missing(part, options.fill_value)]
-        if options.logarithmic:
-            ignored = without_logarithm(finite)
-            finite = log_magnitudes(finite, ignored)[~ignored]
-        if finite.size:
-            v = place.variable
-            lows[v] = min(finite.min(), lows.get(v, np.inf))
-            highs[v] = max(finite.max(), highs.get(v, -np.inf))
+        values, v = source.read(place.index), place.variable
+        for at in parts(values):
+            finite = values[at][~missing(values[at], options.fill_value)]
+            if options.logarithmic:
+                ignored = without_logarithm(finite)
+                finite = log_magnitudes(finite, ignored)[~ignored]
+            if finite.size:
+                lows[v] = min(finite.min(), lows.get(v, np.inf))
+                highs[v] = max(finite.max(), highs.get(v, -np.inf))
     spread = max((span(low, highs[v]) for v, low in lows.items()), default=0.0)
     return bound < _DOUBLE_POINTWISE * spread

@@ -1,15 +1,18 @@
-"""Errors of a few chunks moved a little, so that those of all together just keep a bound.
+"""How the steps of a mean's bound are met in few passes over the data.
 
-Where the step was not quite right, some chunks are coded again with another weight of bits against
-errors (`trellis`), instead of all at another step. Around the usual weight, bytes fall with the error
-as they do along steps.
+The error of a sample tells the first step. Where that was not quite right, a few chunks are coded
+again with another weight of bits against errors (`trellis`), instead of all at another step. Around
+the usual weight, bytes fall with the error as they do along steps.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from caesar_freq.codec.chunk import Written
+from caesar_freq.codec.search import RoundingModel, step_index
+from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
 
 #: The squared error of a chunk is changed by at most this part of it, and so much of the whole is
 #: coded again: beyond, another step for all is the better way.
@@ -53,6 +56,19 @@ def tune(
         for n, written in rewrite({n: factors[n] for n in new}).items():
             squares[n], bodies[n] = written.squared_error, written.body
     return bodies
+
+
+def error_ratio(encoder: VolumeEncoder, step: float, dead_zone: float, guess: float) -> float:
+    """Root-mean-square error of a volume over that of plain rounding (`search.RoundingModel`).
+
+    `guess` if it cannot be coded at `step`.
+    """
+    plain = RoundingModel(encoder.histogram(), encoder.size, dead_zone).error(step_index(step))
+    try:
+        squares = encoder.coefficient_error(encoder.encode(step, dead_zone), step)
+    except LevelOverflow:
+        return guess
+    return math.sqrt(squares / encoder.size) / plain if plain else guess
 
 
 def sensitivity(ratio: float) -> float:

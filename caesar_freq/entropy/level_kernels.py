@@ -6,11 +6,15 @@ import numba as nb
 import numpy as np
 
 from caesar_freq.entropy.binary import AT
+from caesar_freq.entropy.least_squares import N_COLUMNS, STRIPE, gather, learn_level, predict
+from caesar_freq.entropy.level_blend import blended, blended_sharply
 from caesar_freq.entropy.logistic import LIMIT, SQUASH, STRETCH, code_mixed, learn
 
 # Predictions are in 1/8 level.
 _FINE = 3
-N_NEIGHBOURS, N_PREDICTORS, N_CONTEXTS = 17, 7, 8
+N_NEIGHBOURS, N_CONTEXTS = 17, 8
+# The last is by least squares, where that is used.
+N_PREDICTORS = 8
 _HASH = np.uint64(0x9E3779B97F4A7C15)
 _NODE_HASH = np.uint64(0xD6E8FEB86659FD93)
 # Numbers of the decisions: zero, sign, exponent (unary), first and second bit below the leading one.
@@ -19,7 +23,8 @@ _LARGEST = 23
 MIX_SETS = 12
 ROOM = 160  # bytes that one level can take at most
 _LONGEST = 400
-_RATE = 10
+# With the predictor by least squares, and without.
+_RATE, _EARLIER_RATE = 6, 10
 N_BIAS = 1024
 
 
@@ -42,6 +47,13 @@ def _half_octave(a):
 
 
 @nb.njit(nogil=True, cache=True)
+def _eighth_octave(a):
+    """0 to 7, then eight numbers an octave; `a` >= 0."""
+    n = _bit_length(a)
+    return a if n < 4 else 8 * n + (a >> (n - 4) & 7)
+
+
+@nb.njit(nogil=True, cache=True)
 def _signed(a, most):
     """Half-octave number of `a` with its sign, clipped to +-`most`, shifted to start at 0."""
     q = min(_half_octave(abs(a)), most)
@@ -61,7 +73,9 @@ def _median(west, north, northwest):
 
 
 @nb.njit(nogil=True, cache=True)
-def _code(bit, node, set_, shift, hashes, slots, places, logits, mixer, state, data, decoding):
+def _code(
+    bit, node, set_, rate, shift, hashes, slots, places, logits, mixer, state, data, decoding
+):
     """Code one decision in all contexts and learn from it."""
     weights = mixer[set_ * N_NODES + node]
     total = np.int64(0)
@@ -73,7 +87,7 @@ def _code(bit, node, set_, shift, hashes, slots, places, logits, mixer, state, d
     total = _clip(total >> 16, -LIMIT, LIMIT)
     probability = SQUASH[total + LIMIT]
     bit = code_mixed(bit, probability, state, data, decoding)
-    error = ((bit << 16) - probability) * _RATE
+    error = ((bit << 16) - probability) * rate
     for k in range(N_CONTEXTS):
         weights[k] += (logits[k] * error + (1 << 17)) >> 18
         learn(slots[k], places[k], bit, _LONGEST)
@@ -85,6 +99,7 @@ def _code_error(
     error,
     likely,
     set_,
+    rate,
     one_sided,
     shift,
     hashes,
@@ -97,7 +112,7 @@ def _code_error(
     decoding,
 ):
     """Code `error`: zero flag, sign (unless only + is possible), exponent, bits below."""
-    args = (set_, shift, hashes, slots, places, logits, mixer, state, data, decoding)
+    args = (set_, rate, shift, hashes, slots, places, logits, mixer, state, data, decoding)
     if _code(1 if error == 0 else 0, _ZERO, *args):
         return 0
     negative = 0
@@ -132,15 +147,22 @@ def _code_error(
 
 @nb.njit(nogil=True, cache=True)
 def code_frame(
-    frame, before, older, errors, errors_before, skip, top, weights, bias, costs,
+    frame, before, older, errors, errors_before, skip, top, weights, bias, costs, sums, fit,
     slots, mixer, state, data, limit, decoding,
 ):  # fmt: skip
-    """Code or fill in a frame; returns the buffer that holds the bytes, empty if over `limit`."""
+    """Code or fill in a frame; returns the buffer that holds the bytes, empty if over `limit`.
+
+    `sums` and `fit` are of `least_squares`, empty where there is no such predictor.
+    """
+    fitted = len(fit) > 0
+    rate = _RATE if fitted else _EARLIER_RATE
+    around = np.zeros(N_COLUMNS)
+    stripe, level_base = 0, np.int64(0)
     height, width = frame.shape[0] - 3, frame.shape[1] - 4
     shift = np.uint64(64 - _bit_length(slots.shape[1] - 1))
     near = np.zeros(N_NEIGHBOURS, np.int64)
     inputs = np.zeros(N_NEIGHBOURS, np.int64)
-    guess = np.zeros(N_PREDICTORS, np.int64)
+    guess = np.zeros(N_PREDICTORS if fitted else N_PREDICTORS - 1, np.int64)
     hashes = np.zeros(N_CONTEXTS, np.uint64)
     places = np.zeros(N_CONTEXTS, np.int64)
     logits = np.zeros(N_CONTEXTS, np.int64)
@@ -176,19 +198,16 @@ def code_frame(
             learned = (base << _FINE) + (total >> (16 - _FINE))
             guess[6] = _clip(learned, 0, top << _FINE)
             # blend
-            weight_sum, weighted = np.int64(0), np.int64(0)
-            for k in range(N_PREDICTORS):
-                cost = (
-                    above[k, x]
-                    + above[k, x + 1]
-                    + row[k, x - 1]
-                    + ((above[k, x - 1] + row[k, x - 2]) >> 1)
+            if fitted:
+                stripe = (x - 2) // STRIPE
+                level_base = gather(frame, before, older, y, x, around)
+                guess[7] = predict(
+                    level_base, around, sums[stripe], fit[stripe], (x - 2) % STRIPE == 0
                 )
-                cost = min(cost, 1 << 15)
-                weight = (1 << 32) // (cost * cost + 8)
-                weight_sum += weight
-                weighted += weight * (guess[k] - guess[0])
-            blend = guess[0] + weighted // weight_sum
+                guess[7] = _clip(guess[7], 0, top << _FINE)
+                blend = blended_sharply(guess, above, row, x)
+            else:
+                blend = blended(guess, above, row, x)
             # activity
             ew, en, ec = errors[y, x - 1], errors[y - 1, x], errors_before[y, x]
             enw, ene = errors[y - 1, x - 1], errors[y - 1, x + 1]
@@ -221,7 +240,7 @@ def code_frame(
                 if skip[y - 2, x - 2] == 1:
                     frame[y, x] = centre
                 errors[y, x] = 0
-                for k in range(N_PREDICTORS):
+                for k in range(len(guess)):
                     row[k, x] = above[k, x]
                 continue
             part = fine - (centre << _FINE) + 4
@@ -243,6 +262,12 @@ def code_frame(
                 (_clip(n - centre, -60, 60) + 64) * 128 + _clip(c - centre, -60, 60) + 64
             )
             hashes[6] = np.uint64(centre) * np.uint64(32) + np.uint64(min(activity, 8))
+            if fitted:
+                spread = min(_half_octave((guess.max() - guess.min()) >> 1), 24)
+                hashes[4] = np.uint64(spread * 32 + activity) * np.uint64(32) + np.uint64(
+                    _signed(guess[7] - fine, 9)
+                )
+                hashes[6] = np.uint64(_eighth_octave(centre) * 32 + activity)
             hashes[7] = np.uint64(_signed(ew, 9) * 19 + _signed(en, 9)) * np.uint64(
                 512
             ) + np.uint64(_signed(ene, 6) * 19 + _signed(ec, 9))
@@ -255,7 +280,7 @@ def code_frame(
             likely = max(_bit_length(local // 7) - 1, 0)
             set_ = min(activity >> 1, MIX_SETS - 1)
             error = _code_error(
-                frame[y, x] - centre, likely, set_, centre == 0, shift, hashes, slots, places, logits, mixer,
+                frame[y, x] - centre, likely, set_, rate, centre == 0, shift, hashes, slots, places, logits, mixer,
                 state, data, decoding,
             )  # fmt: skip
             # damaged data may say more than the range allows; contexts may not leave theirs then
@@ -264,8 +289,10 @@ def code_frame(
             errors[y, x] = value - centre
             # learn
             true = value << _FINE
-            for k in range(N_PREDICTORS):
+            for k in range(len(guess)):
                 row[k, x] = abs(guess[k] - true)
+            if fitted:
+                learn_level(value, level_base, around, sums[stripe], fit[stripe])
             off = _clip(true - learned, -(1 << 14), 1 << 14)
             gain = (off << 20) // (energy + 4)
             for k in range(N_NEIGHBOURS):
@@ -276,7 +303,7 @@ def code_frame(
                 bias[pattern, 0] >>= 1
                 bias[pattern, 1] >>= 1
         frame[y, width + 2] = frame[y, width + 3] = frame[y, width + 1]
-        for k in range(N_PREDICTORS):
+        for k in range(len(guess)):
             row[k, 1] = row[k, 2]
             row[k, width + 2] = row[k, width + 1]
     return data

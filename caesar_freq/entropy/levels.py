@@ -1,10 +1,10 @@
 """Predictive coding of integer volumes: levels of radar, 8-bit and packed data.
 
 Every level is predicted from decoded ones in its own frame and the two frames before: a blend of
-simple predictors and one that learns online, each weighted by how well it did close by (Seemann and
-Tischer 1997), less the mean error in the same texture. The error's zero flag, sign, exponent and
-leading bits go through adaptive probabilities in several contexts, mixed by their logits. All of it
-is integer arithmetic: encoder and decoder are the same kernel and agree on every machine.
+simple predictors, one that learns online and one by local least squares (`least_squares`), each
+weighted by how well it did close by (Seemann and Tischer 1997), less the mean error in the same texture. The error's zero flag, sign, exponent and
+leading bits go through adaptive probabilities in several contexts, mixed by their logits. All but
+the least squares is integer arithmetic: encoder and decoder are the same kernel and agree on every machine.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from ctypes import Structure, byref, c_int64, c_void_p
 import numpy as np
 
 from caesar_freq.entropy.binary import AT, finish, new_coder, open_coder
+from caesar_freq.entropy.least_squares import new_fits
 from caesar_freq.entropy.level_kernels import (
     MIX_SETS,
     N_BIAS,
@@ -44,24 +45,24 @@ class _Frame(Structure):
         *((name, c_int64) for name in ("height", "width", "top", "shift", "slot_count")),
         *((name, c_void_p) for name in (
             "frame", "before", "older", "errors", "errors_before", "skip", "weights", "bias",
-            "costs", "mixer", "slots", "squash", "stretch", "rates", "state", "data")),
-        *((name, c_int64) for name in ("length", "decoding")),
+            "costs", "mixer", "sums", "fit", "slots", "squash", "stretch", "rates", "state", "data")),
+        *((name, c_int64) for name in ("length", "decoding", "fitted")),
     ]  # fmt: skip
 
 
 def _code_frame_in_c(
-    frame, before, older, errors, errors_before, skip, top, weights, bias, costs,
+    frame, before, older, errors, errors_before, skip, top, weights, bias, costs, sums, fit,
     slots, mixer, state, data, limit, decoding,
 ):  # fmt: skip
     """`code_frame` by the native kernel."""
     arrays = (frame, before, older, errors, errors_before, skip, weights, bias, costs, mixer,
-              slots, SQUASH, STRETCH, RATES, state)  # fmt: skip
+              sums, fit, slots, SQUASH, STRETCH, RATES, state)  # fmt: skip
     height, width = frame.shape[0] - 3, frame.shape[1] - 4
     shift = 64 - (slots.shape[1] - 1).bit_length()
     y, x = c_int64(2), c_int64(2)
     while True:
         job = _Frame(height, width, top, shift, slots.shape[1], *(a.ctypes.data for a in arrays),
-                     data.ctypes.data, len(data), decoding)  # fmt: skip
+                     data.ctypes.data, len(data), decoding, len(fit) > 0)  # fmt: skip
         if library().cf_levels_frame(byref(job), byref(y), byref(x)):
             return data
         if len(data) >= limit:
@@ -69,13 +70,14 @@ def _code_frame_in_c(
         data = np.concatenate([data, np.zeros(len(data) + ROOM, np.uint8)])
 
 
-def _run(levels, skip, top, state, data, limit, decoding):
+def _run(levels, skip, top, state, data, limit, decoding, fitted):
     frames, height, width = levels.shape
     skip = np.ascontiguousarray(skip, np.uint8)
     padded = (height + 3, width + 4)
     weights = np.zeros(N_NEIGHBOURS, np.int64)
     bias = np.zeros((N_BIAS, 2), np.int64)
     costs = np.zeros((2, N_PREDICTORS, width + 4), np.int64)
+    sums, fit = new_fits(width if fitted else 0)
     bits = min(max(levels.size.bit_length() + 1, _SLOT_BITS[0]), _SLOT_BITS[1])
     slots = new_slots(N_CONTEXTS, bits)
     mixer = np.full((MIX_SETS * N_NODES, N_CONTEXTS), (1 << 16) * 3 // 10, np.int64)
@@ -88,7 +90,7 @@ def _run(levels, skip, top, state, data, limit, decoding):
         errors = np.zeros(padded, np.int64)
         data = code(
             frame, before, older, errors, errors_before, skip[t], top, weights, bias, costs,
-            slots, mixer, state, data, limit, decoding,
+            sums, fit, slots, mixer, state, data, limit, decoding,
         )  # fmt: skip
         if not decoding and not len(data):
             return None
@@ -99,7 +101,9 @@ def _run(levels, skip, top, state, data, limit, decoding):
     return data
 
 
-def encode_levels(levels: np.ndarray, skip: np.ndarray, top: int, limit: int) -> bytes | None:
+def encode_levels(
+    levels: np.ndarray, skip: np.ndarray, top: int, limit: int, fitted: bool = True
+) -> bytes | None:
     """Code levels ``[T, H, W]`` (integers, 0 to `top`).
 
     Parameters
@@ -107,16 +111,22 @@ def encode_levels(levels: np.ndarray, skip: np.ndarray, top: int, limit: int) ->
     skip : bool or uint8 [T, H, W]
         0 where they are coded, else `FILLED` (the place gets the level that a decoder will find) or
         `GIVEN`.
+    fitted : bool
+        With a predictor by least squares.
 
     Returns None when more than about `limit` bytes would be needed.
     """
     state = new_coder()
-    data = _run(levels, skip, top, state, np.zeros(1 << 16, np.uint8), limit, False)
+    data = _run(levels, skip, top, state, np.zeros(1 << 16, np.uint8), limit, False, fitted)
     return None if data is None else finish(state, np.concatenate([data, np.zeros(8, np.uint8)]))
 
 
 def decode_levels(
-    data: bytes, skip: np.ndarray, top: int, given: np.ndarray | None = None
+    data: bytes,
+    skip: np.ndarray,
+    top: int,
+    given: np.ndarray | None = None,
+    fitted: bool = True,
 ) -> np.ndarray:
     """Inverse of `encode_levels`: int32 ``[T, H, W]``; `given` holds the levels that are known."""
     levels = zeros(skip.shape, np.int32)
@@ -124,7 +134,7 @@ def decode_levels(
         levels[...] = given
     padded = np.frombuffer(data.ljust(4, b"\0"), np.uint8).copy()
     state = open_coder(padded)
-    _run(levels, skip, top, state, padded, 0, True)
+    _run(levels, skip, top, state, padded, 0, True, fitted)
     if int(state[AT]) < len(data):
         raise CorruptStreamError("the levels have a wrong length")
     return levels

@@ -44,6 +44,12 @@ static inline int64_t half_octave(int64_t a)
     return 2 * n - 2 + ((a >> (n - 2)) & 1);
 }
 
+static inline int64_t eighth_octave(int64_t a)
+{
+    const int64_t n = bit_length(a);
+    return n < 4 ? a : 8 * n + (a >> (n - 4) & 7);
+}
+
 static inline int64_t signed_octave(int64_t a, int64_t most)
 {
     const int64_t q = smaller(half_octave(size_of(a)), most);

@@ -1,12 +1,13 @@
 /* Predictive coding of one frame of integer levels: entropy/levels.py, logistic.py and binary.py in
  * C, with the same names and the same integers. Shifts of negative numbers round down. */
 #include "integers.h"
+#include "least_squares.h"
 #include "range_coder.h"
 
 enum {
     FINE = 3,
     N_NEIGHBOURS = 17,
-    N_PREDICTORS = 7,
+    N_PREDICTORS = 8, /* the last by least squares, where it is used */
     N_CONTEXTS = 8,
     N_NODES = 160,
     MIX_SETS = 12,
@@ -15,7 +16,6 @@ enum {
     ROOM = 160,
     FILLED = 1,
     LONGEST = 400,
-    RATE = 10,
     LIMIT = 2943,
 };
 
@@ -28,6 +28,8 @@ typedef struct {
     const int64_t *errors_before;
     const uint8_t *skip;
     int64_t *weights, *bias, *costs, *mixer;
+    double *sums;
+    int64_t *fit;
     uint32_t *slots;
     const int32_t *squash, *stretch;
     const int64_t *rates;
@@ -35,6 +37,7 @@ typedef struct {
     uint8_t *data;
     int64_t length;
     int64_t decoding;
+    int64_t fitted; /* whether there is a predictor by least squares */
 } levels_t;
 
 /* The contexts of one level. */
@@ -70,7 +73,7 @@ static inline int code(levels_t *l, const context_t *c, int bit, int64_t node)
     }
     const int64_t probability = l->squash[clip(total >> 16, -LIMIT, LIMIT) + LIMIT];
     bit = code_mixed(l, bit, probability);
-    const int64_t error = (((int64_t)bit << 16) - probability) * RATE;
+    const int64_t error = (((int64_t)bit << 16) - probability) * (l->fitted ? 6 : 10);
     for (int k = 0; k < N_CONTEXTS; k++) {
         weights[k] += (logits[k] * error + (1 << 17)) >> 18;
         learn(l, slots[k], bit);
@@ -139,11 +142,13 @@ static inline int64_t code_error(levels_t *l, context_t *c, int64_t error, int64
 /* Levels around a place: its own frame f, the one before b, the one before that. */
 typedef struct {
     int64_t w, ww, n, nn, nw, ne, c, texture;
-    int64_t guess[N_PREDICTORS], inputs[N_NEIGHBOURS], energy, learned;
+    int64_t guess[N_PREDICTORS], inputs[N_NEIGHBOURS], energy, learned, base;
+    double near[N_COLUMNS];
 } around_t;
 
-static inline void predict(const levels_t *l, around_t *r, int64_t at, int64_t wide)
+INLINED void predict(const levels_t *l, around_t *r, int64_t at, int64_t wide, int64_t column)
 {
+    const int64_t stripe = column / STRIPE;
     const int64_t *f = l->frame + at, *b = l->before + at;
     const int64_t w = f[-1], ww = f[-2], n = f[-wide], nn = f[-2 * wide], nw = f[-wide - 1],
                   ne = f[-wide + 1], nne = f[-2 * wide + 1], c = b[0], pw = b[-1], pn = b[-wide],
@@ -171,15 +176,26 @@ static inline void predict(const levels_t *l, around_t *r, int64_t at, int64_t w
     r->energy = energy;
     r->learned = base * 8 + (total >> (16 - FINE));
     guess[6] = clip(r->learned, 0, l->top << FINE);
+    if (l->fitted) {
+        r->base = gather(f, b, l->older + at, wide, r->near);
+        const int64_t found = predict_fitted(r->base, r->near, l->sums + stripe * N_TAPS * N_COLUMNS,
+                                             l->fit + stripe * N_COLUMNS, column % STRIPE == 0);
+        guess[7] = clip(found, 0, l->top << FINE);
+    }
+}
+
+/* Errors of a predictor around column x. */
+static inline int64_t cost_of(const int64_t *above, const int64_t *row, int64_t x)
+{
+    return above[x] + above[x + 1] + row[x - 1] + ((above[x - 1] + row[x - 2]) >> 1);
 }
 
 static inline int64_t blended(const int64_t *guess, const int64_t *above, const int64_t *row,
                               int64_t x, int64_t wide)
 {
     int64_t sum = 0, weighted = 0;
-    for (int k = 0; k < N_PREDICTORS; k++, above += wide, row += wide) {
-        int64_t cost = above[x] + above[x + 1] + row[x - 1] + ((above[x - 1] + row[x - 2]) >> 1);
-        cost = smaller(cost, 1 << 15);
+    for (int k = 0; k < N_PREDICTORS - 1; k++, above += wide, row += wide) {
+        const int64_t cost = smaller(cost_of(above, row, x), 1 << 15);
         /* exact: a quotient of such small numbers is further from the next integer than it errs */
         const int64_t weight = (int64_t)(4294967296.0 / (double)(cost * cost + 8));
         sum += weight;
@@ -188,9 +204,31 @@ static inline int64_t blended(const int64_t *guess, const int64_t *above, const 
     return guess[0] + quotient(weighted, sum);
 }
 
-static inline void adapt(levels_t *l, const around_t *r, int64_t true_, int64_t *row, int64_t wide)
+/* The same with all predictors and weights that fall with the third power of the errors. */
+INLINED int64_t blended_sharply(const int64_t *guess, const int64_t *above,
+                                      const int64_t *row, int64_t x, int64_t wide)
 {
-    for (int k = 0; k < N_PREDICTORS; k++)
+    int64_t costs[N_PREDICTORS], least = INT64_MAX, sum = 0, weighted = 0;
+    for (int k = 0; k < N_PREDICTORS; k++, above += wide, row += wide) {
+        costs[k] = cost_of(above, row, x) + 2;
+        least = smaller(least, costs[k]);
+    }
+    for (int k = 0; k < N_PREDICTORS; k++) {
+        const int64_t part = (int64_t)((double)(least << 16) / (double)costs[k]); /* exact */
+        const int64_t weight = (part * part >> 16) * part >> 16;
+        sum += weight;
+        weighted += weight * (guess[k] - guess[0]);
+    }
+    return guess[0] + quotient(weighted, sum);
+}
+
+static inline void adapt(levels_t *l, around_t *r, int64_t true_, int64_t *row, int64_t wide,
+                         int64_t stripe)
+{
+    if (l->fitted)
+        learn_level(true_ >> FINE, r->base, r->near, l->sums + stripe * N_TAPS * N_COLUMNS,
+                    l->fit + stripe * N_COLUMNS);
+    for (int k = 0; k < N_PREDICTORS - !l->fitted; k++)
         row[k * wide] = size_of(r->guess[k] - true_);
     const int64_t off = clip(true_ - r->learned, -(1 << 14), 1 << 14);
     const int64_t gain = quotient(off * (1 << 20), r->energy + 4);
@@ -213,8 +251,9 @@ CLONES EXPORT int cf_levels_frame(levels_t *l, int64_t *y_, int64_t *x_)
             f[0] = f[1] = f[2 - wide];
         for (; x < l->width + 2; x++) {
             around_t r;
-            predict(l, &r, y * wide + x, wide);
-            int64_t blend = blended(r.guess, above, row, x, wide);
+            predict(l, &r, y * wide + x, wide, x - 2);
+            int64_t blend = l->fitted ? blended_sharply(r.guess, above, row, x, wide)
+                                      : blended(r.guess, above, row, x, wide);
             const int64_t ew = errors[x - 1], en = errors[x - wide], ec = e[x],
                           enw = errors[x - wide - 1], ene = errors[x - wide + 1],
                           eww = errors[x - 2];
@@ -259,6 +298,16 @@ CLONES EXPORT int cf_levels_frame(levels_t *l, int64_t *y_, int64_t *x_)
             h[5] = (uint64_t)(clip(w, -60, 60) + 64) * (1 << 14) +
                    (uint64_t)((clip(n, -60, 60) + 64) * 128 + clip(c, -60, 60) + 64);
             h[6] = (uint64_t)centre * 32 + (uint64_t)smaller(activity, 8);
+            if (l->fitted) {
+                int64_t low = r.guess[0], high = low;
+                for (int k = 1; k < N_PREDICTORS; k++) {
+                    low = smaller(low, r.guess[k]);
+                    high = larger(high, r.guess[k]);
+                }
+                h[4] = (uint64_t)(smaller(half_octave((high - low) >> 1), 24) * 32 + activity) * 32 +
+                       (uint64_t)signed_octave(r.guess[7] - fine, 9);
+                h[6] = (uint64_t)eighth_octave(centre) * 32 + (uint64_t)activity;
+            }
             h[7] = (uint64_t)(signed_octave(ew, 9) * 19 + signed_octave(en, 9)) * 512 +
                    (uint64_t)(signed_octave(ene, 6) * 19 + signed_octave(ec, 9));
             now.set = smaller(activity >> 1, MIX_SETS - 1);
@@ -271,7 +320,7 @@ CLONES EXPORT int cf_levels_frame(levels_t *l, int64_t *y_, int64_t *x_)
             const int64_t value = clip(centre + error, 0, l->top);
             f[x] = value;
             errors[x] = value - centre;
-            adapt(l, &r, value * 8, row + x, wide);
+            adapt(l, &r, value * 8, row + x, wide, (x - 2) / STRIPE);
             bias[0] += clip(value * 8 - blend, -(1 << 10), 1 << 10);
             bias[1]++;
             if (seen > 254) {
