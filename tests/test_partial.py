@@ -5,7 +5,10 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import caesar_freq
+from caesar_freq.codec.grid import LINE, Grid, fitted
+from caesar_freq.codec.lattice import decode_lattice, encode_on
 from caesar_freq.codec.partial import common_grid, decode_partial, encode_partial
+from caesar_freq.entropy.levels import GIVEN
 from caesar_freq.errors import CorruptStreamError
 
 UNLIMITED = 1 << 200
@@ -83,6 +86,22 @@ def test_bodies_restore_what_they_say(limit, rms):
     error = (decode_partial(data, mask, values.dtype).astype(float) - values)[~mask]
     assert np.sum(error**2) == pytest.approx(squares, rel=1e-9)
     assert (np.sqrt(np.mean(error**2)) if rms else np.abs(error).max()) <= limit
+
+
+def test_given_values_may_be_anything():
+    """Those of a damaged first grid may be NaN or far from the second."""
+    values = np.linspace(0, 1, 6 * 20 * 30).reshape(6, 20, 30).astype(np.float32)
+    skip = np.zeros(values.shape, np.uint8)
+    skip[:, :, ::2] = GIVEN
+    grid = fitted(Grid(LINE, 1e-3), values.ravel())
+    data, _ = encode_on(values, skip, grid, UNLIMITED)
+    for strange in (np.nan, np.inf, -np.inf, 1e38):
+        given = np.where(values > 0.3, np.float32(strange), values)
+        try:
+            restored = decode_lattice(data, skip, values.dtype, given)
+        except CorruptStreamError:
+            continue
+        assert np.isfinite(restored).all() and restored.max() <= 1.001
 
 
 def test_damage_is_an_error():

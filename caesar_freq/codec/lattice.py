@@ -142,7 +142,8 @@ def decode_lattice(
     """
     reader = Reader(data)
     grid, side, fitted = _unpack(reader, dtype)
-    known = None if given is None else grid.levels(given)
+    # damaged data may restore a NaN, which has no level
+    known = None if given is None else grid.levels(np.nan_to_num(given))
     levels = decode_levels(reader.rest(), skip, grid.top, known, fitted)
     if side:
         grid = _decode_corrections(grid, side, _absent(levels, skip, grid), dtype)
