@@ -37,6 +37,8 @@ _SAMPLED, _SEEN, _PLANNED = 1 / 6, 0.4, 1 / 16
 _EDGES = 1.05
 #: Bytes of a second coded volume that do not grow with the data.
 _SECOND = 12
+#: Kinds of keyframes that `auto` looks at.
+_LOOKS = 3
 #: Blocks of frames from which on each of them may have a mode of its own, and what the second best
 #: mode has to cost of the best one's price to be that: small samples tell little.
 _FEW_BLOCKS, _CLEARLY = 4, 0.98
@@ -211,8 +213,9 @@ class Planner:
             first, seen = Mode(model, spacings[0]), x.size
             more = [(n, KEY_STEP) for n in spacings[1:2]] + [(0, key) for key in _KEY_STEPS[:1]]
             more += [(n, KEY_STEP) for n in spacings[2:]] + [(0, key) for key in _KEY_STEPS[1:]]
-            for n, key_step in more:
-                if auto and seen >= _SEEN * self.values:
+            for n, key_step in more[: _LOOKS - 1] if auto else more:
+                found = min(costs, key=costs.get) != spacings[0]  # that is gain enough
+                if auto and (seen >= _SEEN * self.values or found):
                     break
                 mode = Mode(model, n or min(costs, key=costs.get), key_step)
                 cost = look(mode, model, restore and not auto)
