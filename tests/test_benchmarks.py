@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import choice
 import device as device_bench
 import gpu_memory
+import limits
 import peers as peers_bench
 import peers_report
 import simulated
@@ -225,3 +226,14 @@ def test_gpu_memory_needs_a_gpu(monkeypatch):
     monkeypatch.setattr(gpu_memory.torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="no CUDA GPU here; --device cpu"):
         gpu_memory.main([])
+
+
+def test_limits_of_prediction_know_noise_and_waves():
+    rng = np.random.default_rng(0)
+    noise = np.rint(rng.normal(0, 100, (12, 32, 32)))
+    bits = limits.gaussian_bits(100**2)
+    assert limits.stationary_bits(noise, 2, 3) == pytest.approx(bits, abs=0.05)
+    assert limits.local_bits(noise, (10, 16, 16), (2, 1, 0)) == pytest.approx(bits, abs=0.05)
+    t, y, x = np.ogrid[0:12, 0:32, 0:32]
+    waves = np.rint(1000 * np.sin(0.4 * x + 0.3 * y - 0.5 * t))
+    assert limits.local_bits(waves, (10, 16, 16), (2, 1, 0)) < 1

@@ -6,17 +6,9 @@ from numcodecs import Shuffle, Zstd
 
 import caesar_freq
 from caesar_freq.codec.coarse import close_grid, likely_bits, rough_grid
+from caesar_freq.codec.grid import LINE, QUOTIENT, TABLE, Grid, exact_grid, fitted
 from caesar_freq.codec.header import Header
-from caesar_freq.codec.lattice import (
-    LINE,
-    QUOTIENT,
-    TABLE,
-    Grid,
-    decode_lattice,
-    encode_lattice,
-    exact_grid,
-    fitted,
-)
+from caesar_freq.codec.lattice import decode_lattice, encode_lattice
 from caesar_freq.codec.layout import LATTICE
 from caesar_freq.codec.spacing import distinct_sample, find_spacing
 from caesar_freq.entropy.levels import MAX_LEVEL, decode_levels, encode_levels

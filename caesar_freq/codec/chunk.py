@@ -17,8 +17,9 @@ import numpy as np
 from caesar_freq.codec.chunks import Box
 from caesar_freq.codec.coarse import close_grid, likely_bits, rough_grid
 from caesar_freq.codec.coders import Coded
+from caesar_freq.codec.grid import MOST_CORRECTED, Grid, exact_grid
 from caesar_freq.codec.header import Header, Variable
-from caesar_freq.codec.lattice import MOST_CORRECTED, Grid, encode_lattice, exact_grid
+from caesar_freq.codec.lattice import encode_lattice
 from caesar_freq.codec.layout import (
     CONSTANT,
     LATTICE,

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from caesar_freq.codec.lattice import LINE, MOST_CORRECTED, Grid, fitted
+from caesar_freq.codec.grid import LINE, MOST_CORRECTED, Grid, fitted
 from caesar_freq.codec.spacing import distinct_sample, find_spacing
 
 #: Values of the sample in which a step is fitted, rounds of that search, tries on all values.

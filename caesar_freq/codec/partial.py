@@ -13,16 +13,15 @@ from dataclasses import replace
 import numpy as np
 
 from caesar_freq.codec.coarse import close_grid, rough_grid
-from caesar_freq.codec.lattice import (
+from caesar_freq.codec.grid import (
     LARGEST_CORRECTION,
     LINE,
     MOST_CORRECTED,
     Grid,
-    decode_lattice,
-    encode_on,
     fitted,
     simple_grids,
 )
+from caesar_freq.codec.lattice import decode_lattice, encode_on
 from caesar_freq.codec.lossless import decode_lossless, encode_lossless, ordered
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.parts import parts

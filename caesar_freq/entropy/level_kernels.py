@@ -6,6 +6,14 @@ import numba as nb
 import numpy as np
 
 from caesar_freq.entropy.binary import AT
+from caesar_freq.entropy.integers import (
+    bit_length,
+    clip,
+    eighth_octave,
+    half_octave,
+    median,
+    signed_octave,
+)
 from caesar_freq.entropy.least_squares import N_COLUMNS, STRIPE, gather, learn_level, predict
 from caesar_freq.entropy.level_blend import blended, blended_sharply
 from caesar_freq.entropy.logistic import LIMIT, SQUASH, STRETCH, code_mixed, learn
@@ -29,50 +37,6 @@ N_BIAS = 1024
 
 
 @nb.njit(nogil=True, cache=True)
-def _bit_length(a):
-    n = 0
-    while a:
-        a >>= 1
-        n += 1
-    return n
-
-
-@nb.njit(nogil=True, cache=True)
-def _half_octave(a):
-    """0, 1, 2, 3, then two numbers an octave; `a` >= 0."""
-    if a < 4:
-        return a
-    n = _bit_length(a)
-    return 2 * n - 2 + ((a >> (n - 2)) & 1)
-
-
-@nb.njit(nogil=True, cache=True)
-def _eighth_octave(a):
-    """0 to 7, then eight numbers an octave; `a` >= 0."""
-    n = _bit_length(a)
-    return a if n < 4 else 8 * n + (a >> (n - 4) & 7)
-
-
-@nb.njit(nogil=True, cache=True)
-def _signed(a, most):
-    """Half-octave number of `a` with its sign, clipped to +-`most`, shifted to start at 0."""
-    q = min(_half_octave(abs(a)), most)
-    return most + q if a > 0 else most - q
-
-
-@nb.njit(nogil=True, cache=True)
-def _clip(a, low, high):
-    return min(max(a, low), high)
-
-
-@nb.njit(nogil=True, cache=True)
-def _median(west, north, northwest):
-    """The median edge detector of LOCO-I."""
-    low, high = min(west, north), max(west, north)
-    return _clip(west + north - northwest, low, high)
-
-
-@nb.njit(nogil=True, cache=True)
 def _code(
     bit, node, set_, rate, shift, hashes, slots, places, logits, mixer, state, data, decoding
 ):
@@ -84,7 +48,7 @@ def _code(
         places[k] = at
         logits[k] = STRETCH[slots[k, at] >> 18]
         total += weights[k] * logits[k]
-    total = _clip(total >> 16, -LIMIT, LIMIT)
+    total = clip(total >> 16, -LIMIT, LIMIT)
     probability = SQUASH[total + LIMIT]
     bit = code_mixed(bit, probability, state, data, decoding)
     error = ((bit << 16) - probability) * rate
@@ -119,7 +83,7 @@ def _code_error(
     if not one_sided:
         negative = _code(1 if error < 0 else 0, _SIGN, *args)
     size = abs(error)
-    exponent = _bit_length(size) - 1
+    exponent = bit_length(size) - 1
     # the sign is part of the contexts from here on
     for k in range(N_CONTEXTS):
         hashes[k] += np.uint64(negative * 7919)
@@ -159,7 +123,7 @@ def code_frame(
     around = np.zeros(N_COLUMNS)
     stripe, level_base = 0, np.int64(0)
     height, width = frame.shape[0] - 3, frame.shape[1] - 4
-    shift = np.uint64(64 - _bit_length(slots.shape[1] - 1))
+    shift = np.uint64(64 - bit_length(slots.shape[1] - 1))
     near = np.zeros(N_NEIGHBOURS, np.int64)
     inputs = np.zeros(N_NEIGHBOURS, np.int64)
     guess = np.zeros(N_PREDICTORS if fitted else N_PREDICTORS - 1, np.int64)
@@ -177,11 +141,11 @@ def code_frame(
             pne, psw, pse = before[y - 1, x + 1], before[y + 1, x - 1], before[y + 1, x + 1]
             old = older[y, x]
             # predictors
-            texture = _median(w, n, nw)
+            texture = median(w, n, nw)
             guess[0] = texture << _FINE
             guess[1] = ((w + n) << (_FINE - 1)) + ((ne - nw) << (_FINE - 2))
             guess[2] = c << _FINE
-            guess[3] = (c + _median(w - pw, n - pn, nw - pnw)) << _FINE
+            guess[3] = (c + median(w - pw, n - pn, nw - pnw)) << _FINE
             guess[4] = (c << _FINE) + ((w - pw + n - pn) << (_FINE - 1))
             guess[5] = w + n + ne + nw + c + c + ps + pe
             base = (w + n + c + c) >> 2
@@ -196,7 +160,7 @@ def code_frame(
                 total += weights[k] * d
                 energy += d * d
             learned = (base << _FINE) + (total >> (16 - _FINE))
-            guess[6] = _clip(learned, 0, top << _FINE)
+            guess[6] = clip(learned, 0, top << _FINE)
             # blend
             if fitted:
                 stripe = (x - 2) // STRIPE
@@ -204,7 +168,7 @@ def code_frame(
                 guess[7] = predict(
                     level_base, around, sums[stripe], fit[stripe], (x - 2) % STRIPE == 0
                 )
-                guess[7] = _clip(guess[7], 0, top << _FINE)
+                guess[7] = clip(guess[7], 0, top << _FINE)
                 blend = blended_sharply(guess, above, row, x)
             else:
                 blend = blended(guess, above, row, x)
@@ -221,7 +185,7 @@ def code_frame(
                 + abs(errors_before[y, x - 1])
             )
             slope = abs(w - nw) + abs(n - nw) + abs(n - ne) + abs(w - ww)
-            activity = min(_half_octave(local), 24)
+            activity = min(half_octave(local), 24)
             # bias of the texture
             pattern = (
                 (w > texture)
@@ -234,7 +198,7 @@ def code_frame(
             pattern = pattern * 12 + min(activity, 11)
             seen = bias[pattern, 1]
             blend += bias[pattern, 0] // (seen + 1)
-            fine = _clip(blend, 0, top << _FINE)
+            fine = clip(blend, 0, top << _FINE)
             centre = (fine + (1 << (_FINE - 1))) >> _FINE
             if skip[y - 2, x - 2]:
                 if skip[y - 2, x - 2] == 1:
@@ -244,47 +208,47 @@ def code_frame(
                     row[k, x] = above[k, x]
                 continue
             part = fine - (centre << _FINE) + 4
-            quick = min(_half_octave(earlier), 20)
+            quick = min(half_octave(earlier), 20)
             hashes[0] = np.uint64(activity * 8 + part)
             hashes[1] = np.uint64((activity >> 1) * 32 + quick) * np.uint64(64) + np.uint64(
-                min(_half_octave(slope), 20)
+                min(half_octave(slope), 20)
             )
-            hashes[2] = np.uint64(_signed(w - centre, 8) * 17 + _signed(n - centre, 8)) * np.uint64(
-                32
-            ) + np.uint64(_signed(c - centre, 6))
-            hashes[3] = np.uint64(_signed(c - centre, 9) * 19 + _signed(ec, 9)) * np.uint64(
-                32
-            ) + np.uint64(activity >> 1)
+            hashes[2] = np.uint64(
+                signed_octave(w - centre, 8) * 17 + signed_octave(n - centre, 8)
+            ) * np.uint64(32) + np.uint64(signed_octave(c - centre, 6))
+            hashes[3] = np.uint64(
+                signed_octave(c - centre, 9) * 19 + signed_octave(ec, 9)
+            ) * np.uint64(32) + np.uint64(activity >> 1)
             hashes[4] = np.uint64(
-                _signed(guess[0] - fine, 9) * 19 + _signed(guess[3] - fine, 9)
-            ) * np.uint64(32) + np.uint64(_signed(guess[6] - fine, 9))
-            hashes[5] = np.uint64(_clip(w - centre, -60, 60) + 64) * np.uint64(1 << 14) + np.uint64(
-                (_clip(n - centre, -60, 60) + 64) * 128 + _clip(c - centre, -60, 60) + 64
+                signed_octave(guess[0] - fine, 9) * 19 + signed_octave(guess[3] - fine, 9)
+            ) * np.uint64(32) + np.uint64(signed_octave(guess[6] - fine, 9))
+            hashes[5] = np.uint64(clip(w - centre, -60, 60) + 64) * np.uint64(1 << 14) + np.uint64(
+                (clip(n - centre, -60, 60) + 64) * 128 + clip(c - centre, -60, 60) + 64
             )
             hashes[6] = np.uint64(centre) * np.uint64(32) + np.uint64(min(activity, 8))
             if fitted:
-                spread = min(_half_octave((guess.max() - guess.min()) >> 1), 24)
+                spread = min(half_octave((guess.max() - guess.min()) >> 1), 24)
                 hashes[4] = np.uint64(spread * 32 + activity) * np.uint64(32) + np.uint64(
-                    _signed(guess[7] - fine, 9)
+                    signed_octave(guess[7] - fine, 9)
                 )
-                hashes[6] = np.uint64(_eighth_octave(centre) * 32 + activity)
-            hashes[7] = np.uint64(_signed(ew, 9) * 19 + _signed(en, 9)) * np.uint64(
+                hashes[6] = np.uint64(eighth_octave(centre) * 32 + activity)
+            hashes[7] = np.uint64(signed_octave(ew, 9) * 19 + signed_octave(en, 9)) * np.uint64(
                 512
-            ) + np.uint64(_signed(ene, 6) * 19 + _signed(ec, 9))
+            ) + np.uint64(signed_octave(ene, 6) * 19 + signed_octave(ec, 9))
             if not decoding and np.int64(state[AT]) + ROOM > len(data):
                 if len(data) >= limit:
                     return data[:0]
                 larger = np.zeros(2 * len(data) + ROOM, np.uint8)
                 larger[: len(data)] = data
                 data = larger
-            likely = max(_bit_length(local // 7) - 1, 0)
+            likely = max(bit_length(local // 7) - 1, 0)
             set_ = min(activity >> 1, MIX_SETS - 1)
             error = _code_error(
                 frame[y, x] - centre, likely, set_, rate, centre == 0, shift, hashes, slots, places, logits, mixer,
                 state, data, decoding,
             )  # fmt: skip
             # damaged data may say more than the range allows; contexts may not leave theirs then
-            value = _clip(centre + error, 0, top)
+            value = clip(centre + error, 0, top)
             frame[y, x] = value
             errors[y, x] = value - centre
             # learn
@@ -293,11 +257,11 @@ def code_frame(
                 row[k, x] = abs(guess[k] - true)
             if fitted:
                 learn_level(value, level_base, around, sums[stripe], fit[stripe])
-            off = _clip(true - learned, -(1 << 14), 1 << 14)
+            off = clip(true - learned, -(1 << 14), 1 << 14)
             gain = (off << 20) // (energy + 4)
             for k in range(N_NEIGHBOURS):
-                weights[k] = _clip(weights[k] + ((gain * inputs[k]) >> 14), -(1 << 19), 1 << 19)
-            bias[pattern, 0] += _clip(true - blend, -(1 << 10), 1 << 10)
+                weights[k] = clip(weights[k] + ((gain * inputs[k]) >> 14), -(1 << 19), 1 << 19)
+            bias[pattern, 0] += clip(true - blend, -(1 << 10), 1 << 10)
             bias[pattern, 1] += 1
             if seen > 254:
                 bias[pattern, 0] >>= 1
