@@ -93,3 +93,17 @@ def test_latents_keep_a_smooth_frame():
     assert cells.shape == (256, 16, 16)
     kept = np.sum(cells[:32].astype(np.float64) ** 2) / np.sum(cells.astype(np.float64) ** 2)
     assert kept > 0.999
+
+
+@pytest.mark.parametrize("kind", ["dct", "lot", "haar", "cdf97"])
+@pytest.mark.parametrize("shape", [(32, 48, 64), (20, 33, 50), (1, 16, 16), (5, 1, 70)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_memory_of_the_input_makes_no_difference(kind, shape, dtype):
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    transform = Transform(shape, 16, 16, kind)
+    kept = x.copy()
+    planes = transform.forward(x)
+    assert np.array_equal(x, kept)
+    assert transform.forward(x, overwrite=True).tobytes() == planes.tobytes()
+    back = transform.inverse(planes)
+    assert transform.inverse(planes.copy(), overwrite=True).tobytes() == back.tobytes()

@@ -32,7 +32,7 @@ HOPELESS = 1e-3
 _VALUES, _FRAMES, _SIDE = (72 << 10, 128 << 10), 32, 32
 #: Parts of the values that the sample takes, that the network sees before `auto` looks at no more
 #: modes, and that samples of blocks take.
-_SAMPLED, _SEEN, _PLANNED = 1 / 6, 0.4, 1 / 16
+_SAMPLED, _SEEN, _PLANNED = 1 / 6, 1 / 4, 1 / 16
 #: How much coarser still the step may be where frames are not cut at the sides of a sample.
 _EDGES = 1.05
 #: Bytes of a second coded volume that do not grow with the data.
@@ -127,18 +127,23 @@ class Planner:
         least : float
             Part of the bytes that a mode has to save at least.
         """
-        x = sample_of(x, _FRAMES, int(np.clip(_SAMPLED * self.values, *_VALUES)))
-        prices = self._prices(x, step, fine)
+        auto = self.strategy == "auto"
+        part = sample_of(x, _FRAMES, int(np.clip(_SAMPLED * self.values, *_VALUES)))
+        if auto and any(predictor.restores for predictor in self.predictors.values()):
+            # restoration is soon tried: on a larger sample, which tells more
+            whole = sample_of(x, _FRAMES, _VALUES[1])
+            prices = self._prices(whole, step, fine, keyframes=False)
+            if self._remember_restorer(prices) > _PROMISING:
+                prices = self._prices(part, step, fine)
+        else:
+            prices = self._prices(part, step, fine)
+            self._remember_restorer(prices)
         ranked = sorted(filter(STRATEGIES[self.strategy], prices), key=lambda m: prices[m].total)
-        plain, auto = prices[Mode()], self.strategy == "auto"
+        plain = prices[Mode()]
 
         def saved(mode: Mode) -> float:
-            # the price of the error is no part of the file: what is saved is compared with the bits
-            return (plain.total - prices[mode].total) / plain.bits
+            return _saved(plain, prices[mode])
 
-        for mode in ranked:
-            if not mode.generated and saved(mode) > _WORTH:
-                self.restorer = mode.model, self._growth(plain, prices[mode]), saved(mode)
         if not ranked or auto and not saved(ranked[0]) > _WORTH + least:
             return []
         best = ranked[0]
@@ -150,6 +155,15 @@ class Planner:
             (m, (fine if m.generated else step) * self._growth(plain, prices[m]), saved(m))
             for m in chosen
         ]
+
+    def _remember_restorer(self, prices: dict[Mode, Price]) -> float:
+        """Set `restorer` if restoration pays; what it saves."""
+        plain, most = prices[Mode()], 0.0
+        for mode, price in prices.items():
+            if mode.restored and not mode.generated and _saved(plain, price) > max(most, _WORTH):
+                most = _saved(plain, price)
+                self.restorer = mode.model, self._growth(plain, price), most
+        return most
 
     def _growth(self, plain: Price, other: Price) -> float:
         """How much coarser the step of a mode may be than the plain one, with a bound of a mean."""
@@ -188,7 +202,9 @@ class Planner:
     def _coder(self, x: np.ndarray, mode: Mode):
         return make_coder(x, self.variable, self.model, mode, self.predictors, self.refined)
 
-    def _prices(self, x: np.ndarray, step: float, fine: float) -> dict[Mode, Price]:
+    def _prices(
+        self, x: np.ndarray, step: float, fine: float, keyframes: bool = True
+    ) -> dict[Mode, Price]:
         """Prices on a sample of the plain mode and of all that the strategy allows."""
         prices: dict[Mode, Price] = {Mode(): self._calibrate(x, step)}
 
@@ -197,25 +213,22 @@ class Planner:
             prices.update({one: self._price(x, one, coded) for one, coded in found.items()})
             return min((prices[one].total for one in found), default=math.inf)
 
-        auto, plain = self.strategy == "auto", prices[Mode()]
+        auto = self.strategy == "auto"
         for model in self.predictors:
             restore = self._wanted(Mode(model, 2, restored=True))
             if self._wanted(Mode(model, restored=True)):
-                saved = plain.total - look(Mode(), model, True)
-                if auto and not saved > _PROMISING * plain.bits:
-                    continue
-            spacings = [n for n in self._spacings(model) if n < len(x)]
+                look(Mode(), model, True)
+            spacings = [n for n in self._spacings(model) if n < len(x)] if keyframes else []
             if not spacings or not any(self._wanted(Mode(model, 2, 1, r)) for r in (False, True)):
                 continue
             costs = {spacings[0]: look(Mode(model, spacings[0]), model, restore)}
             if auto and costs[spacings[0]] > _NEAR * min(price.total for price in prices.values()):
                 continue
             first, seen = Mode(model, spacings[0]), x.size
-            more = [(n, KEY_STEP) for n in spacings[1:2]] + [(0, key) for key in _KEY_STEPS[:1]]
-            more += [(n, KEY_STEP) for n in spacings[2:]] + [(0, key) for key in _KEY_STEPS[1:]]
+            more = [(0, key) for key in _KEY_STEPS[:1]] + [(n, KEY_STEP) for n in spacings[1:]]
+            more += [(0, key) for key in _KEY_STEPS[1:]]
             for n, key_step in more[: _LOOKS - 1] if auto else more:
-                found = min(costs, key=costs.get) != spacings[0]  # that is gain enough
-                if auto and (seen >= _SEEN * self.values or found):
+                if auto and seen >= _SEEN * self.values:
                     break
                 mode = Mode(model, n or min(costs, key=costs.get), key_step)
                 cost = look(mode, model, restore and not auto)
@@ -285,6 +298,11 @@ class Planner:
         except LevelOverflow:
             return Price(math.inf, math.inf, math.inf)
         return self._price(x, Mode(), coded)
+
+
+def _saved(plain: Price, other: Price) -> float:
+    """Part of the plain bits; the price of the error, which is no part of the file, counts as bits."""
+    return (plain.total - other.total) / plain.bits
 
 
 def sample_of(x: np.ndarray, frames: int, values: int) -> np.ndarray:
