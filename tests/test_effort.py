@@ -48,6 +48,12 @@ def test_only_more_effort_finds_modes_and_grids():
     assert used(grid(), 1e-5, 0) == {"plain"} and used(grid(), 1e-5, 1) == {"lattice"}
 
 
+def test_thirty_two_frames_may_be_one_block():
+    x = np.linspace(0, 1, 32)[:, None, None] + field((1, 64, 64), 5) / 50
+    transform = caesar_freq.info(caesar_freq.encode(x.astype(np.float32), "nrmse", 1e-3))
+    assert transform["transforms"][0]["time_block"] == 64
+
+
 @pytest.mark.parametrize("level", [-1, 4, 1.5, True, "3", None])
 def test_an_unknown_effort_is_refused(level):
     with pytest.raises(InputError, match="effort is .*; choose 0"):

@@ -167,4 +167,4 @@ def _possible(time_block: int, frames: int) -> bool:
     """Whether blocks of that length differ from those of 16 frames and are not mostly empty."""
     if time_block == 16:
         return True
-    return frames > (time_block if time_block < 16 else time_block // 2)
+    return frames > time_block if time_block < 16 else frames >= time_block // 2
