@@ -26,6 +26,7 @@ from caesar_freq import merge, train_diffusion, train_distillation, train_freq_c
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.errors import ConfigError, ModelError, run_main
 from caesar_freq.models.predictor import load_predictor
+from caesar_freq.training import frequency_trainer
 from caesar_freq.training.distiller import halvings
 
 
@@ -227,20 +228,21 @@ def test_impossible_ranges_of_steps_are_named(limits, run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("module", "paths", "ways"),
+    ("module", "trainer", "paths", "ways"),
     [
-        (train_freq_compressor, [], "--batch_size"),
-        (train_diffusion, ["freq"], "--unet_dim or --training_size"),
-        (train_distillation, ["freq", "teacher"], "--student_base_channels or --training_size"),
+        (train_freq_compressor, frequency_trainer, [], "--batch_size"),
+        (train_diffusion, train_diffusion, ["freq"], "--unet_dim or --training_size"),
+        (train_distillation, train_distillation, ["freq", "teacher"],
+         "--student_base_channels or --training_size"),
     ],
-)
+)  # fmt: skip
 def test_exhausted_gpu_memory_is_one_sentence_that_says_what_to_lower(
-    module, paths, ways, tmp_path, monkeypatch, capsys
+    module, trainer, paths, ways, tmp_path, monkeypatch, capsys
 ):
     def exhausted(device, budget):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(module, "cap_memory", exhausted)
+    monkeypatch.setattr(trainer, "cap_memory", exhausted)
     data = tmp_path / "data.npz"
     np.savez(data, data=np.zeros((1, 1, 8, 32, 32), np.float32))
     flags = {"freq": "--freq_compressor_path", "teacher": "--teacher_path"}
