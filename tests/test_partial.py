@@ -88,6 +88,24 @@ def test_bodies_restore_what_they_say(limit, rms):
     assert (np.sqrt(np.mean(error**2)) if rms else np.abs(error).max()) <= limit
 
 
+def test_missing_cells_may_lie_on_levels_without_a_value():
+    """Such levels get their corrections from the decoder; cells off the grid are told by those."""
+    rng = np.random.default_rng(0)
+    smooth = gaussian_filter(rng.normal(size=(6, 48, 56)), 3)
+    counts = np.rint(6000 * smooth / np.abs(smooth).max()).astype(np.float32)
+    values = counts * np.float32(0.0037) + np.float32(1.2345)
+    values[:, 10:30, 5:20] += np.float32(0.0037) * rng.random((6, 20, 15), np.float32)
+    skip = np.zeros(values.shape, bool)
+    skip[2], skip[:, :, 30:] = True, True
+    grid = common_grid(values[~skip])
+    assert grid.corrections is not None
+    data, seen = encode_on(values, skip, grid, UNLIMITED)
+    assert np.array_equal(decode_lattice(data, skip, values.dtype), seen)
+    data, _ = encode_partial(values, skip, grid, 5e-5, False, UNLIMITED)
+    error = (decode_partial(data, skip, values.dtype).astype(float) - values)[~skip]
+    assert np.abs(error).max() <= 5e-5
+
+
 def test_given_values_may_be_anything():
     """Those of a damaged first grid may be NaN or far from the second."""
     values = np.linspace(0, 1, 6 * 20 * 30).reshape(6, 20, 30).astype(np.float32)

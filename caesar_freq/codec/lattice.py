@@ -58,7 +58,7 @@ def encode_on(
         return None
     side = b""
     if grid.corrections is not None:
-        side = _encode_corrections(grid, _absent(levels, skip, grid))
+        side, grid = _encode_corrections(grid, _absent(levels, skip, grid))
     return _pack(grid, side, fitted) + coded, grid.restore_all(levels, values.dtype)
 
 
@@ -76,12 +76,17 @@ def _absent(levels: np.ndarray, skip: np.ndarray, grid: Grid) -> np.ndarray:
     return np.bincount(levels[skip == 0], minlength=grid.top + 1) == 0
 
 
-def _encode_corrections(grid: Grid, absent: np.ndarray) -> bytes:
+def _encode_corrections(grid: Grid, absent: np.ndarray) -> tuple[bytes, Grid]:
+    """Corrections of the levels that occur, and the grid with those that a decoder finds.
+
+    It has others at absent levels, which skipped values may have.
+    """
     places, given = (a.astype(a.dtype.newbyteorder("<")).tobytes() for a in grid.patches)
     shifted = grid.corrections.reshape(1, 1, -1) + LARGEST_CORRECTION
     line = absent.reshape(1, 1, -1)
     coded = encode_levels(shifted, line, 2 * LARGEST_CORRECTION, _UNLIMITED, False)
-    return varint(len(grid.patches[0])) + places + given + coded
+    side = varint(len(grid.patches[0])) + places + given + coded
+    return side, replace(grid, corrections=shifted.ravel() - LARGEST_CORRECTION)
 
 
 def _decode_corrections(grid: Grid, data: bytes, absent: np.ndarray, dtype: np.dtype) -> Grid:
