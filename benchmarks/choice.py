@@ -66,7 +66,7 @@ def bits_at(x: np.ndarray, choice: tuple[str, int, int], nrmse: float, dead_zone
 
 def candidates(frames: int) -> list[tuple[str, int, int]]:
     """Kind, cell and time block of all transforms for so many frames."""
-    times = [t for t in (*TIME_BLOCKS, *OTHER_TIMES) if t == TIME_BLOCKS[0] or frames > t // 2]
+    times = [t for t in (*TIME_BLOCKS, *OTHER_TIMES) if t == TIME_BLOCKS[0] or frames >= t // 2]
     return [(*spatial, t) for spatial in SPATIAL for t in times]
 
 
