@@ -5,7 +5,11 @@ import sys
 from setuptools import Extension, setup
 
 #: Fused multiply-adds would round otherwise than numba, numpy and torch do.
-FLAGS = [] if sys.platform == "win32" else ["-O3", "-std=gnu11", "-Wall", "-ffp-contract=off"]
+FLAGS = (
+    []
+    if sys.platform == "win32"
+    else ["-O3", "-std=gnu11", "-Wall", "-ffp-contract=off", "-fno-strict-aliasing"]
+)
 
 setup(
     ext_modules=[

@@ -5,10 +5,11 @@ import pytest
 from numcodecs import Shuffle, Zstd
 
 import caesar_freq
+from caesar_freq.codec import chunk
 from caesar_freq.codec.coarse import close_grid, likely_bits, rough_grid
 from caesar_freq.codec.grid import LINE, QUOTIENT, TABLE, Grid, exact_grid, fitted
 from caesar_freq.codec.header import Header
-from caesar_freq.codec.lattice import decode_lattice, encode_lattice
+from caesar_freq.codec.lattice import decode_lattice, encode_lattice, trial_bits
 from caesar_freq.codec.layout import LATTICE
 from caesar_freq.codec.spacing import distinct_sample, find_spacing
 from caesar_freq.entropy.levels import MAX_LEVEL, decode_levels, encode_levels
@@ -362,3 +363,25 @@ def test_damaged_levels_stay_within_their_range_and_tables():
         except CorruptStreamError:
             continue
         assert decoded.min() >= 0 and decoded.max() <= 40
+
+
+def test_a_box_tells_about_how_many_bits_levels_take():
+    values, mask = field((16, 64, 64)).astype(np.float32), np.zeros((16, 64, 64), bool)
+    grid = fitted(Grid(LINE, 1e-4, -1.0), values.ravel())
+    whole = 8 * len(encode_lattice(values, mask, grid, UNLIMITED)) / values.size
+    assert whole < trial_bits(values, mask, grid) < 2 * whole
+    assert trial_bits(values, ~mask, grid) == np.inf
+    outside = mask.copy()
+    outside[4:12] = True
+    assert trial_bits(values, outside, grid) == np.inf  # nothing is left in the box
+
+
+@pytest.mark.parametrize(("trial", "kind"), [(np.inf, "plain"), (0.0, "lattice")])
+def test_a_doubtful_guess_is_settled_by_a_trial(trial, kind, monkeypatch):
+    monkeypatch.setattr(chunk, "_DOUBTFUL", 0.0)
+    monkeypatch.setattr(chunk, "_HOPELESS", np.inf)
+    monkeypatch.setattr(chunk, "trial_bits", lambda *_: trial)
+    rng = np.random.default_rng(3)
+    steps = np.cumsum(rng.integers(-1, 2, (4, 40, 40)), -1).astype(np.float32)
+    stream = caesar_freq.encode(steps, "rel", 1e-3)
+    assert set(caesar_freq.info(stream)["modes_used"]) == {kind}

@@ -19,7 +19,7 @@ from caesar_freq.codec.coarse import close_grid, likely_bits, rough_grid
 from caesar_freq.codec.coders import Coded
 from caesar_freq.codec.grid import MOST_CORRECTED, Grid, exact_grid
 from caesar_freq.codec.header import Header, Variable
-from caesar_freq.codec.lattice import encode_lattice
+from caesar_freq.codec.lattice import encode_lattice, trial_bits
 from caesar_freq.codec.layout import (
     CONSTANT,
     LATTICE,
@@ -59,8 +59,11 @@ from caesar_freq.kernels.values import normalised, restored
 _ASK_LOSSLESS = 0.2
 #: Above so many bits per value it is worth asking whether coding levels is smaller.
 _ASK_LATTICE = 0.1
-#: Levels that are guessed to take more than so many times the bits are not coded (`likely_bits`).
-_HOPELESS = 1.45
+#: Levels that are guessed to take more than so many times the bits are not coded (`likely_bits`) unless
+#: a trial in a box says otherwise; where the guess is farther off, there is no trial.
+_DOUBTFUL, _HOPELESS = 1.45, 2.6
+#: A box may take so many times the bits of the whole: 1.24 to 1.31 on three smooth fields.
+_BOX_MAY = 1.2
 
 
 @dataclass
@@ -206,7 +209,10 @@ class Chunk:
         if not grid.step:
             return False
         bits = 8 * len(written.body) / self.count
-        return likely_bits(self.coded, self.mask, grid.step) > _HOPELESS * bits
+        times = likely_bits(self.coded, self.mask, grid.step) / bits
+        if _DOUBTFUL < times <= _HOPELESS:
+            return trial_bits(self.coded, self.mask, grid) > _BOX_MAY * bits
+        return times > _HOPELESS
 
     def _smaller(self, written: Written, grid: Grid | None) -> Written:
         """`written`, or levels on `grid` if those take fewer bytes."""

@@ -15,6 +15,7 @@ from caesar_freq.codec.grid import (
     MOST_PATCHES,
     TABLE,
     Grid,
+    fitted,
 )
 from caesar_freq.codec.lossless import decode_lossless, encode_lossless
 from caesar_freq.codec.packing import Reader, varint
@@ -26,6 +27,8 @@ from caesar_freq.kernels.memory import zeros
 _FITTED = 8
 #: On about so many levels it is tried whether that pays; it does not for radar and noise.
 _SAMPLE = 1 << 18
+#: Frames, rows and columns of the box that `trial_bits` codes.
+_BOX = (8, 96, 96)
 _UNLIMITED = 1 << 60
 
 
@@ -70,6 +73,24 @@ def _fitted_is_shorter(levels: np.ndarray, skip: np.ndarray, top: int) -> bool:
         for fitted in (False, True)
     )
     return with_it < without
+
+
+def trial_bits(values: np.ndarray, mask: np.ndarray, grid: Grid) -> float:
+    """Bits per value of levels on `grid` in a box in the middle of `values` ``[T, H, W]``.
+
+    Somewhat too many, as a box has less to learn from than a volume; infinite where the box holds
+    nothing that is coded, or too many levels.
+    """
+    sizes = [min(n, size) for n, size in zip(values.shape, _BOX)]
+    at = tuple(slice((n - m) // 2, (n + m) // 2) for n, m in zip(values.shape, sizes))
+    skip = np.ascontiguousarray(mask[at])
+    good = values[at][~skip]
+    box = (grid if grid.top else fitted(grid, good)) if good.size else None
+    if box is None:
+        return np.inf
+    levels = np.zeros(skip.shape, np.int32)
+    levels[~skip] = box.levels(good)
+    return 8 * len(encode_levels(levels, skip, box.top, _UNLIMITED, True)) / good.size
 
 
 def _absent(levels: np.ndarray, skip: np.ndarray, grid: Grid) -> np.ndarray:
