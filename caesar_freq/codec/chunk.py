@@ -208,10 +208,10 @@ class Chunk:
         """Whether levels of `grid` are sure to take more bytes than `written`."""
         if not grid.step:
             return False
-        bits = 8 * len(written.body) / self.count
-        times = likely_bits(self.coded, self.mask, grid.step) / bits
+        bits, coded = 8 * len(written.body) / self.count, self.coded
+        times = likely_bits(coded, self.mask, grid.step) / bits
         if _DOUBTFUL < times <= _HOPELESS:
-            return trial_bits(self.coded, self.mask, grid) > _BOX_MAY * bits
+            return trial_bits(coded, self.mask, grid) > _BOX_MAY * bits
         return times > _HOPELESS
 
     def _smaller(self, written: Written, grid: Grid | None) -> Written:

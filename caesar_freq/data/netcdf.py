@@ -139,8 +139,9 @@ def _write_parts(path, templates, dtype, parts) -> None:
 
 def _write_coords(dataset, coords: Mapping[str, Coordinate], names: set[str]) -> None:
     """Write coordinates that are neither there already nor fields of their own."""
+    there = variables_of(dataset)
     for name, coord in coords.items():
-        if name not in variables_of(dataset) and name not in names:
+        if name not in there and name not in names:
             _write_variable(dataset, name, coord.dims, coord.values, coord.attrs)
 
 
