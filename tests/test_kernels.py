@@ -1,6 +1,9 @@
 """The native kernels and the portable ones give the same bits, whatever the instruction set."""
 
 import shutil
+import sys
+import weakref
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -103,6 +106,50 @@ def test_a_level_that_does_not_fit_is_noticed(use, name):
     assert not fits
     planes[..., 0, 1] = np.nan
     assert not use(name).quantise(planes, 1.0, 0.5, np.zeros(6, np.int64), classes)[1]
+
+
+def test_a_pointer_keeps_a_temporary_array_alive():
+    array = np.zeros(3)
+    known = weakref.ref(array)
+    address = kernels.pointer(array)
+    del array
+    assert known() is not None
+    del address
+    assert known() is None
+
+
+def test_memory_of_a_call_is_not_given_to_other_threads(use):
+    """Centroids of a call were once freed before the kernel read them."""
+    native = use("native")
+    if native is portable:
+        pytest.skip("the kernels are not built")
+    transform = Transform((16, 32, 32), 16, 8, "lot")
+    planes, q, alphas, classes = levels((16, 32, 32), transform, 30)
+    centroid = FrequencyModel.base().centroid
+    bins = np.zeros(q.shape, np.uint8)
+    expected = np.empty_like(planes)
+    portable.dequantise(q, bins, 0.1, alphas, classes, centroid, expected)
+    done = Event()
+
+    def churn():
+        while not done.is_set():
+            np.full(2 * centroid.size, 99, np.int8)
+
+    others = [Thread(target=churn) for _ in range(2)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for other in others:
+            other.start()
+        for _ in range(300):
+            found = np.empty_like(planes)
+            native.dequantise(q, bins, 0.1, alphas, classes, centroid, found)
+            np.testing.assert_array_equal(found, expected)
+    finally:
+        sys.setswitchinterval(before)
+        done.set()
+        for other in others:
+            other.join()
 
 
 def test_an_unknown_choice_is_refused(use):

@@ -55,5 +55,9 @@ def library() -> ctypes.CDLL | None:
 
 
 def pointer(array: np.ndarray) -> ctypes.c_void_p:
-    """Address of an array's first value; the caller keeps the array alive."""
-    return ctypes.c_void_p(array.ctypes.data)
+    """Address of an array's first value, which keeps the array alive for a call.
+
+    A bare number would not: memory of a temporary array is another thread's before the kernel
+    reads it.
+    """
+    return array.ctypes.data_as(ctypes.c_void_p)
