@@ -20,6 +20,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import generative_quality
@@ -41,8 +42,15 @@ SEED = 901
 
 
 def turbulence(stride: int, frames: int, side: int, **regime) -> np.ndarray:
-    """A corner of a flow that no model has seen."""
-    return simulate(Flow(frames=frames, stride=stride, **regime), SEED)[:, :side, :side]
+    """A corner of a flow that no model has seen; beyond its box, one of the same flow in a wider box."""
+    flow = Flow(frames=frames, stride=stride, **regime)
+    times = max(1, -(-side // flow.size))
+    flow = replace(
+        flow, size=times * flow.size, viscosity=flow.viscosity / times**2,
+        force_wavenumber=times * flow.force_wavenumber,
+        initial_wavenumber=times * flow.initial_wavenumber,
+    )  # fmt: skip
+    return simulate(flow, SEED)[:, :side, :side]
 
 
 def from_file(path: Path, frames: int, side: int) -> np.ndarray:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from test_cli_generated import write_combined
 
+from caesar_freq.data.turbulence import Flow
 from caesar_freq.errors import InputError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -59,6 +61,17 @@ def test_spectrum_finds_a_wave_where_it_is():
     y, x = np.mgrid[:64, :64]
     wave = np.cos(2 * np.pi * (6 * x + 8 * y) / 64)[None]
     assert np.argmax(generative_quality.spectrum(wave)) + 1 == 10
+
+
+def test_a_wider_box_has_the_same_flow(monkeypatch):
+    """The wavenumber where the force acts doubles, so eddies keep their size in grid points."""
+    monkeypatch.setattr(generative, "Flow", partial(Flow, size=64, spin_up=300, viscosity=8e-3,
+                                                    force_wavenumber=4, initial_wavenumber=3))  # fmt: skip
+    small, wide = (generative.turbulence(5, 8, side) for side in (64, 128))
+    assert wide.shape == (8, 128, 128)
+    assert np.std(wide) == pytest.approx(np.std(small), rel=0.2)
+    slope = [np.std(np.diff(x, axis=2)) / np.std(x) for x in (small, wide)]
+    assert slope[1] == pytest.approx(slope[0], rel=0.2)
 
 
 def test_a_run_measures_what_is_missing_and_compares_ways_to_fill_in(tmp_path, monkeypatch, capsys):

@@ -41,6 +41,9 @@ class Flow:
     time_step, viscosity, drag, force_amplitude : float
         See the equation; a finer grid resolves a smaller viscosity and needs a shorter step.
     force_wavenumber : int
+    initial_wavenumber : int
+        Where the initial vorticity is. In a box twice as wide (twice the `size` and both wavenumbers,
+        a quarter of the viscosity) the flow is the same but for its place.
     """
 
     size: int = 128
@@ -52,6 +55,7 @@ class Flow:
     drag: float = 0.05
     force_wavenumber: int = 8
     force_amplitude: float = 8.0
+    initial_wavenumber: int = 6
 
 
 def simulate(flow: Flow, seed: int) -> np.ndarray:
@@ -61,7 +65,7 @@ def simulate(flow: Flow, seed: int) -> np.ndarray:
     ----------
     flow : Flow
     seed : int
-        Seeds the initial vorticity, random phases around wavenumber 6.
+        Seeds the initial vorticity, random phases around its wavenumber.
 
     Returns
     -------
@@ -92,7 +96,8 @@ def simulate(flow: Flow, seed: int) -> np.ndarray:
         return -scipy.fft.rfft2(u * wx + v * wy) * kept + force_hat
 
     noise = np.random.default_rng(seed).standard_normal((n, n))
-    w_hat = scipy.fft.rfft2(noise) * np.exp(-(((np.sqrt(k2) - 6) / 3) ** 2)) * kept
+    middle = flow.initial_wavenumber
+    w_hat = scipy.fft.rfft2(noise) * np.exp(-(((np.sqrt(k2) - middle) / (middle / 2)) ** 2)) * kept
     w_hat *= 10 / np.std(scipy.fft.irfft2(w_hat, s=(n, n)))
     frames = np.empty((flow.frames, n, n), np.float32)
     for step in range(flow.spin_up + (flow.frames - 1) * flow.stride + 1):
