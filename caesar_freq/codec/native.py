@@ -8,18 +8,23 @@ from ctypes import Structure, byref, c_double, c_int, c_int64, c_uint64, c_void_
 import numpy as np
 
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.native_quantise import (  # noqa: F401 part of this interface
+    coefficient_error,
+    dequantise,
+    planes_of,
+    quantise,
+    refine,
+)
 from caesar_freq.entropy.context import LOG_TABLE, N_LOCAL, plane_features, shells
 from caesar_freq.entropy.dependent import HALF_TABLE
 from caesar_freq.entropy.network import HIDDEN
 from caesar_freq.entropy.rans import LOWER
 from caesar_freq.entropy.tables import CLASS_BITS, CLASS_LOW, N_BINS, Tables
-from caesar_freq.kernels import SUFFIX, library, pointer
+from caesar_freq.kernels import library, pointer
 from caesar_freq.kernels.memory import empty, zeros
 from caesar_freq.transform.blocks import Transform
 
 _ROW = 20
-#: C takes centroids of two grids.
-_CENTROIDS = (N_BINS // 2, 3)
 _LOG_BYTES, _HALF_BYTES = LOG_TABLE.astype(np.uint8), HALF_TABLE.astype(np.uint8)
 _LOW, _BITS = CLASS_LOW.astype(np.int32), CLASS_BITS.astype(np.int32)
 
@@ -52,14 +57,6 @@ class _Choice(Structure):
           ("alphas", "classes", "previous", "shifts")), ("error", c_int64),
         ("price", c_void_p), ("middle", c_void_p),
     ]  # fmt: skip
-
-
-class _Planes(Structure):
-    _fields_ = [(name, c_int64) for name in ("nt", "bt", "bh", "bw", "cells")]
-
-
-def _planes(shape: tuple[int, ...]) -> _Planes:
-    return _Planes(*shape[:4], shape[4] * shape[5])
 
 
 def _network(model: FrequencyModel) -> tuple[_Network, list[np.ndarray]]:
@@ -159,7 +156,7 @@ def inverse(transform: Transform, planes: np.ndarray) -> np.ndarray:
 def ends_of(q: np.ndarray) -> np.ndarray:
     """Shells to code of every cell, int32 ``[nt, nh, nw]``."""
     used = np.empty((q.shape[0], *q.shape[4:]), np.int32)
-    library().cf_shells_used(byref(_planes(q.shape)), pointer(q), pointer(used))
+    library().cf_shells_used(byref(planes_of(q.shape)), pointer(q), pointer(used))
     return used
 
 
@@ -260,53 +257,3 @@ def decode_blocks(
     for t in range(len(q)):
         blocks.run(t, q, bins, used, True, rest, pointer(words), word)
     return q, bins, rest.value, word.value
-
-
-def quantise(planes, step, dead_zone, alphas, classes):
-    """See `quantise.quantise`."""
-    q = empty(planes.shape, np.int32)
-    fits = getattr(library(), f"cf_quantise_{SUFFIX[planes.dtype]}")(
-        byref(_planes(planes.shape)), pointer(planes), c_double(step), c_double(dead_zone),
-        pointer(alphas), pointer(classes), pointer(q),
-    )  # fmt: skip
-    if fits < 0:
-        raise MemoryError("the quantiser got no memory for a plane of cells")
-    return q, bool(fits)
-
-
-def dequantise(q, bins, step, alphas, classes, centroid, planes) -> None:
-    """See `quantise.dequantise`."""
-    function = getattr(library(), f"cf_dequantise_{SUFFIX[planes.dtype]}")
-    function.restype = c_double
-    failed = function(
-        byref(_planes(q.shape)), pointer(q), pointer(bins), c_double(step), pointer(alphas),
-        pointer(classes), pointer(np.resize(centroid, _CENTROIDS)), pointer(planes),
-    )  # fmt: skip
-    if failed:
-        raise MemoryError("the quantiser got no memory for a plane of cells")
-
-
-def refine(planes, step, alphas, classes, bins, thresholds, price, middle):
-    """See `refine.refine`."""
-    q = empty(planes.shape, np.int32)
-    tables = (c_void_p * 3)(*(a.ctypes.data for a in (thresholds, price, middle)))
-    fits = getattr(library(), f"cf_refine_{SUFFIX[planes.dtype]}")(
-        byref(_planes(planes.shape)), pointer(planes), c_double(step), pointer(alphas),
-        pointer(classes), pointer(bins), tables, pointer(q),
-    )  # fmt: skip
-    if fits < 0:
-        raise MemoryError("the quantiser got no memory for a plane of cells")
-    return q, bool(fits)
-
-
-def coefficient_error(q, bins, step, alphas, classes, centroid, planes) -> int:
-    """See `quantise.coefficient_error`."""
-    function = getattr(library(), f"cf_coefficient_error_{SUFFIX[planes.dtype]}")
-    function.restype = c_double
-    total = function(
-        byref(_planes(q.shape)), pointer(q), pointer(bins), c_double(step), pointer(alphas),
-        pointer(classes), pointer(np.resize(centroid, _CENTROIDS)), pointer(planes),
-    )  # fmt: skip
-    if total < 0:
-        raise MemoryError("the quantiser got no memory for a plane of cells")
-    return total

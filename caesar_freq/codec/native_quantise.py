@@ -1,0 +1,73 @@
+"""The quantiser of `quantise` and `refine` in C (`kernels/quantise.c`, `kernels/refine.c`)."""
+
+from __future__ import annotations
+
+from ctypes import Structure, byref, c_double, c_int64, c_void_p
+
+import numpy as np
+
+from caesar_freq.entropy.tables import N_BINS
+from caesar_freq.kernels import SUFFIX, library, pointer
+from caesar_freq.kernels.memory import empty
+
+#: C takes centroids of two grids.
+_CENTROIDS = (N_BINS // 2, 3)
+
+
+class _Planes(Structure):
+    _fields_ = [(name, c_int64) for name in ("nt", "bt", "bh", "bw", "cells")]
+
+
+def planes_of(shape: tuple[int, ...]) -> _Planes:
+    """Sizes of planes ``[nt, bt, bh, bw, nh, nw]`` as C takes them."""
+    return _Planes(*shape[:4], shape[4] * shape[5])
+
+
+def quantise(planes, step, dead_zone, alphas, classes):
+    """See `quantise.quantise`."""
+    q = empty(planes.shape, np.int32)
+    fits = getattr(library(), f"cf_quantise_{SUFFIX[planes.dtype]}")(
+        byref(planes_of(planes.shape)), pointer(planes), c_double(step), c_double(dead_zone),
+        pointer(alphas), pointer(classes), pointer(q),
+    )  # fmt: skip
+    if fits < 0:
+        raise MemoryError("the quantiser got no memory for a plane of cells")
+    return q, bool(fits)
+
+
+def dequantise(q, bins, step, alphas, classes, centroid, planes) -> None:
+    """See `quantise.dequantise`."""
+    function = getattr(library(), f"cf_dequantise_{SUFFIX[planes.dtype]}")
+    function.restype = c_double
+    failed = function(
+        byref(planes_of(q.shape)), pointer(q), pointer(bins), c_double(step), pointer(alphas),
+        pointer(classes), pointer(np.resize(centroid, _CENTROIDS)), pointer(planes),
+    )  # fmt: skip
+    if failed:
+        raise MemoryError("the quantiser got no memory for a plane of cells")
+
+
+def refine(planes, step, alphas, classes, bins, thresholds, price, middle):
+    """See `refine.refine`."""
+    q = empty(planes.shape, np.int32)
+    tables = (c_void_p * 3)(*(a.ctypes.data for a in (thresholds, price, middle)))
+    fits = getattr(library(), f"cf_refine_{SUFFIX[planes.dtype]}")(
+        byref(planes_of(planes.shape)), pointer(planes), c_double(step), pointer(alphas),
+        pointer(classes), pointer(bins), tables, pointer(q),
+    )  # fmt: skip
+    if fits < 0:
+        raise MemoryError("the quantiser got no memory for a plane of cells")
+    return q, bool(fits)
+
+
+def coefficient_error(q, bins, step, alphas, classes, centroid, planes) -> int:
+    """See `quantise.coefficient_error`."""
+    function = getattr(library(), f"cf_coefficient_error_{SUFFIX[planes.dtype]}")
+    function.restype = c_double
+    total = function(
+        byref(planes_of(q.shape)), pointer(q), pointer(bins), c_double(step), pointer(alphas),
+        pointer(classes), pointer(np.resize(centroid, _CENTROIDS)), pointer(planes),
+    )  # fmt: skip
+    if total < 0:
+        raise MemoryError("the quantiser got no memory for a plane of cells")
+    return total
