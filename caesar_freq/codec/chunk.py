@@ -57,8 +57,9 @@ from caesar_freq.kernels.values import normalised, restored
 
 #: Above this part of the raw size it is worth asking whether lossless coding is smaller.
 _ASK_LOSSLESS = 0.2
-#: Above so many bits per value it is worth asking whether coding levels is smaller.
-_ASK_LATTICE = 0.1
+#: Above so many bits per value it is worth asking whether coding levels is smaller. Rare spikes have few
+#: at loose bounds, and levels a sixth of them.
+_ASK_LATTICE = 1e-3
 #: Levels that are guessed to take more than so many times the bits are not coded (`likely_bits`) unless
 #: a trial in a box says otherwise; where the guess is farther off, there is no trial.
 _DOUBTFUL, _HOPELESS = 1.45, 2.6
