@@ -14,7 +14,8 @@ import pytest
 from test_kernels import use  # noqa: F401 a fixture
 
 import caesar_freq
-from caesar_freq.codec.header import MODES, Header
+from caesar_freq.codec.chunks import chunk_count, five_dimensional
+from caesar_freq.codec.header import MODES, Header, Variable
 from caesar_freq.codec.layout import PARTIAL, chunk_kind
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.modes import decode_modes
@@ -188,6 +189,22 @@ def test_a_step_that_no_float_holds_is_corrupt(cases, step):
     stream = header.pack() + cases.streams["variables32-nrmse-0.01"][at:]
     with pytest.raises(CorruptStreamError, match="unknown transform"):
         caesar_freq.decode(stream)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell", "time_block", "match"),
+    [
+        ("lot", 512, 1, "impossible time block or cell"),
+        ("dct", 512, 128, "too large for the array"),
+    ],
+)
+def test_a_block_beyond_all_blocks_is_corrupt(kind, cell, time_block, match):
+    variable = Variable(0.0, 1.0, kind=kind, cell=cell, time_block=time_block)
+    header = Header((128, 512, 512), np.dtype("f4"), "rel", 1e-3, False, [variable],
+                    fingerprint="00" * 8)  # fmt: skip
+    header.chunks = [(1, 0)] * chunk_count(five_dimensional(header.shape))
+    with pytest.raises(CorruptStreamError, match=match):
+        Header.unpack(header.pack())
 
 
 def test_a_bias_without_a_positive_twin_is_refused():

@@ -30,6 +30,27 @@ def test_inverse_restores_any_shape(shape, kind, cell, time_block):
     np.testing.assert_allclose(transform.inverse(y), x, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("shape", "kind", "cell"),
+    [((1, 1, 1100), "dct", 512), ((3, 150, 90), "dct", 64), ((2, 1, 700), "dct", 256),
+     ((1, 129, 300), "dct", 128), ((5, 70, 130), "lot", 64)],
+)  # fmt: skip
+def test_large_cells_pack_what_is_smooth_into_few_coefficients(shape, kind, cell):
+    t, y, x = (np.arange(n) / 100 for n in shape)
+    volume = np.sin(3 * x + 1) + np.cos(2 * y)[:, None] * x + t[:, None, None]
+    transform = Transform(shape, 16, cell, kind)
+    coefficients = transform.forward(volume)
+    np.testing.assert_allclose(transform.inverse(coefficients), volume, atol=1e-10)
+    energy = np.sort((coefficients**2).ravel())[::-1]
+    assert energy[: volume.size // 100].sum() > 0.999 * energy.sum()
+
+
+def test_cells_that_would_take_long_to_prepare_are_refused():
+    for kind, cell in (("lot", 128), ("haar", 64), ("dct", 1024), ("dct", 48)):
+        with pytest.raises(ValueError, match=f"cell {cell}"):
+            Transform((1, 64, 64), 1, cell, kind)
+
+
 @pytest.mark.parametrize("kind", ["dct", "lot"])
 def test_coefficient_error_is_value_error(kind):
     rng = np.random.default_rng(1)

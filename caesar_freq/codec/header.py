@@ -28,7 +28,13 @@ from caesar_freq.codec.chunks import Box, chunk_count, five_dimensional
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.transform.axis import KINDS
-from caesar_freq.transform.blocks import CELLS, MAX_TIME_BLOCK
+from caesar_freq.transform.blocks import (
+    CELLS,
+    LARGEST_CELL,
+    MAX_BLOCK,
+    MAX_TIME_BLOCK,
+    block_values,
+)
 
 MAGIC = b"CFQ"
 VERSION = 1
@@ -73,9 +79,10 @@ class Variable:
         offset, spread, step, layout, time_block = struct.unpack("<ddiBB", reader.take(22))
         if layout & 3 not in _KIND_NAMES or layout >> 2 >= len(CELLS) or step not in _STEP_INDICES:
             raise CorruptStreamError("the header names an unknown transform; is the file newer?")
-        if not 1 <= time_block <= MAX_TIME_BLOCK:
-            raise CorruptStreamError("the header names an impossible time block")
-        return cls(offset, spread, step, _KIND_NAMES[layout & 3], CELLS[layout >> 2], time_block)
+        kind, cell = _KIND_NAMES[layout & 3], CELLS[layout >> 2]
+        if not 1 <= time_block <= MAX_TIME_BLOCK or cell > LARGEST_CELL[kind]:
+            raise CorruptStreamError("the header names an impossible time block or cell")
+        return cls(offset, spread, step, kind, cell, time_block)
 
 
 @dataclass
@@ -191,6 +198,11 @@ class Header:
                 header.runs = _read_runs(reader, chunk_count(five_dimensional(shape)))
                 count = len(header.runs)
             header.variables = [Variable.unpack(reader) for _ in range(count)]
+            volume = five_dimensional(shape)[2:]
+            if any(
+                block_values(volume, v.time_block, v.cell) > MAX_BLOCK for v in header.variables
+            ):
+                raise CorruptStreamError("the header names a cell too large for the array's shape")
             header.fingerprint = reader.take(8).hex()
         if flags & 2:
             header.fill_value = struct.unpack("<d", reader.take(8))[0]

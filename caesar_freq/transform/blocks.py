@@ -12,11 +12,21 @@ from caesar_freq.kernels.ordered import Array, contiguous, permuted
 from caesar_freq.transform.axis import KINDS, BlockDCT, make_axis
 from caesar_freq.transform.native import NativeAxes
 
-#: Cell sizes and time blocks that the entropy model knows.
-CELLS = (8, 16, 32)
+#: Cell sizes and time blocks that the entropy model knows; sizes beyond 32 are told it as 32.
+CELLS = (8, 16, 32, 64, 128, 256, 512)
+#: The largest of each kind: the lapping of larger ones takes seconds to make.
+LARGEST_CELL = {"dct": 512, "lot": 64, "haar": 32, "cdf97": 32}
 MAX_TIME_BLOCK = 128
+#: Coefficients of a block are at most so many: ``128 x 32 x 32``. Larger cells are for fewer axes.
+MAX_BLOCK = 1 << 17
 #: Kinds whose coefficients have the squared error of the values.
 ORTHONORMAL = ("dct", "lot", "haar")
+
+
+def block_values(shape: tuple[int, ...], time_block: int, cell: int) -> int:
+    """Coefficients of the largest block of a volume ``[T, H, W]``."""
+    frames, height, width = shape
+    return min(time_block, frames) * min(cell, height) * min(cell, width)
 
 
 class Transform:
@@ -33,8 +43,8 @@ class Transform:
         ``(T, H, W)``, every length at least 1.
     time_block : int
         Largest number of frames of one temporal DCT, 1 to 64.
-    cell : {8, 16, 32}
-        Spatial cell size B.
+    cell : int
+        Spatial cell size B, one of `CELLS`.
     kind : {"dct", "lot", "haar", "cdf97"}
         Spatial transform. The wavelets do one DWT level and then the DCT of ``cell / 2``
         coefficients of each subband. All but ``cdf97`` are orthonormal.
@@ -43,7 +53,8 @@ class Transform:
     def __init__(
         self, shape: tuple[int, int, int], time_block: int = 16, cell: int = 16, kind: str = "dct"
     ) -> None:
-        if kind not in KINDS or cell not in CELLS or not 1 <= time_block <= MAX_TIME_BLOCK:
+        known = kind in KINDS and cell in CELLS and cell <= LARGEST_CELL[kind]
+        if not known or not 1 <= time_block <= MAX_TIME_BLOCK:
             raise ValueError(f"no transform of kind {kind!r}, cell {cell}, time block {time_block}")
         self.shape = tuple(shape)
         self.time_block, self.cell, self.kind = time_block, cell, kind

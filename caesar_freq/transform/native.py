@@ -47,7 +47,7 @@ class NativeAxes:
         struct = _Axis(axis.length, blocks.count, blocks.slots, blocks.sizes.count(blocks.slots),
                        blocks.lapped, _WAVELETS.get(getattr(axis, "wavelet", ""), 0))  # fmt: skip
         for small in (0, 1):
-            for name, matrix in _matrices(max(1, blocks.slots - small)).items():
+            for name, matrix in _matrices(max(1, blocks.slots - small), blocks.lapped).items():
                 matrix = np.ascontiguousarray(matrix, self._dtype)
                 self._keep.append(matrix)
                 getattr(struct, name)[small] = matrix.ctypes.data
@@ -72,8 +72,9 @@ class NativeAxes:
             raise MemoryError("the transform got no memory for a volume of its size")
 
 
-def _matrices(size: int) -> dict[str, np.ndarray]:
+def _matrices(size: int, lapped: bool) -> dict[str, np.ndarray]:
     """Matrices of a block of `size`: even and odd outputs from folded samples, and the lapping."""
     even, odd = half_matrices(size)
-    lap = lapped_core(size // 2) if size > 1 else np.zeros((1, 1))
+    # that of a large block takes long to make
+    lap = lapped_core(size // 2) if lapped and size > 1 else np.zeros((1, 1))
     return {"even": even, "odd": odd, "even_t": even.T, "odd_t": odd.T, "lap": lap, "lap_t": lap.T}
