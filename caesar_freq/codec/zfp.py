@@ -94,7 +94,11 @@ def _sample_lattice(values: np.ndarray, axes: Axes, n_axes: int) -> Lattice | No
     if varied.sum() < _FEWEST or not largest.max() < float(limits.max) / 256:
         return None
     _, *sizes = shape = blocks[varied].shape
-    stacked = (Axis(shape[0] * sizes[0], sizes[0]), Axis(sizes[1], sizes[1]), Axis(sizes[2], sizes[2]))
+    stacked = (
+        Axis(shape[0] * sizes[0], sizes[0]),
+        Axis(sizes[1], sizes[1]),
+        Axis(sizes[2], sizes[2]),
+    )
     spread = coefficients(blocks[varied].reshape(-1, *sizes[1:]), stacked).reshape(shape[0], -1)
     noise = np.maximum(largest[varied], float(limits.tiny) * 2**60) * (limits.eps / 2 + _DRIFT)
     exponents = _spacings(spread, noise)
@@ -105,7 +109,9 @@ def _sample_lattice(values: np.ndarray, axes: Axes, n_axes: int) -> Lattice | No
     if np.mean(exponents >= exponent) < 1 - _STRAYS:
         return None
     spacing = 2.0**exponent
-    if _finest(flat[varied]) >= spacing:  # packed in powers of two: any transform has such a lattice
+    if (
+        _finest(flat[varied]) >= spacing
+    ):  # packed in powers of two: any transform has such a lattice
         return None
     bits = np.log2(1 + 2 * np.abs(spread) / spacing).sum() / flat.size
     return Lattice(axes, exponent, float(bits))
@@ -118,15 +124,15 @@ def _spacings(coefficients: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """
     exponents = np.ceil(np.log2(_CLEAR * noise)).astype(np.int64)
     found = np.full(len(noise), -(1 << 21))
+    largest = np.abs(coefficients).max(axis=1)
     left = np.arange(len(noise))
-    while len(left):
+    while len(left := left[2 * largest[left] > np.ldexp(1.0, exponents[left])]):
         spacing = np.ldexp(1.0, exponents[left])[:, None]
         some = coefficients[left]
         off = np.abs(some - spacing * np.rint(some / spacing)).max(axis=1)
         left = left[off <= noise[left]]
         found[left] = exponents[left]
         exponents[left] += 1
-        left = left[np.abs(coefficients[left]).max(axis=1) * 2 > np.ldexp(1.0, exponents[left])]
     return found
 
 
