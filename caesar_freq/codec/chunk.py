@@ -174,7 +174,7 @@ class Chunk:
 
     @cached_property
     def _zfp(self) -> Written | None:
-        coded = encode_zfp(self.values, self._zfp_lattice, self.values.nbytes)
+        coded = encode_zfp(self.values, self._zfp_lattice)
         return None if coded is None else Written(bytes([ZFP]) + coded)
 
     @cached_property

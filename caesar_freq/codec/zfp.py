@@ -151,20 +151,19 @@ def _restored(coded: np.ndarray, axes: Axes, exponent: int, dtype: np.dtype) -> 
         return np.ldexp(whole, exponent - 2 * quarters).astype(dtype)
 
 
-def encode_zfp(values: np.ndarray, lattice: Lattice, limit: int) -> bytes | None:
+def encode_zfp(values: np.ndarray, lattice: Lattice) -> bytes | None:
     """Body of `values` (float32 or float64 ``[T, H, W]``), restored bit by bit.
 
-    Returns None if too many are off the lattice, or about `limit` bytes do not hold them.
+    Returns None if too many are off the lattice.
     """
     coded, off = zeros(values.shape, np.int32), zeros(values.shape, bool)
     n_off = 0
     for at, axes in slabs(lattice.axes, _SLAB):
         slab = values[at]
-        if not np.isfinite(slab).all():
-            return None
-        scaled = np.ldexp(slab.astype(np.float64), -lattice.exponent)
+        with np.errstate(over="ignore"):
+            scaled = np.ldexp(slab.astype(np.float64), -lattice.exponent)
         numbers = np.rint(coefficients(scaled, axes))
-        if not np.abs(numbers).max() <= MAX_COEFFICIENT:
+        if not np.abs(numbers).max() <= MAX_COEFFICIENT:  # written so that a NaN fails
             return None
         coded[at] = numbers
         again = _restored(coded[at], axes, lattice.exponent, values.dtype)
@@ -177,12 +176,10 @@ def encode_zfp(values: np.ndarray, lattice: Lattice, limit: int) -> bytes | None
     if n_off:
         mask, exact = encode_mask(off), encode_lossless(values[off])
         beside = varint(len(mask)) + mask + varint(len(exact)) + exact
-    data = encode_bands(coded, lattice.axes, limit)
-    if data is None:
-        return None
     n_axes = sum(axis.size == BLOCK for axis in lattice.axes)
     phases = sum(axis.before << 2 * number for number, axis in enumerate(lattice.axes))
-    return struct.pack("<BBh", n_axes, phases, lattice.exponent) + beside + data
+    head = struct.pack("<BBh", n_axes, phases, lattice.exponent)
+    return head + beside + encode_bands(coded, lattice.axes)
 
 
 def decode_zfp(data: bytes, shape: tuple[int, int, int], dtype: np.dtype) -> np.ndarray:
@@ -191,7 +188,7 @@ def decode_zfp(data: bytes, shape: tuple[int, int, int], dtype: np.dtype) -> np.
     Raises
     ------
     CorruptStreamError
-        If the data is damaged; nothing larger than a few volumes of `shape` is allocated.
+        If the data is damaged; nothing larger than some volumes of `shape` is allocated.
     """
     reader = Reader(data)
     n_axes, phases, exponent = struct.unpack("<BBh", reader.take(4))
@@ -199,6 +196,8 @@ def decode_zfp(data: bytes, shape: tuple[int, int, int], dtype: np.dtype) -> np.
     if not 1 <= n_axes <= 3 or phases >= 64:
         raise CorruptStreamError("blocks are of unknown kind")
     axes, off = block_axes(shape, before, n_axes), None
+    if not all(axis.whole for axis in axes):
+        raise CorruptStreamError("blocks are larger than the chunk")
     length = reader.varint()
     if length:
         off = decode_mask(reader.take(length), shape)

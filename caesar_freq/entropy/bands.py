@@ -134,9 +134,9 @@ def _form_contexts(band, sequency, partial, inputs, parents, fine, centre, local
 @nb.njit(nogil=True, cache=True)
 def _code_band(
     bands, band, block, exist_t, exist_h, exist_w, sizes, misses, weights, slots, mixer, state, data,
-    limit, decoding,
+    decoding,
 ):  # fmt: skip
-    """Code or fill in a band; returns the buffer that holds the bytes, empty if over `limit`."""
+    """Code or fill in a band; returns the buffer that holds the bytes."""
     order = (band // (block[1] * block[2]), band // block[2] % block[1], band % block[2])
     sequency = order[0] + order[1] + order[2]
     shift = np.uint64(64 - bit_length(slots.shape[1] - 1))
@@ -167,8 +167,6 @@ def _code_band(
                     hashes,
                 )  # fmt: skip
                 if not decoding and np.int64(state[AT]) + ROOM > len(data):
-                    if len(data) >= limit:
-                        return data[:0]
                     larger = np.zeros(2 * len(data) + ROOM, np.uint8)
                     larger[: len(data)] = data
                     data = larger
@@ -222,7 +220,7 @@ def _order(block: list[int]) -> list[int]:
     return np.lexsort((every.max(axis=0), every.sum(axis=0))).tolist()
 
 
-def _run(bands: np.ndarray, axes: Axes, state, data, limit: int, decoding: bool):
+def _run(bands: np.ndarray, axes: Axes, state, data, decoding: bool) -> np.ndarray:
     block, counts = _grids(axes)
     exist = [axis.sizes for axis in axes]
     padded = bands.shape[1:]
@@ -234,22 +232,17 @@ def _run(bands: np.ndarray, axes: Axes, state, data, limit: int, decoding: bool)
         weights, misses = np.zeros((4, _N_INPUTS), np.int64), np.zeros(padded, np.int64)
         data = _code_band(
             bands, band, tuple(block), *exist, sizes, misses, weights, slots, mixer, state, data,
-            limit, decoding,
+            decoding,
         )  # fmt: skip
-        if not decoding and not len(data):
-            return None
     return data
 
 
-def encode_bands(coefficients: np.ndarray, axes: Axes, limit: int) -> bytes | None:
-    """Code integers ``[T, H, W]`` of at most `MAX_COEFFICIENT` in size, in place of blocks' samples.
-
-    Returns None when more than about `limit` bytes would be needed.
-    """
+def encode_bands(coefficients: np.ndarray, axes: Axes) -> bytes:
+    """Code integers ``[T, H, W]`` of at most `MAX_COEFFICIENT` in size, in place of blocks' samples."""
     state = new_coder()
     start = np.zeros(1 << 16, np.uint8)
-    data = _run(_to_bands(coefficients, axes), axes, state, start, limit, False)
-    return None if data is None else finish(state, np.concatenate([data, np.zeros(8, np.uint8)]))
+    data = _run(_to_bands(coefficients, axes), axes, state, start, False)
+    return finish(state, np.concatenate([data, np.zeros(8, np.uint8)]))
 
 
 def decode_bands(data: bytes, axes: Axes) -> np.ndarray:
@@ -264,7 +257,7 @@ def decode_bands(data: bytes, axes: Axes) -> np.ndarray:
     bands = zeros((int(np.prod(block)), *(c + 2 for c in counts)), np.int32)
     padded = np.frombuffer(data.ljust(4, b"\0"), np.uint8).copy()
     state = open_coder(padded)
-    _run(bands, axes, state, padded, 0, True)
+    _run(bands, axes, state, padded, True)
     if int(state[AT]) < len(data):
         raise CorruptStreamError("the coefficients of blocks have a wrong length")
     return _from_bands(bands, axes)
