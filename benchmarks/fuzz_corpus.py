@@ -18,7 +18,9 @@ from caesar_freq.codec.layout import VOLUME
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import step_index
 from caesar_freq.codec.statistics import Statistics, variable_of
+from caesar_freq.codec.zfp import block_axes
 from caesar_freq.errors import InputError
+from caesar_freq.transform.zfp import coefficients, samples
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 
@@ -83,6 +85,7 @@ def arrays() -> dict[str, np.ndarray]:
         "spikes": spikes,
         "noise": rng.standard_normal((5, 17, 13)),
         "packed": np.rint(100 * smooth) / 16,
+        "truncated": _truncated(smooth),
         "filled": np.where(x + y > 34, smooth, np.rint(100 * smooth) / 100),
         "radar": np.maximum(0, np.rint(40 * smooth)) * 0.1,
         "levels": rng.integers(0, 6, (7, 16, 9)) * 0.5,
@@ -99,6 +102,15 @@ def arrays() -> dict[str, np.ndarray]:
     }
     many = {f"{name}32": array.astype(np.float32) for name, array in made.items()}
     return many | {f"{name}64": made[name] for name in ("smooth", "holes", "packed", "positive")}
+
+
+def _truncated(values: np.ndarray, exponent: int = -8) -> np.ndarray:
+    """What ZFP makes of frames at a fixed tolerance, and a value that it does not."""
+    axes = block_axes(values.shape, (0, 0, 0), 2)
+    numbers = np.rint(coefficients(np.ldexp(values, -exponent), axes))
+    out = np.ldexp(samples(numbers.astype(np.int64), axes).astype(np.float64), exponent - 4)
+    out[3, 4, 5] += 0.123
+    return out
 
 
 def _patterns(shape: tuple[int, int, int]) -> np.ndarray:

@@ -16,6 +16,7 @@ from caesar_freq.codec.layout import (
     PARTS,
     PREDICTED,
     VOLUME,
+    ZFP,
 )
 from caesar_freq.codec.packing import Reader
 from caesar_freq.codec.segments import Mode, Parts, read_segments
@@ -25,6 +26,7 @@ _WHOLE = {
     LOSSLESS: "lossless",
     LATTICE: "lattice",
     PARTIAL: "partial_lattice",
+    ZFP: "zfp_coefficients",
 }
 
 

@@ -28,6 +28,7 @@ from caesar_freq.codec.layout import (
     PARTS,
     SEGMENTS,
     VOLUME,
+    ZFP,
 )
 from caesar_freq.codec.lossless import encode_lossless
 from caesar_freq.codec.packing import varint
@@ -49,6 +50,7 @@ from caesar_freq.codec.relative import (
 )
 from caesar_freq.codec.special import encode_special
 from caesar_freq.codec.targets import pointwise_bound
+from caesar_freq.codec.zfp import Lattice, encode_zfp, find_lattice
 from caesar_freq.data.filling import fill_masked
 from caesar_freq.data.sections import missing
 from caesar_freq.kernels.errors import compare
@@ -62,6 +64,8 @@ _ASK_LATTICE = 0.1
 #: Levels that are guessed to take more than so many times the bits are not coded (`likely_bits`) unless
 #: a trial in a box says otherwise; where the guess is farther off, there is no trial.
 _DOUBTFUL, _HOPELESS = 1.45, 2.6
+#: The rough guess of the bits of ZFP's coefficients may be so many times what they may take.
+_ZFP_MAY = 1.5
 #: A box may take so many times the bits of the whole: 1.24 to 1.31 on three smooth fields.
 _BOX_MAY = 1.2
 
@@ -161,7 +165,17 @@ class Chunk:
     @cached_property
     def _lossless(self) -> Written:
         body = bytes([LOSSLESS]) + encode_lossless(self.values)
-        return self._smaller_partial(self._smaller(Written(body), self._exact_grid), 0, False)
+        written = self._smaller_zfp(Written(body))
+        return self._smaller_partial(self._smaller(written, self._exact_grid), 0, False)
+
+    @cached_property
+    def _zfp_lattice(self) -> Lattice | None:
+        return find_lattice(self.values, self.box)
+
+    @cached_property
+    def _zfp(self) -> Written | None:
+        coded = encode_zfp(self.values, self._zfp_lattice)
+        return None if coded is None else Written(bytes([ZFP]) + coded)
 
     @cached_property
     def _exact_grid(self) -> Grid | None:
@@ -190,7 +204,7 @@ class Chunk:
             return written
         if len(written.body) > _ASK_LOSSLESS * self.values.nbytes:
             written = min(self.write_lossless(), written, key=lambda w: len(w.body))
-        written = self._smaller(written, self._exact_grid)
+        written = self._smaller(self._smaller_zfp(written), self._exact_grid)
         if not limit:
             return written
         written = self._smaller_partial(written, limit, rms)
@@ -224,6 +238,13 @@ class Chunk:
             return written
         with np.errstate(over="ignore"):  # infinite is more than any bound of a mean allows
             return Written(body, float(np.sum(grid.error(self.valid) ** 2)))
+
+    def _smaller_zfp(self, written: Written) -> Written:
+        """`written`, or coefficients that ZFP truncated if those take fewer bytes."""
+        lattice, bits = self._zfp_lattice, 8 * len(written.body) / self.values.size
+        if lattice is None or lattice.bits > _ZFP_MAY * bits or self._zfp is None:
+            return written
+        return min(written, self._zfp, key=lambda w: len(w.body))
 
     def _smaller_partial(self, written: Written, limit: float, rms: bool) -> Written:
         """`written`, or levels of most values and the others apart if that takes fewer bytes."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 #: Kinds of chunks. `LATTICE`: levels of a grid; `MODES`: a volume in its own temporal modes;
 #: `LINKED`: a volume predicted from the section before (`linked`); `PARTIAL`: most values are levels
-#: of a grid (`partial`).
+#: of a grid (`partial`); `ZFP`: coefficients of blocks that ZFP once truncated (`zfp`).
 CONSTANT, LOSSLESS, VOLUME, SEGMENTS, LATTICE, MODES, LINKED, PARTIAL = 0, 1, 2, 3, 4, 5, 6, 7
+ZFP = 8
 HAS_MASK, HAS_CORRECTIONS, HAS_SIGNS = 0x80, 0x40, 0x20
 #: Flags with the names of what they announce, in its order.
 PARTS = ((HAS_MASK, "mask"), (HAS_CORRECTIONS, "outliers"), (HAS_SIGNS, "signs"))

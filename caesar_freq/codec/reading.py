@@ -21,6 +21,7 @@ from caesar_freq.codec.layout import (
     PARTS,
     SEGMENTS,
     VOLUME,
+    ZFP,
 )
 from caesar_freq.codec.linked import Decoded
 from caesar_freq.codec.lossless import decode_lossless
@@ -37,6 +38,7 @@ from caesar_freq.codec.pointwise import (
 from caesar_freq.codec.relative import decode_signs, from_logarithms
 from caesar_freq.codec.special import decode_mask_of, restore_special
 from caesar_freq.codec.targets import pointwise_bound
+from caesar_freq.codec.zfp import decode_zfp
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels.memory import empty
 from caesar_freq.kernels.values import restored
@@ -128,6 +130,8 @@ def read_chunk(
     elif kind == PARTIAL:
         mask = decode_mask_of(special, box.shape) if special else np.zeros(box.shape, bool)
         values = decode_partial(data, mask, header.dtype)
+    elif kind == ZFP and not parts:
+        return decode_zfp(data, box.shape, header.dtype)
     else:
         raise CorruptStreamError(f"a chunk is of unknown kind {kind}")
     values = rounded(values, header.dtype)

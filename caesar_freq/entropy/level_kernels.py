@@ -27,7 +27,7 @@ _HASH = np.uint64(0x9E3779B97F4A7C15)
 _NODE_HASH = np.uint64(0xD6E8FEB86659FD93)
 # Numbers of the decisions: zero, sign, exponent (unary), first and second bit below the leading one.
 _ZERO, _SIGN, _EXPONENT, _LOWER, _FIRST, _SECOND, N_NODES = 0, 1, 2, 32, 64, 96, 160
-_LARGEST = 23
+LARGEST_EXPONENT = 28
 MIX_SETS = 12
 ROOM = 160  # bytes that one level can take at most
 _LONGEST = 400
@@ -59,7 +59,7 @@ def _code(
 
 
 @nb.njit(nogil=True, cache=True)
-def _code_error(
+def code_error(
     error,
     likely,
     set_,
@@ -91,7 +91,7 @@ def _code_error(
     n = likely
     if _code(1 if exponent > n else 0, _EXPONENT + n, *args):
         n += 1
-        while n < _LARGEST and _code(1 if exponent > n else 0, _EXPONENT + n, *args):
+        while n < LARGEST_EXPONENT and _code(1 if exponent > n else 0, _EXPONENT + n, *args):
             n += 1
     else:
         while n > 0 and _code(1 if exponent < n else 0, _LOWER + n, *args):
@@ -243,7 +243,7 @@ def code_frame(
                 data = larger
             likely = max(bit_length(local // 7) - 1, 0)
             set_ = min(activity >> 1, MIX_SETS - 1)
-            error = _code_error(
+            error = code_error(
                 frame[y, x] - centre, likely, set_, rate, centre == 0, shift, hashes, slots, places, logits, mixer,
                 state, data, decoding,
             )  # fmt: skip

@@ -12,7 +12,7 @@ enum {
     N_NODES = 160,
     MIX_SETS = 12,
     ZERO = 0, SIGN = 1, EXPONENT = 2, LOWER = 32, FIRST = 64, SECOND = 96,
-    LARGEST = 23,
+    LARGEST = 28,
     ROOM = 160,
     FILLED = 1,
     LONGEST = 400,
