@@ -4,9 +4,8 @@
 
 For the first variable and section of every file and each NRMSE: bytes at equal error of the transform
 that `codec.choose.choose_transform` takes over those of the best one, which is found by coding the
-whole volume with all of them and the quantiser that files use; what time blocks of 32 frames, which the
-encoder does not try, would save beside it; and the part of the processor time of a whole encoding at
-default effort that choosing takes.
+whole volume with all of them, wavelets as well, and the quantiser that files use; and the part of the
+processor time of a whole encoding at default effort that choosing takes.
 """
 
 from __future__ import annotations
@@ -21,7 +20,14 @@ from pathlib import Path
 import numpy as np
 
 from caesar_freq.api import encode
-from caesar_freq.codec.choose import SPATIAL, TIME_BLOCKS, choose_transform, lagrangian, sample
+from caesar_freq.codec.choose import (
+    SPATIAL,
+    WAVELETS,
+    choose_transform,
+    lagrangian,
+    sample,
+    time_blocks,
+)
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import RoundingModel, step_of
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
@@ -30,8 +36,6 @@ from caesar_freq.errors import run_main
 from caesar_freq.kernels.errors import compare, size_histogram
 from caesar_freq.transform.blocks import ORTHONORMAL, Transform
 
-#: Time blocks that are compared, besides those of the encoder.
-OTHER_TIMES = (32,)
 #: An error this near the one asked for, as a part of it, needs no second coding.
 _CLOSE = 0.004
 
@@ -66,8 +70,7 @@ def bits_at(x: np.ndarray, choice: tuple[str, int, int], nrmse: float, dead_zone
 
 def candidates(frames: int) -> list[tuple[str, int, int]]:
     """Kind, cell and time block of all transforms for so many frames."""
-    times = [t for t in (*TIME_BLOCKS, *OTHER_TIMES) if t == TIME_BLOCKS[0] or frames >= t // 2]
-    return [(*spatial, t) for spatial in SPATIAL for t in times]
+    return [(*spatial, t) for spatial in SPATIAL + WAVELETS for t in time_blocks(frames)]
 
 
 def likely_step(x: np.ndarray, nrmse: float, dead_zone: float) -> float:
@@ -79,7 +82,7 @@ def likely_step(x: np.ndarray, nrmse: float, dead_zone: float) -> float:
 
 
 def judge(x: np.ndarray, nrmse: float) -> dict[str, object]:
-    """Regret of the choice, gain of other time blocks (both in percent of the best) and times."""
+    """Regret of the choice, in percent of the best, and its part of the time."""
     model = FrequencyModel.base()
     dead_zone = model.dead_zone_at(nrmse)
     step = likely_step(x, nrmse, dead_zone)
@@ -88,15 +91,13 @@ def judge(x: np.ndarray, nrmse: float) -> dict[str, object]:
     chosen = (found.kind, found.cell, found.time_block)
     choosing = time.process_time() - started
     bits = {choice: bits_at(x, choice, nrmse, dead_zone) for choice in candidates(x.shape[0])}
-    own = {choice: b for choice, b in bits.items() if choice[2] in TIME_BLOCKS}
-    best = min(own, key=own.get)
+    best = min(bits, key=bits.get)
     started = time.process_time()
     encode(x, "nrmse", nrmse, threads=1)
     whole = time.process_time() - started
     return {
         "nrmse": nrmse, "values": x.size, "chosen": "{}{} x{}".format(*chosen), "best": "{}{} x{}".format(*best),
-        "regret_percent": round(100 * (bits[chosen] / own[best] - 1), 2),
-        "other_times_percent": round(100 * (1 - min(bits.values()) / own[best]), 2),
+        "regret_percent": round(100 * (bits[chosen] / bits[best] - 1), 2),
         "time_percent": round(100 * choosing / whole, 1),
     }  # fmt: skip
 
@@ -114,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for nrmse in args.targets:
             rows.append({"data": volume.dataset, **judge(volume.values, nrmse)})
             print(*rows[-1].values(), sep="  ", flush=True)
-    for name in ("regret_percent", "other_times_percent", "time_percent"):
+    for name in ("regret_percent", "time_percent"):
         values = [row[name] for row in rows]
         print(f"{name}: mean {np.mean(values):.2f}, largest {max(values):.2f}")
     with open(args.csv, "w", newline="") if args.csv else sys.stdout as out:

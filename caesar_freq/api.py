@@ -80,7 +80,8 @@ def encode(
         How hard to look for few bytes, from fastest to smallest; the bound holds with each of them
         (`codec.effort`). Default: 2.
     spatial : tuple of (kind, cell), optional
-        Restricts the spatial transforms, e.g. ``(("haar", 16),)``; default: all.
+        Restricts the spatial transforms, e.g. ``(("haar", 16),)``; default: all, of which wavelets
+        only with effort 3.
     interpo_rate : int, optional
         Distance of keyframes; by default the best of those that the generator knows.
 

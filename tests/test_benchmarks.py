@@ -196,7 +196,6 @@ def test_choice_of_a_transform_is_within_one_percent_of_the_best(slope, speed, n
     x = random_field((64, 48, 64), 2, slope, speed)
     found = choice.judge((x - x.mean()) / np.ptp(x), nrmse)
     assert 0 <= found["regret_percent"] <= 1
-    assert found["other_times_percent"] <= 1, "then time blocks of 32 frames would pay"
 
 
 def test_gpu_memory_runs_every_phase_and_claims_nothing_on_a_cpu(tmp_path, capsys):

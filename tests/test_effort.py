@@ -51,7 +51,7 @@ def test_only_more_effort_finds_modes_and_grids():
 def test_thirty_two_frames_may_be_one_block():
     x = np.linspace(0, 1, 32)[:, None, None] + field((1, 64, 64), 5) / 50
     transform = caesar_freq.info(caesar_freq.encode(x.astype(np.float32), "nrmse", 1e-3))
-    assert transform["transforms"][0]["time_block"] == 64
+    assert transform["transforms"][0]["time_block"] == 32
 
 
 @pytest.mark.parametrize("level", [-1, 4, 1.5, True, "3", None])

@@ -61,7 +61,7 @@ MODULES = [
     (OURS, "api codec.contents"),
     # whole files: phase 1 chooses its best model by the length of real, verified ones
     ({*OURS, "train_freq_compressor"},
-     "codec.bodies codec.census codec.choose codec.chunk codec.container codec.decoder codec.effort "
+     "codec.bodies codec.cells codec.census codec.choose codec.chunk codec.container codec.decoder codec.effort "
      "codec.encoder codec.grid codec.large codec.lattice codec.lossless codec.outliers codec.partial codec.plan codec.pointwise "
      "codec.refit codec.region codec.relative codec.search codec.spacing codec.statistics codec.step_ratio "
      "codec.tuning codec.zfp entropy.bands transform.zfp "

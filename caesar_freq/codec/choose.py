@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from itertools import product
 
 import numpy as np
 
 from caesar_freq.codec.backend import kernels
+from caesar_freq.codec.cells import CellSubset
 from caesar_freq.codec.effort import EFFORTS, USUAL, Effort
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import RoundingModel, step_index
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
-from caesar_freq.kernels.errors import log2_bits
+from caesar_freq.kernels.errors import compare, log2_bits
 from caesar_freq.kernels.memory import copied
-from caesar_freq.transform.blocks import Transform
+from caesar_freq.transform.blocks import ORTHONORMAL, Transform
 
 #: Spatial transforms ``(kind, cell)`` to choose from; time blocks are chosen apart.
-SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("dct", 8), ("lot", 32), ("dct", 32),
-           ("haar", 16), ("cdf97", 16))  # fmt: skip
+SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("dct", 8), ("lot", 32), ("dct", 32))
+#: Those that are hardly ever the best, for the highest effort.
+WAVELETS = (("haar", 16), ("cdf97", 16))
 #: Short ones are for what moves too fast: storms, cells under a microscope; long ones for climate.
-TIME_BLOCKS = (1, 4, 16, 64, 128)
+TIME_BLOCKS = (1, 4, 16, 32, 64, 128)
+#: Fewer frames than this are one block of this length.
+_SHORT = 16
 #: Values of a sample.
 SAMPLE_VALUES = 1 << 20
-#: Values on which all spatial transforms are really coded to find those worth a look at the sample.
-_LOOK_VALUES = 1 << 16
-#: Time blocks are compared with these spatial transforms; those whose guessed bits are within this
-#: factor of the best one's stay in the running.
-_SCOUTS, _NEAR = (("lot", 16), ("dct", 8)), 1.04
+#: Where the descent begins.
+_SCOUTS, _FIRST_TIMES = (("lot", 16), ("dct", 8)), (4, 64)
+#: The estimate fits best at this part of the step.
+_FINER = 0.7
+#: Transforms are coded where their estimate is within this factor of the least one, until so many
+#: in a row are no better.
+_HOPEFUL, _PATIENCE = 1.03, 2
 
 
 def lagrangian(step: float) -> float:
@@ -79,22 +86,6 @@ def estimated_bits(planes: np.ndarray, step: float) -> float:
     return log2_bits(planes, 1 / step) / 2
 
 
-def _coded(
-    x: np.ndarray, transform: Transform, model: FrequencyModel, step: float, dead_zone: float,
-    refined: bool,
-) -> tuple[float, float]:  # fmt: skip
-    """Bits and weighted error of `x`, and its error over that of plain rounding."""
-    encoder = VolumeEncoder(x, transform, model, refined)
-    try:
-        code = encoder.encode(step, dead_zone)
-    except LevelOverflow:
-        return np.inf, 1.0
-    error = encoder.coefficient_error(code, step)
-    plain = RoundingModel(encoder.histogram(), x.size, dead_zone).error(step_index(step))
-    ratio = float(np.sqrt(error / x.size)) / plain if plain else 1.0
-    return 8 * len(code.data) + lagrangian(step) * error, ratio
-
-
 def choose_transform(
     x: np.ndarray,
     step: float,
@@ -106,8 +97,9 @@ def choose_transform(
 ) -> Choice:
     """The transform that codes `x` ``[T, H, W]`` in the fewest bits at equal error.
 
-    All combinations are ranked by `estimated_bits`, the best few by really coding the sample: the
-    first of each time block, then others of the best one's, those that code a small part best.
+    A descent by `estimated_bits` looks at the next lengths of time blocks, sizes of cells and kinds.
+    With the best few that it met, half of the cells (`CellSubset`) are really coded; what these say of
+    the whole is corrected by the estimates of both.
 
     Parameters
     ----------
@@ -118,53 +110,119 @@ def choose_transform(
     spatial : tuple of (kind, cell)
         The choice.
     effort : Effort
-        How large a sample, and how many combinations are really coded.
+        How large a sample, and how many transforms are really coded.
     refined : bool
         See `VolumeEncoder`.
     """
-    part = copied(sample(x, effort.sample), np.float32)
-    forward = kernels(model.device).forward
+    trial = _Trial(x, step, dead_zone, model, effort, refined)
+    times = time_blocks(x.shape[0])
+    if effort.exhaustive:
+        spatial = spatial if spatial != SPATIAL else SPATIAL + WAVELETS
+        for candidate in product(spatial, times):
+            trial.guess(*candidate)
+    else:
+        _descend(trial.guess, spatial, times)
+    return trial.choice(times)
 
-    def transform(kind: str, cell: int, time_block: int) -> Transform:
-        return Transform(part.shape, time_block, cell, kind)
 
-    @cache
-    def guess(*candidate) -> float:
-        return estimated_bits(forward(transform(*candidate), part), step)
-
-    @cache
-    def coded(*candidate) -> tuple[float, float]:
-        return _coded(part, transform(*candidate), model, step, dead_zone, refined)
-
+def _descend(guess: Callable, spatial: Sequence[tuple[str, int]], times: list[int]) -> None:
+    """Go to where no neighbour has a lower ``guess(spatial, time block)``."""
     scouts = [s for s in _SCOUTS if s in spatial] or spatial[:1]
-    times = [t for t in TIME_BLOCKS if _possible(t, part.shape[0])]
-    if len(times) > 1:
-        likely = {t: min(guess(*scout, t) for scout in scouts) for t in times}
-        times = [t for t in times if likely[t] <= _NEAR * min(likely.values())]
-    ranked = [sorted(((*s, t) for s in spatial), key=lambda c: guess(*c)) for t in times]
-    ranked = sorted(ranked, key=lambda same: guess(*same[0]))[: effort.finalists]
-    same_time = min(ranked, key=lambda same: coded(*same[0])[0])
-    if 1 < effort.finalists < len(same_time):
-        # the guess knows nothing of contexts, which favours large cells; a small part is soon coded
-        part_of_it = np.ascontiguousarray(sample(part, _LOOK_VALUES))
-        costs = {
-            (kind, cell, t): _coded(
-                part_of_it,
-                Transform(part_of_it.shape, t, cell, kind),
-                model,
-                step,
-                dead_zone,
-                False,
-            )[0]
-            for kind, cell, t in same_time
-        }
-        same_time = list(dict.fromkeys([same_time[0], *sorted(costs, key=costs.get)]))
-    best = min(same_time[: effort.finalists], key=lambda c: coded(*c)[0])
-    return Choice(*best, coded(*best)[1])
+    first = [t for t in _FIRST_TIMES if t in times] or times[:1]
+    found, before = min(product(scouts, first), key=lambda c: guess(*c)), None
+    while found != before:
+        before = found
+        found = min([found, *_next_times(*found, times)], key=lambda c: guess(*c))
+        if found == before:
+            near = [s for s in spatial if _alike(s, found[0])]
+            found = min([found, *product(near, found[1:])], key=lambda c: guess(*c))
 
 
-def _possible(time_block: int, frames: int) -> bool:
-    """Whether blocks of that length differ from those of 16 frames and are not mostly empty."""
-    if time_block == 16:
-        return True
-    return frames > time_block if time_block < 16 else frames >= time_block // 2
+def _next_times(spatial, time_block: int, times: list[int]) -> list[tuple]:
+    """The same with the next shorter and longer blocks."""
+    at = times.index(time_block)
+    return [(spatial, t) for t in (*times[max(0, at - 1) : at], *times[at + 1 : at + 2])]
+
+
+def _alike(one: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Whether spatial transforms differ by their kind or by one size of cells."""
+    if one[0] != other[0]:
+        return one[1] == other[1]
+    return max(one[1], other[1]) == 2 * min(one[1], other[1])
+
+
+class _Trial:
+    """Transforms of one sample: what they may cost, and what the best of them do."""
+
+    def __init__(self, x, step, dead_zone, model: FrequencyModel, effort, refined) -> None:
+        self._x = copied(sample(x, effort.sample), np.float32)
+        self._step, self._dead_zone, self._model = step, dead_zone, model
+        self._effort, self._refined = effort, refined
+        self._guesses: dict[tuple, float] = {}
+        #: coefficients of the best few
+        self._planes: dict[tuple, np.ndarray] = {}
+
+    def guess(self, spatial: tuple[str, int], time_block: int) -> float:
+        """Estimated bits of the sample."""
+        key = spatial, time_block
+        if key not in self._guesses:
+            planes = self._forward(*key)
+            self._guesses[key] = estimated_bits(planes, _FINER * self._step)
+            self._planes[key] = planes
+            if len(self._planes) > self._effort.finalists:
+                del self._planes[max(self._planes, key=self._guesses.get)]
+        return self._guesses[key]
+
+    def choice(self, times: list[int]) -> Choice:
+        """The best of those that were guessed, or of blocks of the next length."""
+        order = sorted(self._planes, key=self._guesses.get)
+        costs, worse = {}, 0
+        for key in order:
+            hopeless = self._guesses[key] > _HOPEFUL * self._guesses[order[0]]
+            if not self._effort.exhaustive and (hopeless or worse == _PATIENCE):
+                break
+            cost = self._cost(*key)
+            worse = worse + 1 if costs and cost >= min(costs.values()) else 0
+            costs[key] = cost
+        found = min(costs, key=costs.get)
+        for key in _next_times(*found, times) if self._effort.finalists > 1 else ():
+            if key not in costs and self.guess(*key) <= _HOPEFUL * self._guesses[found]:
+                costs[key] = self._cost(*key)
+        (kind, cell), time_block = found = min(costs, key=costs.get)
+        return Choice(kind, cell, time_block, costs[found][1])
+
+    def _forward(self, *key) -> np.ndarray:
+        return kernels(self._model.device).forward(self._transform(*key), self._x)
+
+    def _transform(self, spatial, time_block: int) -> Transform:
+        kind, cell = spatial
+        return Transform(self._x.shape, time_block, cell, kind)
+
+    def _cost(self, *key) -> tuple[float, float]:
+        """Bits with what the error is worth, and the error over that of plain rounding."""
+        whole = self._transform(*key)
+        planes = self._planes[key] if key in self._planes else self._forward(*key)
+        part = whole if self._effort.exhaustive else CellSubset(whole)
+        own = planes if part is whole else part.of(planes)
+        encoder = VolumeEncoder.of_planes(own, part, self._model, self._refined)
+        try:
+            code = encoder.encode(self._step, self._dead_zone)
+        except LevelOverflow:
+            return np.inf, 1.0
+        bits = 8 * len(code.data)
+        plain = RoundingModel(encoder.histogram(), encoder.size, self._dead_zone)
+        if part is whole and whole.kind not in ORTHONORMAL:
+            error = compare(self._x, encoder.decoded(code, self._step))[1]
+        else:
+            error = encoder.coefficient_error(code, self._step)
+        cost = bits + lagrangian(self._step) * error
+        rounded = plain.error(step_index(self._step))
+        ratio = float(np.sqrt(error / encoder.size)) / rounded if rounded else 1.0
+        of_part = estimated_bits(own, _FINER * self._step)
+        return cost * (self._guesses[key] / of_part if of_part else 1.0), ratio
+
+
+def time_blocks(frames: int) -> list[int]:
+    """Lengths of which no two make the same blocks of so many frames."""
+    longest = next((t for t in TIME_BLOCKS if t >= max(frames, _SHORT)), TIME_BLOCKS[-1])
+    return [t for t in TIME_BLOCKS if t <= longest and (t < frames or t >= _SHORT)]

@@ -17,6 +17,8 @@ class Effort:
         Values on which transforms are compared.
     finalists : int
         Transforms that are really coded there, the others only estimated.
+    exhaustive : bool
+        Estimate all of them, wavelets as well, and code the whole sample with the finalists.
     closest : float
         Part of the error allowed that ends the search of the step.
     modes : bool
@@ -43,13 +45,14 @@ class Effort:
     ratios: bool = True
     refined: bool = True
     fitted: bool = False
+    exhaustive: bool = False
 
 
 EFFORTS = (
     Effort(1 << 18, 1, 0.98, modes=False, links=False, levels=False, ratios=False, refined=False),
     Effort(1 << 18, 2, 0.995, modes=False),
-    Effort(1 << 20, 3, 0.998),
-    Effort(1 << 22, 16, 0.9995, fitted=True),
+    Effort(1 << 20, 4, 0.998),
+    Effort(1 << 22, 8, 0.9995, fitted=True, exhaustive=True),
 )
 USUAL = 2
 

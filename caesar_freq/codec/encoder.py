@@ -159,8 +159,9 @@ class Encoder(ChunkEncoder):
             variable = replace(variable, step_index=step_index(2 * target * ratio))
             return variable, 1.0
         ratio = chosen.ratio
-        # it decides whether the first pass is the last: worth a larger sample than the transform
-        if self._refined and self.effort.sample < min(_MEASURED, x.size):
+        # it decides whether the first pass is the last: where that is many times as much as the
+        # sample, worth more than the cells that tell the transform
+        if self._refined and not self.effort.exhaustive and x.size > _MEASURED:
             part = self._plain(copied(sample(x, _MEASURED)), variable, once=True)
             ratio = error_ratio(part.encoder, step, dead_zone, ratio)
         return variable, ratio

@@ -168,15 +168,30 @@ class VolumeEncoder:
         self, x: np.ndarray, transform: Transform, model: FrequencyModel, refined: bool = False,
         overwrite: bool = False,
     ) -> None:  # fmt: skip
+        self._code(
+            kernels(model.device).forward(transform, x, overwrite), transform, model, refined
+        )
+        self.size = x.size
+
+    @classmethod
+    def of_planes(
+        cls, planes: np.ndarray, transform: Transform, model: FrequencyModel, refined: bool = False
+    ) -> VolumeEncoder:
+        """The same from coefficients."""
+        encoder = cls.__new__(cls)
+        encoder._code(planes, transform, model, refined)
+        encoder.size = transform.n_coefficients
+        return encoder
+
+    def _code(self, planes, transform, model, refined) -> None:
         self.transform, self.model, self.refined = transform, model, refined
         #: whether `encode` uses the dependent quantiser
         self.dependent = refined and model.grid_pmf is not None
         #: what a bit is worth there, in squared steps
         self.weight = WEIGHT
-        self.planes = kernels(model.device).forward(transform, x, overwrite)
+        self.planes = planes
         self.classes = frequency_classes(*self.planes.shape[2:4])
         self.alphas = fit_alphas(self.planes, self.classes)
-        self.size = x.size
 
     def histogram(self) -> np.ndarray:
         """Sizes of the coefficients, as `search.RoundingModel` takes them."""

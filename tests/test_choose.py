@@ -1,0 +1,85 @@
+"""The choice of a transform: its descent, the cells that it codes, and what it says of the error."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_search import field
+
+from caesar_freq.codec import choose
+from caesar_freq.codec.cells import CellSubset
+from caesar_freq.codec.effort import EFFORTS
+from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.volume import VolumeEncoder
+from caesar_freq.kernels.errors import compare
+from caesar_freq.transform.axis import near_equal_sizes
+from caesar_freq.transform.blocks import Transform
+
+STEP, DEAD_ZONE = 4e-3, 0.6
+
+
+@pytest.mark.parametrize("frames", [1, 3, 4, 5, 16, 17, 32, 33, 48, 64, 65, 128, 129, 500])
+def test_no_two_time_blocks_cut_alike_and_none_is_missing(frames):
+    cuts = [tuple(near_equal_sizes(frames, t)) for t in choose.time_blocks(frames)]
+    assert len(set(cuts)) == len(cuts)
+    assert set(cuts) == {tuple(near_equal_sizes(frames, t)) for t in choose.TIME_BLOCKS}
+
+
+@pytest.mark.parametrize("kind", ["dct", "lot", "haar", "cdf97"])
+@pytest.mark.parametrize("height", [20, 64, 101])
+def test_cells_are_those_of_the_whole_and_cost_their_part(kind, height):
+    x, model = field((16, height, 70), 2).astype(np.float32), FrequencyModel.base()
+    whole = Transform(x.shape, 16, 8, kind)
+    planes, part = whole.forward(x), CellSubset(whole)
+    own = part.of(planes)
+    assert own.shape == part.planes_shape and part.n_coefficients == sum(
+        int(whole.mask[..., r, :].sum()) for r in range(planes.shape[4]) if r in part._kept
+    )
+    # rows of 8 come in groups of the large cells that they lie in, every second of which is taken
+    assert (np.diff(part._kept).max() > 1) == (height == 101)
+    assert len(part._kept) < planes.shape[4] or height == 20
+    bits = [
+        len(VolumeEncoder.of_planes(p, t, model, True).encode(STEP, DEAD_ZONE).data)
+        for p, t in ((planes, whole), (own, part))
+    ]
+    assert bits[1] / bits[0] == pytest.approx(own.size / planes.size, rel=0.2)
+
+
+def test_the_descent_finds_the_least_guess_of_a_bowl_without_looking_at_all():
+    asked, times = [], list(choose.TIME_BLOCKS)
+
+    def guess(spatial, time_block):
+        asked.append((spatial, time_block))
+        kind, cell = spatial
+        return abs(times.index(time_block) - 4) + abs(np.log2(cell) - 5) + (kind == "dct")
+
+    choose._descend(guess, choose.SPATIAL, times)
+    assert (("lot", 32), 64) in asked and len(set(asked)) < 14
+
+
+def test_the_error_of_a_transform_that_is_not_orthonormal_is_that_of_its_values():
+    x = field((16, 64, 64), 4).astype(np.float32)
+    x = (x - x.mean()) / np.ptp(x)
+    model, effort = FrequencyModel.base(), replace(EFFORTS[3], finalists=1)
+    found = choose.choose_transform(x, STEP, DEAD_ZONE, model, (("cdf97", 16),), effort, True)
+    encoder = VolumeEncoder(x, Transform(x.shape, found.time_block, 16, "cdf97"), model, True)
+    code = encoder.encode(STEP, DEAD_ZONE)
+    plain = choose.RoundingModel(encoder.histogram(), encoder.size, DEAD_ZONE)
+    coefficients = encoder.coefficient_error(code, STEP)
+    values = compare(x, encoder.decoded(code, STEP))[1]
+    rounded = plain.error(choose.step_index(STEP))
+    assert found.ratio == pytest.approx(np.sqrt(values / x.size) / rounded, rel=1e-6)
+    assert abs(coefficients / values - 1) > 0.01
+
+
+def test_only_the_highest_effort_looks_at_wavelets(monkeypatch):
+    kinds = []
+    seen = Transform.forward
+    monkeypatch.setattr(
+        Transform, "forward", lambda self, *a: kinds.append(self.kind) or seen(self, *a)
+    )
+    x, model = field((8, 32, 32)).astype(np.float32), FrequencyModel.base()
+    for effort in EFFORTS:
+        kinds.clear()
+        choose.choose_transform(x, 1e-3, DEAD_ZONE, model, effort=effort)
+        assert ({"haar", "cdf97"} <= set(kinds)) == effort.exhaustive
