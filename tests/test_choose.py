@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from test_search import field
 
+import caesar_freq
 from caesar_freq.codec import choose
 from caesar_freq.codec.cells import CellSubset
 from caesar_freq.codec.effort import EFFORTS
+from caesar_freq.codec.header import Header
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.volume import VolumeEncoder
 from caesar_freq.kernels.errors import compare
@@ -30,7 +33,7 @@ def test_no_two_time_blocks_cut_alike_and_none_is_missing(frames):
 def test_cells_are_those_of_the_whole_and_cost_their_part(kind, height):
     x, model = field((16, height, 70), 2).astype(np.float32), FrequencyModel.base()
     whole = Transform(x.shape, 16, 8, kind)
-    planes, part = whole.forward(x), CellSubset(whole)
+    planes, part = whole.forward(x), CellSubset(whole, 32)
     own = part.of(planes)
     assert own.shape == part.planes_shape and part.n_coefficients == sum(
         int(whole.mask[..., r, :].sum()) for r in range(planes.shape[4]) if r in part._kept
@@ -43,6 +46,28 @@ def test_cells_are_those_of_the_whole_and_cost_their_part(kind, height):
         for p, t in ((planes, whole), (own, part))
     ]
     assert bits[1] / bits[0] == pytest.approx(own.size / planes.size, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "largest"),
+    [((1, 1, 5000), 512), ((1, 700, 600), 256), ((4, 300, 300), 128), ((16, 100, 300), 64),
+     ((32, 256, 256), 0), ((1, 40, 30), 64), ((1, 1, 20), 0), ((128, 1, 400), 512)],
+)  # fmt: skip
+def test_larger_cells_are_for_few_frames_or_rows(shape, largest):
+    assert max((cell for _, cell in choose.larger_cells(shape)), default=0) == largest
+
+
+@pytest.mark.parametrize(("shape", "times"), [((1, 1, 30000), 1.4), ((1, 400, 400), 1.2)])
+def test_smooth_rows_and_frames_take_fewer_bytes_in_larger_cells(shape, times):
+    rng = np.random.default_rng(4)
+    x = gaussian_filter(rng.standard_normal(shape), [0, *(40 * (n > 1) for n in shape[1:])])
+    x = (x / np.ptp(x)).astype(np.float32)
+    data = caesar_freq.encode(x, "nrmse", 1e-2)
+    (variable,) = Header.unpack(data)[0].variables
+    assert variable.cell > 32
+    assert times * len(data) < len(caesar_freq.encode(x, "nrmse", 1e-2, spatial=(("lot", 32),)))
+    error = caesar_freq.decode(data).astype(np.float64) - x
+    assert np.sqrt(np.mean(error**2)) <= 1e-2 * np.ptp(x)
 
 
 def test_the_descent_finds_the_least_guess_of_a_bowl_without_looking_at_all():

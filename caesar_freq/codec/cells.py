@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from caesar_freq.transform.blocks import CELLS, Transform
+from caesar_freq.transform.blocks import Transform
 
 
 class CellSubset:
@@ -20,15 +20,21 @@ class CellSubset:
     Smaller cells are taken where the large ones are: all transforms are judged by the same places, and
     their cells have most of the neighbours that contexts look at.
 
+    Parameters
+    ----------
+    transform : Transform
+    largest : int
+        Size of the large cells.
+
     Attributes
     ----------
     planes_shape, time, rows, columns, cell, time_block, n_coefficients
         See `Transform`.
     """
 
-    def __init__(self, transform: Transform) -> None:
+    def __init__(self, transform: Transform, largest: int) -> None:
         cells = transform.rows.count
-        regions = -(-transform.shape[1] // max(CELLS))
+        regions = -(-transform.shape[1] // largest)
         # the region that the middle of a cell falls in
         region = (2 * np.arange(cells) + 1) * regions // (2 * cells)
         self._kept = np.flatnonzero(region % 2 == 0)

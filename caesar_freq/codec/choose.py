@@ -16,10 +16,21 @@ from caesar_freq.codec.search import RoundingModel, step_index
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
 from caesar_freq.kernels.errors import compare, log2_bits
 from caesar_freq.kernels.memory import copied
-from caesar_freq.transform.blocks import ORTHONORMAL, Transform
+from caesar_freq.transform.blocks import (
+    LARGEST_CELL,
+    MAX_TIME_BLOCK,
+    ORTHONORMAL,
+    Transform,
+    block_values,
+)
 
 #: Spatial transforms ``(kind, cell)`` to choose from; time blocks are chosen apart.
 SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("dct", 8), ("lot", 32), ("dct", 32))
+#: Where few frames or rows would make small blocks of these, larger cells are tried, too, as long as
+#: their blocks hold at most so many values.
+LARGER, _LARGER_BLOCK = (
+    (("dct", 64), ("lot", 64), ("dct", 128), ("dct", 256), ("dct", 512)), 1 << 16
+)  # fmt: skip
 #: Those that are hardly ever the best, for the highest effort.
 WAVELETS = (("haar", 16), ("cdf97", 16))
 #: Short ones are for what moves too fast: storms, cells under a microscope; long ones for climate.
@@ -114,15 +125,24 @@ def choose_transform(
     refined : bool
         See `VolumeEncoder`.
     """
-    trial = _Trial(x, step, dead_zone, model, effort, refined)
     times = time_blocks(x.shape[0])
+    if spatial == SPATIAL:
+        spatial += larger_cells(x.shape) + WAVELETS * effort.exhaustive
+    trial = _Trial(x, step, dead_zone, model, effort, refined, max(cell for _, cell in spatial))
     if effort.exhaustive:
-        spatial = spatial if spatial != SPATIAL else SPATIAL + WAVELETS
         for candidate in product(spatial, times):
             trial.guess(*candidate)
     else:
         _descend(trial.guess, spatial, times)
     return trial.choice(times)
+
+
+def larger_cells(shape: tuple[int, int, int]) -> tuple[tuple[str, int], ...]:
+    """Those of `LARGER` that a volume ``[T, H, W]`` may have."""
+    return tuple(
+        (kind, cell) for kind, cell in LARGER
+        if max(shape[1:]) > cell // 2 and block_values(shape, MAX_TIME_BLOCK, cell) <= _LARGER_BLOCK
+    )  # fmt: skip
 
 
 def _descend(guess: Callable, spatial: Sequence[tuple[str, int]], times: list[int]) -> None:
@@ -146,18 +166,22 @@ def _next_times(spatial, time_block: int, times: list[int]) -> list[tuple]:
 
 def _alike(one: tuple[str, int], other: tuple[str, int]) -> bool:
     """Whether spatial transforms differ by their kind or by one size of cells."""
-    if one[0] != other[0]:
-        return one[1] == other[1]
-    return max(one[1], other[1]) == 2 * min(one[1], other[1])
+    small, large = sorted((one[1], other[1]))
+    if one[0] == other[0]:
+        return large == 2 * small
+    # the largest cells are of one kind only, so that the way there leads over both
+    return large == small or (large == 2 * small and small == LARGEST_CELL["lot"])
 
 
 class _Trial:
     """Transforms of one sample: what they may cost, and what the best of them do."""
 
-    def __init__(self, x, step, dead_zone, model: FrequencyModel, effort, refined) -> None:
+    def __init__(
+        self, x, step, dead_zone, model: FrequencyModel, effort, refined, largest: int
+    ) -> None:
         self._x = copied(sample(x, effort.sample), np.float32)
         self._step, self._dead_zone, self._model = step, dead_zone, model
-        self._effort, self._refined = effort, refined
+        self._effort, self._refined, self._largest = effort, refined, largest
         self._guesses: dict[tuple, float] = {}
         #: coefficients of the best few
         self._planes: dict[tuple, np.ndarray] = {}
@@ -202,7 +226,7 @@ class _Trial:
         """Bits with what the error is worth, and the error over that of plain rounding."""
         whole = self._transform(*key)
         planes = self._planes[key] if key in self._planes else self._forward(*key)
-        part = whole if self._effort.exhaustive else CellSubset(whole)
+        part = whole if self._effort.exhaustive else CellSubset(whole, self._largest)
         own = planes if part is whole else part.of(planes)
         encoder = VolumeEncoder.of_planes(own, part, self._model, self._refined)
         try:
