@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from functools import partial
@@ -102,3 +103,20 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
     argv = ["--model", "m.pth", "--in_domain", str(tmp_path / "no.npz")]
     with pytest.raises(InputError, match=r"no\.npz does not exist"):
         generative.fields(generative.parse(argv))
+
+
+@pytest.mark.parametrize("name", ["turbulence", "winds"])
+def test_the_models_measured_are_those_described_and_save_bytes(name):
+    folder = Path(generative.__file__).with_name("models")
+    sha = hashlib.sha256((folder / f"{name}.pth").read_bytes()).hexdigest()
+    assert f"| {sha[:16]} |" in (folder / "README.md").read_text()
+    if name == "turbulence":
+        flow = Flow(size=64, frames=16, stride=20, spin_up=300, viscosity=8e-3, force_wavenumber=4,
+                    initial_wavenumber=3)  # fmt: skip
+        student = generative.load_predictor(folder / f"{name}.pth", "student")
+        x = generative.simulate(flow, 5)
+        plain, restored = (
+            generative.measure(x, 1e-2, strategy, student)["bytes"]
+            for strategy in ("frequency", "restoration")
+        )
+        assert restored < 0.95 * plain
