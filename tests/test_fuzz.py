@@ -14,8 +14,7 @@ import pytest
 from test_kernels import use  # noqa: F401 a fixture
 
 import caesar_freq
-from caesar_freq.codec.chunks import chunk_count, five_dimensional
-from caesar_freq.codec.header import MODES, Header, Variable
+from caesar_freq.codec.header import MODES, Header
 from caesar_freq.codec.layout import ZFP, chunk_kind
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.modes import decode_modes
@@ -199,12 +198,12 @@ def test_a_step_that_no_float_holds_is_corrupt(cases, step):
     ],
 )
 def test_a_block_beyond_all_blocks_is_corrupt(kind, cell, time_block, match):
-    variable = Variable(0.0, 1.0, kind=kind, cell=cell, time_block=time_block)
-    header = Header((128, 512, 512), np.dtype("f4"), "rel", 1e-3, False, [variable],
-                    fingerprint="00" * 8)  # fmt: skip
-    header.chunks = [(1, 0)] * chunk_count(five_dimensional(header.shape))
+    shape = (16, 160, 160)
+    stream = caesar_freq.encode(np.random.default_rng(0).random(shape, np.float32), "nrmse", 0.1)
+    header, at = Header.unpack(stream)
+    header.variables = [replace(header.variables[0], kind=kind, cell=cell, time_block=time_block)]
     with pytest.raises(CorruptStreamError, match=match):
-        Header.unpack(header.pack())
+        caesar_freq.decode(header.pack() + stream[at:])
 
 
 def test_a_bias_without_a_positive_twin_is_refused():

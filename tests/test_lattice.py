@@ -393,6 +393,6 @@ def test_a_doubtful_guess_is_settled_by_a_trial(trial, kind, monkeypatch):
     monkeypatch.setattr(chunk, "_HOPELESS", np.inf)
     monkeypatch.setattr(chunk, "trial_bits", lambda *_: trial)
     rng = np.random.default_rng(3)
-    steps = np.cumsum(rng.integers(-1, 2, (4, 40, 40)), -1).astype(np.float32)
+    steps = np.cumsum(rng.integers(-1, 2, (4, 40, 40)), -1) * np.float32(0.1)
     stream = caesar_freq.encode(steps, "rel", 1e-3)
     assert set(caesar_freq.info(stream)["modes_used"]) == {kind}

@@ -49,8 +49,9 @@ def test_the_first_step_is_nearly_always_right(monkeypatch, bound):
     tried, data = rounds(monkeypatch, x, bound, spatial=(("lot", 16),))
     error = np.sqrt(np.mean((caesar_freq.decode(data).astype(np.float64) - x) ** 2)) / np.ptp(x)
     assert 0.99 * bound < error <= bound
-    # at loose bounds the refinement adds an error that the first aim does not know exactly
-    assert len(tried) <= (3 if bound == 1e-2 else 2)
+    # half of the cells of so small a volume tell the error within half a percent, and from one step to
+    # the next it changes by as much
+    assert len(tried) <= 4
 
 
 def test_a_wrong_estimate_is_noticed_and_mended(monkeypatch):

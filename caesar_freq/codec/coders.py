@@ -18,8 +18,9 @@ from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.modes import decode_modes, encode_modes
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.volume import VolumeEncoder, decode_volume
+from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels.memory import copied
-from caesar_freq.transform.blocks import Transform
+from caesar_freq.transform.blocks import MAX_BLOCK, Transform, block_values
 from caesar_freq.transform.modes import ModeTransform, temporal_modes
 
 #: Parts of the squared error allowed that may go to modes left out: little where the rest of the
@@ -75,8 +76,21 @@ class Coded:
 def plain_transform(
     shape: tuple[int, ...], variable: Variable, time_block: int | None = None
 ) -> Transform:
-    """The transform of `PlainCoder`."""
-    return Transform(shape, time_block or variable.time_block, variable.cell, variable.kind)
+    """The transform of `PlainCoder`.
+
+    Raises
+    ------
+    CorruptStreamError
+        If a damaged header makes its blocks larger than any.
+    """
+    time_block = time_block or variable.time_block
+    _check(shape, time_block, variable.cell)
+    return Transform(shape, time_block, variable.cell, variable.kind)
+
+
+def _check(shape: tuple[int, ...], time_block: int, cell: int) -> None:
+    if block_values(shape, time_block, cell) > MAX_BLOCK:
+        raise CorruptStreamError("the header names a cell too large for the array's shape")
 
 
 class PlainCoder:
@@ -190,5 +204,7 @@ def decode_in_modes(data, shape, variable: Variable, step, model, dtype):
     """Inverse of `ModeCoder.code`, ``[T, H, W]``."""
     reader = Reader(data)
     basis = decode_modes(reader.take(reader.varint()), shape[0])
+    n_modes = basis.shape[1]
+    _check((n_modes, *shape[1:]), n_modes, variable.cell)
     transform = ModeTransform(shape, basis, variable.cell, variable.kind)
     return decode_volume(reader.rest(), step, transform, model, dtype)

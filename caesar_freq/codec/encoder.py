@@ -136,10 +136,11 @@ class Encoder(ChunkEncoder):
                 closer = other[0], written
         return closer
 
-    def settled(self, x, mask, variable: Variable) -> tuple[Variable, float]:
+    def settled(self, x, mask, variable: Variable, precise: bool = False) -> tuple[Variable, float]:
         """Transform of the variable and, of a pointwise bound, its step, from one volume `x`.
 
-        The second result is the ratio that `RoundingModel` takes.
+        The second result is the ratio that `RoundingModel` takes, `precise` where passes over the
+        variable take much longer than looking at `x`.
         """
         target = self.target(variable)
         dead_zone = self.model.dead_zone_at(target)
@@ -161,7 +162,7 @@ class Encoder(ChunkEncoder):
         ratio = chosen.ratio
         # it decides whether the first pass is the last: where that is many times as much as the
         # sample, worth more than the cells that tell the transform
-        if self._refined and not self.effort.exhaustive and x.size > _MEASURED:
+        if self._refined and not self.effort.exhaustive and (precise or x.size > _MEASURED):
             part = self._plain(copied(sample(x, _MEASURED)), variable, once=True)
             ratio = error_ratio(part.encoder, step, dead_zone, ratio)
         return variable, ratio

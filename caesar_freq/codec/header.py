@@ -28,13 +28,7 @@ from caesar_freq.codec.chunks import Box, chunk_count, five_dimensional
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.transform.axis import KINDS
-from caesar_freq.transform.blocks import (
-    CELLS,
-    LARGEST_CELL,
-    MAX_BLOCK,
-    MAX_TIME_BLOCK,
-    block_values,
-)
+from caesar_freq.transform.blocks import CELLS, LARGEST_CELL, MAX_TIME_BLOCK
 
 MAGIC = b"CFQ"
 VERSION = 1
@@ -198,11 +192,6 @@ class Header:
                 header.runs = _read_runs(reader, chunk_count(five_dimensional(shape)))
                 count = len(header.runs)
             header.variables = [Variable.unpack(reader) for _ in range(count)]
-            volume = five_dimensional(shape)[2:]
-            if any(
-                block_values(volume, v.time_block, v.cell) > MAX_BLOCK for v in header.variables
-            ):
-                raise CorruptStreamError("the header names a cell too large for the array's shape")
             header.fingerprint = reader.take(8).hex()
         if flags & 2:
             header.fill_value = struct.unpack("<d", reader.take(8))[0]

@@ -150,7 +150,7 @@ class LargeVariable:
 
         def settle() -> tuple[Variable, float, bool]:
             x = sample.normalised(variable, self.encoder.header.double)
-            found, ratio = self.encoder.settled(x, sample.mask, variable)
+            found, ratio = self.encoder.settled(x, sample.mask, variable, precise=True)
             del x
             return found, ratio, self.encoder.has_modes(sample, found)
 
