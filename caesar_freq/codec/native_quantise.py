@@ -37,14 +37,25 @@ def quantise(planes, step, dead_zone, alphas, classes):
 
 def dequantise(q, bins, step, alphas, classes, centroid, planes) -> None:
     """See `quantise.dequantise`."""
-    function = getattr(library(), f"cf_dequantise_{SUFFIX[planes.dtype]}")
+    _reconstruct("dequantise", q, bins, step, alphas, classes, centroid, planes)
+
+
+def coefficient_error(q, bins, step, alphas, classes, centroid, planes) -> int:
+    """See `quantise.coefficient_error`."""
+    return _reconstruct("coefficient_error", q, bins, step, alphas, classes, centroid, planes)
+
+
+def _reconstruct(name: str, q, bins, step, alphas, classes, centroid, planes) -> float:
+    """Visit every coefficient with what its level stands for; the result is the kernel's."""
+    function = getattr(library(), f"cf_{name}_{SUFFIX[planes.dtype]}")
     function.restype = c_double
-    failed = function(
+    result = function(
         byref(planes_of(q.shape)), pointer(q), pointer(bins), c_double(step), pointer(alphas),
         pointer(classes), pointer(np.resize(centroid, _CENTROIDS)), pointer(planes),
     )  # fmt: skip
-    if failed:
+    if result < 0:
         raise MemoryError("the quantiser got no memory for a plane of cells")
+    return result
 
 
 def refine(planes, step, alphas, classes, bins, thresholds, price, middle):
@@ -58,16 +69,3 @@ def refine(planes, step, alphas, classes, bins, thresholds, price, middle):
     if fits < 0:
         raise MemoryError("the quantiser got no memory for a plane of cells")
     return q, bool(fits)
-
-
-def coefficient_error(q, bins, step, alphas, classes, centroid, planes) -> int:
-    """See `quantise.coefficient_error`."""
-    function = getattr(library(), f"cf_coefficient_error_{SUFFIX[planes.dtype]}")
-    function.restype = c_double
-    total = function(
-        byref(planes_of(q.shape)), pointer(q), pointer(bins), c_double(step), pointer(alphas),
-        pointer(classes), pointer(np.resize(centroid, _CENTROIDS)), pointer(planes),
-    )  # fmt: skip
-    if total < 0:
-        raise MemoryError("the quantiser got no memory for a plane of cells")
-    return total

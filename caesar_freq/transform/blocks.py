@@ -42,7 +42,7 @@ class Transform:
     shape : tuple of int
         ``(T, H, W)``, every length at least 1.
     time_block : int
-        Largest number of frames of one temporal DCT, 1 to 64.
+        Largest number of frames of one temporal DCT, 1 to `MAX_TIME_BLOCK`.
     cell : int
         Spatial cell size B, one of `CELLS`.
     kind : {"dct", "lot", "haar", "cdf97"}
