@@ -71,7 +71,7 @@ MODULES = [
      "codec.options codec.parts codec.reading codec.strategies codec.targets"),
     # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves
     ({*OURS, *TRAINING},
-     "codec.backend codec.chunks codec.coders codec.ends codec.entropy_side codec.generated "
+     "codec.backend codec.chunks codec.coders codec.ends codec.entropy_side codec.fine codec.generated "
      "codec.header codec.layout codec.modes codec.native codec.native_quantise codec.portable codec.quantise codec.refine "
      "codec.restoration codec.segments codec.trellis codec.volume entropy.coder entropy.dependent "
      "entropy.rans kernels.eigen kernels.errors kernels.memory transform.blocks transform.modes transform.native codec.torch_kernels codec.torch_contexts"),
