@@ -28,7 +28,6 @@ from caesar_freq.kernels.errors import size_histogram
 from caesar_freq.kernels.memory import empty
 from caesar_freq.transform.blocks import Transform
 
-
 #: Dead zone of a plain quantiser, in steps.
 _HALF = 0.5
 
