@@ -229,6 +229,11 @@ def test_help_and_version(run):
     assert "--bound" in succeed(run("compress", "--help"))
 
 
+def test_the_package_runs_as_the_command():
+    done = subprocess.run([sys.executable, "-m", "caesar_freq", "--version"], capture_output=True)
+    assert done.returncode == 0 and caesar_freq.__version__.encode() in done.stdout
+
+
 def test_rule_modules_get_their_arguments(run):
     np.savez("x.npz", data=field((1, 1, 80, 8, 8)))
     succeed(run("split", "--inputs", "x.npz", "--method", "time", "--gap", 2, "--output_dir", "d"))

@@ -24,7 +24,7 @@ ARRAYS = {"fetch", "split", "report", *MEASURED, *TRAINING}
 MODULES = [
     # command line and Python API beside the workflow; what a job is told, not what it does
     (set(),
-     "arguments codec.joining compression compression.compress compression.job compression.join "
+     "__main__ arguments codec.joining compression compression.compress compression.job compression.join "
      "compression.parts compression.plan compression.ranges compression.survey "
      "compression.table compression.verify caesar_freq cfq_file cli compressor cluster cluster.command cluster.fit cluster.offer "
      "cluster.plan cluster.recover cluster.requests comparison data.metadata "
