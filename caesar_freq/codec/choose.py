@@ -8,22 +8,20 @@ from itertools import product
 
 import numpy as np
 
-from caesar_freq.codec.backend import kernels
 from caesar_freq.codec.cells import CellSubset
 from caesar_freq.codec.effort import EFFORTS, USUAL, Effort
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import RoundingModel, step_index
+from caesar_freq.codec.spectra import Spectra
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
 from caesar_freq.kernels.errors import compare, log2_bits
-from caesar_freq.kernels.memory import copied
 from caesar_freq.transform.blocks import (
     LARGEST_CELL,
     MAX_TIME_BLOCK,
     ORTHONORMAL,
-    Transform,
     block_values,
 )
-from caesar_freq.transform.in_time import in_time, log2_bits_in_time
+from caesar_freq.transform.in_time import in_time
 
 #: Spatial transforms ``(kind, cell)`` to choose from; time blocks are chosen apart.
 SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("dct", 8), ("lot", 32), ("dct", 32))
@@ -104,6 +102,8 @@ def choose_transform(
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
     effort: Effort = EFFORTS[USUAL],
     refined: bool = False,
+    spectra: Spectra | None = None,
+    ratio: bool = True,
 ) -> Choice:
     """The transform that codes `x` ``[T, H, W]`` in the fewest bits at equal error.
 
@@ -125,17 +125,23 @@ def choose_transform(
         How large a sample, and how many transforms are really coded.
     refined : bool
         See `VolumeEncoder`.
+    spectra : Spectra, optional
+        Of `sample(x, effort.sample)`, where they are there already.
+    ratio : bool
+        Whether `Choice.ratio` is needed: then the transform is coded even if nothing comes near it.
     """
     times = time_blocks(x.shape[0])
     if spatial == SPATIAL:
         spatial += larger_cells(x.shape) + WAVELETS * effort.exhaustive
-    trial = _Trial(x, step, dead_zone, model, effort, refined, max(cell for _, cell in spatial))
+    spectra = spectra or Spectra(sample(x, effort.sample), model.device)
+    largest = max(cell for _, cell in spatial)
+    trial = _Trial(spectra, step, dead_zone, model, effort, refined, largest)
     if effort.exhaustive:
         for candidate in product(spatial, times):
             trial.guess(*candidate)
     else:
         _descend(trial.guess, spatial, times)
-    return trial.choice(times)
+    return trial.choice(times, ratio)
 
 
 def larger_cells(shape: tuple[int, int, int]) -> tuple[tuple[str, int], ...]:
@@ -178,36 +184,48 @@ class _Trial:
     """Transforms of one sample: what they may cost, and what the best of them do."""
 
     def __init__(
-        self, x, step, dead_zone, model: FrequencyModel, effort, refined, largest: int
+        self,
+        spectra: Spectra,
+        step,
+        dead_zone,
+        model: FrequencyModel,
+        effort,
+        refined,
+        largest: int,
     ) -> None:
-        self._x = copied(sample(x, effort.sample), np.float32)
+        self._spectra = spectra
         self._step, self._dead_zone, self._model = step, dead_zone, model
         self._effort, self._refined, self._largest = effort, refined, largest
         self._scale = 1 / (_COARSER * step)
         #: whether few of the cells are coded
         self._few = False
         self._guesses: dict[tuple, float] = {}
-        #: by spatial transform
-        self._spectra: dict[tuple[str, int], np.ndarray] = {}
 
     def guess(self, spatial: tuple[str, int], time_block: int) -> float:
         """Estimated bits of the sample."""
         key = spatial, time_block
         if key not in self._guesses:
-            time, spectra = self._transform(*key).time, self._in_space(spatial)
-            total = log2_bits_in_time(time, spectra, self._scale, _SIGNIFICANT)
+            total = self._spectra.log2_bits(*key, self._scale, _SIGNIFICANT)
             self._guesses[key] = _LOG * total / (1 << 15)
         return self._guesses[key]
 
-    def choice(self, times: list[int]) -> Choice:
-        """The best of those that were guessed, or of blocks of the next length."""
+    def choice(self, times: list[int], ratio: bool) -> Choice:
+        """The best of those that were guessed, or of blocks of the next length.
+
+        If there is but one that may be, it is coded only for the `ratio`.
+        """
         order = sorted(self._guesses, key=self._guesses.get)[: self._effort.finalists]
         usual, least = self._largest <= _USUAL, self._guesses[order[0]]
         hopeful = (_HOPEFUL if usual else _UNSURE) * least
         self._few = usual and least >= _MANY_BITS
+        if not self._effort.exhaustive:
+            order = [key for key in order if self._guesses[key] <= hopeful]
+        if len(order) == 1 and not ratio:
+            (kind, cell), time_block = order[0]
+            return Choice(kind, cell, time_block)
         costs, worse = {}, False
         for key in order:
-            if not self._effort.exhaustive and (worse or self._guesses[key] > hopeful):
+            if worse and not self._effort.exhaustive:
                 break
             cost = self._cost(*key)
             worse = bool(costs) and cost >= min(costs.values())
@@ -219,19 +237,9 @@ class _Trial:
         (kind, cell), time_block = found = min(costs, key=costs.get)
         return Choice(kind, cell, time_block, costs[found][1])
 
-    def _in_space(self, spatial: tuple[str, int]) -> np.ndarray:
-        if spatial not in self._spectra:
-            forward = kernels(self._model.device).forward
-            self._spectra[spatial] = forward(self._transform(spatial, 1), self._x)
-        return self._spectra[spatial]
-
-    def _transform(self, spatial, time_block: int) -> Transform:
-        kind, cell = spatial
-        return Transform(self._x.shape, time_block, cell, kind)
-
     def _cost(self, *key) -> tuple[float, float]:
         """Bits with what the error is worth, and the error over that of plain rounding."""
-        whole, spectra = self._transform(*key), self._in_space(key[0])
+        whole, spectra = self._spectra.transform(*key), self._spectra.of(key[0])
         part = whole if self._effort.exhaustive else CellSubset(whole, self._largest, self._few)
         own = in_time(whole.time, spectra if part is whole else part.of(spectra))
         encoder = VolumeEncoder.of_planes(own, part, self._model, self._refined)
@@ -242,7 +250,7 @@ class _Trial:
         bits = 8 * len(code.data)
         plain = RoundingModel(encoder.histogram(), encoder.size, self._dead_zone)
         if part is whole and whole.kind not in ORTHONORMAL:
-            error = compare(self._x, encoder.decoded(code, self._step))[1]
+            error = compare(self._spectra.x, encoder.decoded(code, self._step))[1]
         else:
             error = encoder.coefficient_error(code, self._step)
         cost = bits + lagrangian(self._step) * error
