@@ -93,7 +93,7 @@ def test_the_error_of_a_transform_that_is_not_orthonormal_is_that_of_its_values(
     coefficients = encoder.coefficient_error(code, STEP)
     values = compare(x, encoder.decoded(code, STEP))[1]
     rounded = plain.error(choose.step_index(STEP))
-    assert found.ratio == pytest.approx(np.sqrt(values / x.size) / rounded, rel=1e-6)
+    assert found.ratio == pytest.approx(np.sqrt(values / x.size) / rounded, rel=1e-4)
     assert abs(coefficients / values - 1) > 0.01
 
 

@@ -8,21 +8,20 @@ from itertools import product
 
 import numpy as np
 
-from caesar_freq.codec.backend import kernels
 from caesar_freq.codec.cells import CellSubset
 from caesar_freq.codec.effort import EFFORTS, USUAL, Effort
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import RoundingModel, step_index
+from caesar_freq.codec.spectra import Spectra
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
 from caesar_freq.kernels.errors import compare, log2_bits
-from caesar_freq.kernels.memory import copied
 from caesar_freq.transform.blocks import (
     LARGEST_CELL,
     MAX_TIME_BLOCK,
     ORTHONORMAL,
-    Transform,
     block_values,
 )
+from caesar_freq.transform.in_time import in_time
 
 #: Spatial transforms ``(kind, cell)`` to choose from; time blocks are chosen apart.
 SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("dct", 8), ("lot", 32), ("dct", 32))
@@ -41,11 +40,14 @@ _SHORT = 16
 SAMPLE_VALUES = 1 << 20
 #: Where the descent begins.
 _SCOUTS, _FIRST_TIMES = (("lot", 16), ("dct", 8)), (4, 64)
-#: The estimate fits best at this part of the step.
-_FINER = 0.7
-#: Transforms are coded where their estimate is within this factor of the least one, until so many
-#: in a row are no better.
-_HOPEFUL, _PATIENCE = 1.03, 2
+#: Bits of a coefficient of ``x * _COARSER`` steps by the estimate:
+#: ``_LOG * (log2(1 + x**2) + _SIGNIFICANT * x**2 / (1 + x**2))``.
+_COARSER, _LOG, _SIGNIFICANT = 1.2, 0.3, 16
+#: Transforms are coded where their estimate is within this factor of the least one, until one is no
+#: better; it says less where there are cells beyond 32. Then those in blocks of the next lengths.
+_HOPEFUL, _UNSURE, _NEXT, _USUAL = 1.02, 1.03, 1.01, 32
+#: Where at least so many bits are expected, fewer cells tell enough.
+_MANY_BITS = 1 << 16
 
 
 def lagrangian(step: float) -> float:
@@ -92,11 +94,6 @@ class Choice:
     ratio: float = 1.0
 
 
-def estimated_bits(planes: np.ndarray, step: float) -> float:
-    """Cheap guess of the code length: Gaussian coefficients without any context."""
-    return log2_bits(planes, 1 / step) / 2
-
-
 def choose_transform(
     x: np.ndarray,
     step: float,
@@ -105,12 +102,16 @@ def choose_transform(
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
     effort: Effort = EFFORTS[USUAL],
     refined: bool = False,
+    spectra: Spectra | None = None,
+    ratio: bool = True,
 ) -> Choice:
     """The transform that codes `x` ``[T, H, W]`` in the fewest bits at equal error.
 
-    A descent by `estimated_bits` looks at the next lengths of time blocks, sizes of cells and kinds.
-    With the best few that it met, half of the cells (`CellSubset`) are really coded; what these say of
-    the whole is corrected by the estimates of both.
+    A descent by estimates looks at the next lengths of time blocks, sizes of cells and kinds. They
+    count the coefficients that are large beside the step: where most are zero, bits are proportional to
+    how many are not (He and Mitra 2001), the same for all transforms of a field; the code length of
+    Gaussian coefficients tells apart what is larger still. With the best few of them some of the cells
+    (`CellSubset`) are really coded; what these say of the whole is corrected by the estimates of both.
 
     Parameters
     ----------
@@ -124,17 +125,23 @@ def choose_transform(
         How large a sample, and how many transforms are really coded.
     refined : bool
         See `VolumeEncoder`.
+    spectra : Spectra, optional
+        Of `sample(x, effort.sample)`, where they are there already.
+    ratio : bool
+        Whether `Choice.ratio` is needed: then the transform is coded even if nothing comes near it.
     """
     times = time_blocks(x.shape[0])
     if spatial == SPATIAL:
         spatial += larger_cells(x.shape) + WAVELETS * effort.exhaustive
-    trial = _Trial(x, step, dead_zone, model, effort, refined, max(cell for _, cell in spatial))
+    spectra = spectra or Spectra(sample(x, effort.sample), model.device)
+    largest = max(cell for _, cell in spatial)
+    trial = _Trial(spectra, step, dead_zone, model, effort, refined, largest)
     if effort.exhaustive:
         for candidate in product(spatial, times):
             trial.guess(*candidate)
     else:
         _descend(trial.guess, spatial, times)
-    return trial.choice(times)
+    return trial.choice(times, ratio)
 
 
 def larger_cells(shape: tuple[int, int, int]) -> tuple[tuple[str, int], ...]:
@@ -177,57 +184,64 @@ class _Trial:
     """Transforms of one sample: what they may cost, and what the best of them do."""
 
     def __init__(
-        self, x, step, dead_zone, model: FrequencyModel, effort, refined, largest: int
+        self,
+        spectra: Spectra,
+        step,
+        dead_zone,
+        model: FrequencyModel,
+        effort,
+        refined,
+        largest: int,
     ) -> None:
-        self._x = copied(sample(x, effort.sample), np.float32)
+        self._spectra = spectra
         self._step, self._dead_zone, self._model = step, dead_zone, model
         self._effort, self._refined, self._largest = effort, refined, largest
+        self._scale = 1 / (_COARSER * step)
+        #: whether few of the cells are coded
+        self._few = False
         self._guesses: dict[tuple, float] = {}
-        #: coefficients of the best few
-        self._planes: dict[tuple, np.ndarray] = {}
 
     def guess(self, spatial: tuple[str, int], time_block: int) -> float:
         """Estimated bits of the sample."""
         key = spatial, time_block
         if key not in self._guesses:
-            planes = self._forward(*key)
-            self._guesses[key] = estimated_bits(planes, _FINER * self._step)
-            self._planes[key] = planes
-            if len(self._planes) > self._effort.finalists:
-                del self._planes[max(self._planes, key=self._guesses.get)]
+            total = self._spectra.log2_bits(*key, self._scale, _SIGNIFICANT)
+            self._guesses[key] = _LOG * total / (1 << 15)
         return self._guesses[key]
 
-    def choice(self, times: list[int]) -> Choice:
-        """The best of those that were guessed, or of blocks of the next length."""
-        order = sorted(self._planes, key=self._guesses.get)
-        costs, worse = {}, 0
+    def choice(self, times: list[int], ratio: bool) -> Choice:
+        """The best of those that were guessed, or of blocks of the next length.
+
+        If there is but one that may be, it is coded only for the `ratio`.
+        """
+        order = sorted(self._guesses, key=self._guesses.get)[: self._effort.finalists]
+        usual, least = self._largest <= _USUAL, self._guesses[order[0]]
+        hopeful = (_HOPEFUL if usual else _UNSURE) * least
+        self._few = usual and least >= _MANY_BITS
+        if not self._effort.exhaustive:
+            order = [key for key in order if self._guesses[key] <= hopeful]
+        if len(order) == 1 and not ratio:
+            (kind, cell), time_block = order[0]
+            return Choice(kind, cell, time_block)
+        costs, worse = {}, False
         for key in order:
-            hopeless = self._guesses[key] > _HOPEFUL * self._guesses[order[0]]
-            if not self._effort.exhaustive and (hopeless or worse == _PATIENCE):
+            if worse and not self._effort.exhaustive:
                 break
             cost = self._cost(*key)
-            worse = worse + 1 if costs and cost >= min(costs.values()) else 0
+            worse = bool(costs) and cost >= min(costs.values())
             costs[key] = cost
         found = min(costs, key=costs.get)
         for key in _next_times(*found, times) if self._effort.finalists > 1 else ():
-            if key not in costs and self.guess(*key) <= _HOPEFUL * self._guesses[found]:
+            if key not in costs and self.guess(*key) <= _NEXT * self._guesses[found]:
                 costs[key] = self._cost(*key)
         (kind, cell), time_block = found = min(costs, key=costs.get)
         return Choice(kind, cell, time_block, costs[found][1])
 
-    def _forward(self, *key) -> np.ndarray:
-        return kernels(self._model.device).forward(self._transform(*key), self._x)
-
-    def _transform(self, spatial, time_block: int) -> Transform:
-        kind, cell = spatial
-        return Transform(self._x.shape, time_block, cell, kind)
-
     def _cost(self, *key) -> tuple[float, float]:
         """Bits with what the error is worth, and the error over that of plain rounding."""
-        whole = self._transform(*key)
-        planes = self._planes[key] if key in self._planes else self._forward(*key)
-        part = whole if self._effort.exhaustive else CellSubset(whole, self._largest)
-        own = planes if part is whole else part.of(planes)
+        whole, spectra = self._spectra.transform(*key), self._spectra.of(key[0])
+        part = whole if self._effort.exhaustive else CellSubset(whole, self._largest, self._few)
+        own = in_time(whole.time, spectra if part is whole else part.of(spectra))
         encoder = VolumeEncoder.of_planes(own, part, self._model, self._refined)
         try:
             code = encoder.encode(self._step, self._dead_zone)
@@ -236,13 +250,13 @@ class _Trial:
         bits = 8 * len(code.data)
         plain = RoundingModel(encoder.histogram(), encoder.size, self._dead_zone)
         if part is whole and whole.kind not in ORTHONORMAL:
-            error = compare(self._x, encoder.decoded(code, self._step))[1]
+            error = compare(self._spectra.x, encoder.decoded(code, self._step))[1]
         else:
             error = encoder.coefficient_error(code, self._step)
         cost = bits + lagrangian(self._step) * error
         rounded = plain.error(step_index(self._step))
         ratio = float(np.sqrt(error / encoder.size)) / rounded if rounded else 1.0
-        of_part = estimated_bits(own, _FINER * self._step)
+        of_part = _LOG * log2_bits(own, self._scale, _SIGNIFICANT) / (1 << 15)
         return cost * (self._guesses[key] / of_part if of_part else 1.0), ratio
 
 
