@@ -21,7 +21,7 @@ from caesar_freq.transform.blocks import Transform
 STEP, DEAD_ZONE = 4e-3, 0.6
 
 
-@pytest.mark.parametrize("frames", [1, 3, 4, 5, 16, 17, 32, 33, 48, 64, 65, 128, 129, 500])
+@pytest.mark.parametrize("frames", [1, 3, 4, 5, 16, 17, 32, 33, 48, 64, 65, 128, 129, 256, 500, 1500])
 def test_no_two_time_blocks_cut_alike_and_none_is_missing(frames):
     cuts = [tuple(near_equal_sizes(frames, t)) for t in choose.time_blocks(frames)]
     assert len(set(cuts)) == len(cuts)
