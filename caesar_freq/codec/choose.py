@@ -176,7 +176,9 @@ def _descend(guess: Callable, spatial: Sequence[tuple[str, int]], times: list[in
             # where blocks would be too large, shorter ones of larger cells, or longer ones of smaller
             longer = [c for c in _next_times(*found, times) if not np.isfinite(guess(*c))]
             beside += product(near, (c[1] for c in longer))
-            beside += [n for c in beside if not np.isfinite(guess(*c)) for n in _next_times(*c, times)]
+            beside += [
+                n for c in beside if not np.isfinite(guess(*c)) for n in _next_times(*c, times)
+            ]
             found = min([found, *beside], key=lambda c: guess(*c))
 
 
