@@ -144,3 +144,17 @@ def test_long_blocks_give_way_to_large_cells():
 
     choose._descend(guess, choose.SPATIAL, [1, 4, 16, 32, 64, 128, 256, 512])
     assert (("lot", 32), 128) in asked
+
+
+def test_a_plume_in_still_air_takes_the_wavelet():
+    t, y, x = np.ogrid[:32, :96, :96]
+    plume = np.exp(-((x - 12 - 2 * t) ** 2 + (y - 48) ** 2) / (20.0 + 8 * t)) * (
+        1 + 0.3 * np.sin(y / 2)
+    )
+    plume = np.where(plume > 1e-4, plume, 0).astype(np.float32)
+    data = caesar_freq.encode(plume, "rel", 1e-3)
+    assert caesar_freq.info(data)["transforms"][0]["kind"] == "cdf97"
+    others = (len(caesar_freq.encode(plume, "rel", 1e-3, spatial=(s,))) for s in choose.SPATIAL)
+    assert len(data) < 0.95 * min(others)
+    rough = field((16, 64, 64), 2).astype(np.float32)
+    assert choose._quiet(plume, 1e-3) and not choose._quiet(rough, 1e-3 * np.ptp(rough))

@@ -30,8 +30,10 @@ SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("dct", 8), ("lot", 32), ("dct"
 LARGER, _LARGER_BLOCK = (
     (("dct", 64), ("lot", 64), ("dct", 128), ("dct", 256), ("dct", 512)), 1 << 16
 )  # fmt: skip
-#: Those that are hardly ever the best, for the highest effort.
+#: Those that are hardly ever the best, for the highest effort; the second, where at least so much of a volume
+#: is as good as one value, for the borders of plumes in still air.
 WAVELETS = (("haar", 16), ("cdf97", 16))
+_QUIET, _LOOK_AT = 0.5, 1 << 16
 #: Short ones are for what moves too fast: storms, cells under a microscope; long ones for climate, and
 #: those beyond `_LONG` for series of small frames.
 TIME_BLOCKS = (1, 4, 16, 32, 64, 128, 256, 512, 1024)
@@ -141,9 +143,10 @@ def choose_transform(
         Whether `Choice.ratio` is needed: then the transform is coded even if nothing comes near it.
     """
     times = [t for t in time_blocks(x.shape[0]) if t <= _longest(x.shape, effort.sample)]
-    if spatial == SPATIAL:
-        spatial += larger_cells(x.shape) + WAVELETS * effort.exhaustive
     spectra = spectra or Spectra(sample(x, effort.sample), model.device)
+    if spatial == SPATIAL:
+        spatial += larger_cells(x.shape)
+        spatial += WAVELETS if effort.exhaustive else WAVELETS[1:] * _quiet(spectra.x, step)
     largest = max(cell for _, cell in spatial)
     trial = _Trial(spectra, step, dead_zone, model, effort, refined, largest)
     if effort.exhaustive:
@@ -152,6 +155,12 @@ def choose_transform(
     else:
         _descend(trial.guess, spatial, times)
     return trial.choice(times, ratio)
+
+
+def _quiet(x: np.ndarray, step: float) -> bool:
+    """Whether most of a volume is one value, as far as `step` tells."""
+    few = x.ravel()[:: max(1, x.size // _LOOK_AT) | 1]
+    return bool(np.mean(np.abs(few - np.median(few)) < step) >= _QUIET)
 
 
 def larger_cells(shape: tuple[int, int, int]) -> tuple[tuple[str, int], ...]:
