@@ -243,16 +243,16 @@ class _Trial:
         part = whole if self._effort.exhaustive else CellSubset(whole, self._largest, self._few)
         own = in_time(whole.time, spectra if part is whole else part.of(spectra))
         encoder = VolumeEncoder.of_planes(own, part, self._model, self._refined)
+        plain = RoundingModel(encoder.histogram(), encoder.size, self._dead_zone)
         try:
-            code = encoder.encode(self._step, self._dead_zone)
+            if part is whole and whole.kind not in ORTHONORMAL:
+                code = encoder.encode(self._step, self._dead_zone)
+                bits = 8 * len(code.data)
+                error = compare(self._spectra.x, encoder.decoded(code, self._step))[1]
+            else:
+                bits, error = encoder.priced(self._step, self._dead_zone)
         except LevelOverflow:
             return np.inf, 1.0
-        bits = 8 * len(code.data)
-        plain = RoundingModel(encoder.histogram(), encoder.size, self._dead_zone)
-        if part is whole and whole.kind not in ORTHONORMAL:
-            error = compare(self._spectra.x, encoder.decoded(code, self._step))[1]
-        else:
-            error = encoder.coefficient_error(code, self._step)
         cost = bits + lagrangian(self._step) * error
         rounded = plain.error(step_index(self._step))
         ratio = float(np.sqrt(error / encoder.size)) / rounded if rounded else 1.0
