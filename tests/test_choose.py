@@ -48,6 +48,49 @@ def test_cells_are_those_of_the_whole_and_cost_their_part(kind, height):
     assert bits[1] / bits[0] == pytest.approx(own.size / planes.size, rel=0.2)
 
 
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 7, 12])
+def test_few_cells_are_those_whose_middle_is_in_the_middle_half(columns):
+    whole = Transform((4, 64, 16 * columns), 4, 16)
+    part = CellSubset(whole, 32, few=True)
+    middles = (np.arange(columns) + 0.5) / columns
+    kept = np.flatnonzero((middles > 0.25) & (middles < 0.75))
+    kept = kept if len(kept) else np.arange(columns)
+    planes = np.arange(np.prod(whole.planes_shape)).reshape(whole.planes_shape)
+    assert np.array_equal(part.of(planes), planes[..., :2, kept])
+    assert part.of(planes).shape == part.planes_shape
+    assert part.n_coefficients == part.of(planes).size
+    assert part.columns.mask.shape == (len(kept), 16)
+
+
+@pytest.mark.parametrize("step", [0.03, 4e-3, 3e-4])
+def test_bits_are_estimated_to_a_third_and_priced_to_a_hundredth(step):
+    x, model = field((32, 96, 96), 2).astype(np.float32), FrequencyModel.base()
+    x = (x - x.mean()) / np.ptp(x)
+    spectra, key = choose.Spectra(x), (("lot", 16), 16)
+    trial = choose._Trial(spectra, step, DEAD_ZONE, model, EFFORTS[2], True, 32)
+    encoder = VolumeEncoder(x, spectra.transform(*key), model, True)
+    code = encoder.encode(step, DEAD_ZONE)
+    bits, error = encoder.priced(step, DEAD_ZONE)
+    # the state of rANS, and what says how long the ends are
+    assert 0 <= 8 * len(code.data) - bits <= 96 + 0.005 * bits
+    assert error == encoder.coefficient_error(code, step)
+    assert trial.guess(*key) == pytest.approx(bits, rel=0.33)
+
+
+@pytest.mark.parametrize("ratio", [False, True])
+def test_a_transform_that_nothing_comes_near_is_coded_only_for_its_ratio(monkeypatch, ratio):
+    coded, seen = [], choose._Trial._cost
+    monkeypatch.setattr(
+        choose._Trial, "_cost", lambda self, *key: coded.append(key) or seen(self, *key)
+    )
+    x, model = field((16, 64, 64), 2), FrequencyModel.base()
+    found = choose.choose_transform(
+        x / np.ptp(x), 4e-3, DEAD_ZONE, model, (("dct", 8),), refined=True, ratio=ratio
+    )
+    assert found.time_block == 16 and len(coded) == ratio
+    assert (found.ratio != 1) == ratio
+
+
 @pytest.mark.parametrize(
     ("shape", "largest"),
     [((1, 1, 5000), 512), ((1, 700, 600), 256), ((4, 300, 300), 128), ((16, 100, 300), 64),
