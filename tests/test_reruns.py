@@ -88,11 +88,11 @@ MODULES = [
 READING = {"survey", "compress_part", "verify_part"}
 #: The same for the rules of a compression; of the codec, modules that tell them apart.
 COMPRESSION_MODULES = [
-    ({"compress_part"}, "codec.checking codec.chunk_encoder codec.encoder codec.large codec.options codec.tuning "
-                        "codec.stream compression.compress"),
+    ({"compress_part"}, "codec.checking codec.chunk_encoder codec.encoder codec.large codec.options codec.search "
+                        "codec.tuning codec.stream compression.compress"),
     ({"survey", "ranges", "compress_part"}, "codec.statistics"),
     ({"ranges", "compress_part"}, "compression.ranges"),
-    ({"compress_part", "verify_part"}, "codec.decoder codec.reading codec.search"),
+    ({"compress_part", "verify_part"}, "codec.decoder codec.reading"),
     ({"join"}, "codec.joining compression.join"),
     ({"join", "compress_part", "verify_part"}, "codec.container"),
     ({"join", "ranges", *READING}, "codec.header"),
