@@ -48,20 +48,6 @@ def test_cells_are_those_of_the_whole_and_cost_their_part(kind, height):
     assert bits[1] / bits[0] == pytest.approx(own.size / planes.size, rel=0.2)
 
 
-@pytest.mark.parametrize("columns", [1, 2, 3, 4, 7, 12])
-def test_few_cells_are_those_whose_middle_is_in_the_middle_half(columns):
-    whole = Transform((4, 64, 16 * columns), 4, 16)
-    part = CellSubset(whole, 32, few=True)
-    middles = (np.arange(columns) + 0.5) / columns
-    kept = np.flatnonzero((middles > 0.25) & (middles < 0.75))
-    kept = kept if len(kept) else np.arange(columns)
-    planes = np.arange(np.prod(whole.planes_shape)).reshape(whole.planes_shape)
-    assert np.array_equal(part.of(planes), planes[..., :2, kept])
-    assert part.of(planes).shape == part.planes_shape
-    assert part.n_coefficients == part.of(planes).size
-    assert part.columns.mask.shape == (len(kept), 16)
-
-
 @pytest.mark.parametrize("step", [0.03, 4e-3, 3e-4])
 def test_bits_are_estimated_to_a_third_and_priced_to_a_hundredth(step):
     x, model = field((32, 96, 96), 2).astype(np.float32), FrequencyModel.base()

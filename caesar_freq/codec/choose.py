@@ -46,8 +46,6 @@ _COARSER, _LOG, _SIGNIFICANT = 1.2, 0.3, 16
 #: Transforms are coded where their estimate is within this factor of the least one, until one is no
 #: better; it says less where there are cells beyond 32. Then those in blocks of the next lengths.
 _HOPEFUL, _UNSURE, _NEXT, _USUAL = 1.02, 1.03, 1.01, 32
-#: Where at least so many bits are expected, fewer cells tell enough.
-_MANY_BITS = 1 << 16
 
 
 def lagrangian(step: float) -> float:
@@ -110,7 +108,7 @@ def choose_transform(
     A descent by estimates looks at the next lengths of time blocks, sizes of cells and kinds. They
     count the coefficients that are large beside the step: where most are zero, bits are proportional to
     how many are not (He and Mitra 2001), the same for all transforms of a field; the code length of
-    Gaussian coefficients tells apart what is larger still. With the best few of them some of the cells
+    Gaussian coefficients tells apart what is larger still. With the best few of them half of the cells
     (`CellSubset`) are really coded; what these say of the whole is corrected by the estimates of both.
 
     Parameters
@@ -197,8 +195,6 @@ class _Trial:
         self._step, self._dead_zone, self._model = step, dead_zone, model
         self._effort, self._refined, self._largest = effort, refined, largest
         self._scale = 1 / (_COARSER * step)
-        #: whether few of the cells are coded
-        self._few = False
         self._guesses: dict[tuple, float] = {}
 
     def guess(self, spatial: tuple[str, int], time_block: int) -> float:
@@ -215,11 +211,10 @@ class _Trial:
         If there is but one that may be, it is coded only for the `ratio`.
         """
         order = sorted(self._guesses, key=self._guesses.get)[: self._effort.finalists]
-        usual, least = self._largest <= _USUAL, self._guesses[order[0]]
-        hopeful = (_HOPEFUL if usual else _UNSURE) * least
-        self._few = usual and least >= _MANY_BITS
+        hopeful = _HOPEFUL if self._largest <= _USUAL else _UNSURE
         if not self._effort.exhaustive:
-            order = [key for key in order if self._guesses[key] <= hopeful]
+            least = self._guesses[order[0]]
+            order = [key for key in order if self._guesses[key] <= hopeful * least]
         if len(order) == 1 and not ratio:
             (kind, cell), time_block = order[0]
             return Choice(kind, cell, time_block)
@@ -240,7 +235,7 @@ class _Trial:
     def _cost(self, *key) -> tuple[float, float]:
         """Bits with what the error is worth, and the error over that of plain rounding."""
         whole, spectra = self._spectra.transform(*key), self._spectra.of(key[0])
-        part = whole if self._effort.exhaustive else CellSubset(whole, self._largest, self._few)
+        part = whole if self._effort.exhaustive else CellSubset(whole, self._largest)
         own = in_time(whole.time, spectra if part is whole else part.of(spectra))
         encoder = VolumeEncoder.of_planes(own, part, self._model, self._refined)
         plain = RoundingModel(encoder.histogram(), encoder.size, self._dead_zone)
