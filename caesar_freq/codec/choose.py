@@ -17,7 +17,7 @@ from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
 from caesar_freq.kernels.errors import compare, log2_bits
 from caesar_freq.transform.blocks import (
     LARGEST_CELL,
-    MAX_TIME_BLOCK,
+    MAX_BLOCK,
     ORTHONORMAL,
     block_values,
 )
@@ -32,12 +32,14 @@ LARGER, _LARGER_BLOCK = (
 )  # fmt: skip
 #: Those that are hardly ever the best, for the highest effort.
 WAVELETS = (("haar", 16), ("cdf97", 16))
-#: Short ones are for what moves too fast: storms, cells under a microscope; long ones for climate.
-TIME_BLOCKS = (1, 4, 16, 32, 64, 128)
+#: Short ones are for what moves too fast: storms, cells under a microscope; long ones for climate, and
+#: those beyond `_LONG` for series of small frames.
+TIME_BLOCKS = (1, 4, 16, 32, 64, 128, 256, 512, 1024)
+_LONG = 128
 #: Fewer frames than this are one block of this length.
 _SHORT = 16
-#: Values of a sample.
-SAMPLE_VALUES = 1 << 20
+#: Values of a sample, and rows and columns that it has at least.
+SAMPLE_VALUES, _LEAST_SIDE = 1 << 20, 64
 #: Where the descent begins.
 _SCOUTS, _FIRST_TIMES = (("lot", 16), ("dct", 8)), (4, 64)
 #: Bits of a coefficient of ``x * _COARSER`` steps by the estimate:
@@ -46,6 +48,8 @@ _COARSER, _LOG, _SIGNIFICANT = 1.2, 0.3, 16
 #: Transforms are coded where their estimate is within this factor of the least one, until one is no
 #: better; it says less where there are cells beyond 32. Then those in blocks of the next lengths.
 _HOPEFUL, _UNSURE, _NEXT, _USUAL = 1.02, 1.03, 1.01, 32
+#: The entropy model was trained on blocks of up to `_LONG` frames: longer ones are to be better by so much.
+_DOUBT = 1.03
 
 
 def lagrangian(step: float) -> float:
@@ -63,15 +67,21 @@ def sample(x: np.ndarray, n_values: int = SAMPLE_VALUES) -> np.ndarray:
     if x.size <= n_values:
         return x
     # whole long blocks: a few frames more would be cut into shorter ones
-    longest = TIME_BLOCKS[-1]
+    longest = _longest(x.shape, n_values)
     enough = max(longest, n_values // (height * width))
     frames = min(frames, enough - enough % longest)
-    side = max(64, int(np.sqrt(n_values / frames)))
+    side = max(_LEAST_SIDE, int(np.sqrt(n_values / frames)))
     if height <= side:
         side = max(side, n_values // (frames * height))
     sizes = (frames, min(height, side), min(width, side))
     starts = [(n - m) // 2 for n, m in zip(x.shape, sizes)]
     return x[tuple(slice(a, a + m) for a, m in zip(starts, sizes))]
+
+
+def _longest(shape: tuple[int, int, int], n_values: int) -> int:
+    """The longest blocks of which a sample of so many values holds one."""
+    frames = n_values // (min(shape[1], _LEAST_SIDE) * min(shape[2], _LEAST_SIDE))
+    return max([_LONG, *(t for t in TIME_BLOCKS if t <= frames)])
 
 
 @dataclass(frozen=True)
@@ -128,7 +138,7 @@ def choose_transform(
     ratio : bool
         Whether `Choice.ratio` is needed: then the transform is coded even if nothing comes near it.
     """
-    times = time_blocks(x.shape[0])
+    times = [t for t in time_blocks(x.shape[0]) if t <= _longest(x.shape, effort.sample)]
     if spatial == SPATIAL:
         spatial += larger_cells(x.shape) + WAVELETS * effort.exhaustive
     spectra = spectra or Spectra(sample(x, effort.sample), model.device)
@@ -146,7 +156,7 @@ def larger_cells(shape: tuple[int, int, int]) -> tuple[tuple[str, int], ...]:
     """Those of `LARGER` that a volume ``[T, H, W]`` may have."""
     return tuple(
         (kind, cell) for kind, cell in LARGER
-        if max(shape[1:]) > cell // 2 and block_values(shape, MAX_TIME_BLOCK, cell) <= _LARGER_BLOCK
+        if max(shape[1:]) > cell // 2 and block_values(shape, _LONG, cell) <= _LARGER_BLOCK
     )  # fmt: skip
 
 
@@ -160,7 +170,14 @@ def _descend(guess: Callable, spatial: Sequence[tuple[str, int]], times: list[in
         found = min([found, *_next_times(*found, times)], key=lambda c: guess(*c))
         if found == before:
             near = [s for s in spatial if _alike(s, found[0])]
-            found = min([found, *product(near, found[1:])], key=lambda c: guess(*c))
+            beside = [*product(near, found[1:])]
+            # where blocks would be too large, shorter ones of larger cells, or longer ones of smaller
+            longer = [c for c in _next_times(*found, times) if not np.isfinite(guess(*c))]
+            beside += product(near, (c[1] for c in longer))
+            beside += [
+                n for c in beside if not np.isfinite(guess(*c)) for n in _next_times(*c, times)
+            ]
+            found = min([found, *beside], key=lambda c: guess(*c))
 
 
 def _next_times(spatial, time_block: int, times: list[int]) -> list[tuple]:
@@ -198,8 +215,10 @@ class _Trial:
         self._guesses: dict[tuple, float] = {}
 
     def guess(self, spatial: tuple[str, int], time_block: int) -> float:
-        """Estimated bits of the sample."""
+        """Estimated bits of the sample; infinite if there are no such blocks."""
         key = spatial, time_block
+        if block_values(self._spectra.x.shape, time_block, spatial[1]) > MAX_BLOCK:
+            return np.inf
         if key not in self._guesses:
             total = self._spectra.log2_bits(*key, self._scale, _SIGNIFICANT)
             self._guesses[key] = _LOG * total / (1 << 15)
@@ -215,6 +234,9 @@ class _Trial:
         if not self._effort.exhaustive:
             least = self._guesses[order[0]]
             order = [key for key in order if self._guesses[key] <= hopeful * least]
+            known = [key for key in self._guesses if key[1] <= _LONG]
+            if order[0][1] > _LONG and known:
+                order = [order[0], min(known, key=self._guesses.get)]
         if len(order) == 1 and not ratio:
             (kind, cell), time_block = order[0]
             return Choice(kind, cell, time_block)
@@ -229,7 +251,8 @@ class _Trial:
         for key in _next_times(*found, times) if self._effort.finalists > 1 else ():
             if key not in costs and self.guess(*key) <= _NEXT * self._guesses[found]:
                 costs[key] = self._cost(*key)
-        (kind, cell), time_block = found = min(costs, key=costs.get)
+        found = min(costs, key=lambda key: costs[key][0] * (1 if key[1] <= _LONG else _DOUBT))
+        (kind, cell), time_block = found
         return Choice(kind, cell, time_block, costs[found][1])
 
     def _cost(self, *key) -> tuple[float, float]:

@@ -180,6 +180,7 @@ class SectionCoder:
     def _quantised(self, step: float, dead_zone: float) -> tuple:
         betas = cross = None
         rest = copy(self.encoder)
+        rest.apart = False  # levels are predicted whole
         if self.before is not None:
             betas, cross = self._predicted(step, dead_zone)
             known = carried(cross, rest.alphas)
