@@ -40,8 +40,9 @@ TIME_BLOCKS = (1, 4, 16, 32, 64, 128, 256, 512, 1024)
 _LONG = 128
 #: Fewer frames than this are one block of this length.
 _SHORT = 16
-#: Values of a sample, and rows and columns that it has at least.
-SAMPLE_VALUES, _LEAST_SIDE = 1 << 20, 64
+#: Values of a sample, and rows and columns that it has at least; with so many that cells of 32 have
+#: neighbours, blocks beyond `_LONG` are looked at.
+SAMPLE_VALUES, _LEAST_SIDE, _ENOUGH = 1 << 20, 64, 96
 #: Where the descent begins.
 _SCOUTS, _FIRST_TIMES = (("lot", 16), ("dct", 8)), (4, 64)
 #: Bits of a coefficient of ``x * _COARSER`` steps by the estimate:
@@ -82,7 +83,7 @@ def sample(x: np.ndarray, n_values: int = SAMPLE_VALUES) -> np.ndarray:
 
 def _longest(shape: tuple[int, int, int], n_values: int) -> int:
     """The longest blocks of which a sample of so many values holds one."""
-    frames = n_values // (min(shape[1], _LEAST_SIDE) * min(shape[2], _LEAST_SIDE))
+    frames = n_values // (min(shape[1], _ENOUGH) * min(shape[2], _ENOUGH))
     return max([_LONG, *(t for t in TIME_BLOCKS if t <= frames)])
 
 
