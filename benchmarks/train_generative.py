@@ -1,16 +1,16 @@
 """Recipe of the student for turbulence that docs/results/generative.md measures.
 
-    python benchmarks/train_generative.py [--work_dir DIR] [--steps N] [--more_steps N M]
+    python benchmarks/train_generative.py [--work_dir DIR] [--steps N] [--more_steps N N N]
         [--teacher_steps N]
 
 1. Simulates turbulence (`caesar_freq.data.turbulence`, fourteen seeds, frames 5, 10 and 20 solver
    steps apart; another seed chooses the best weights).
 2. Runs phase 2 for the linear baseline and, with ``--teacher_steps``, for a teacher worth its name.
-3. Runs phase 3 at the steps that NRMSE 3e-3 to 3e-2 take, then goes on from its student twice, with
-   lower learning rates at the coarser ones.
+3. Runs phase 3 at the steps that NRMSE 3e-3 to 3e-2 take, then goes on from its student three times,
+   with lower learning rates at coarser and coarser ones.
 
 What is finished is kept in the work folder and not done again; an interrupted phase goes on. The
-result is ``student_best.pth`` there: about eighty minutes of one processor core. What it gave once is
+result is ``student_best.pth`` there: about two hours and a quarter of one processor core. What it gave once is
 kept as ``benchmarks/models/turbulence.pth``.
 """
 
@@ -31,6 +31,8 @@ SEEDS, VALIDATION_SEED = (*range(101, 107), *range(121, 129)), 111
 FLOW = Flow(frames=200, stride=5)
 #: Distances of frames, in frames of `FLOW`.
 SPACINGS = (1, 2, 4)
+#: Of the runs of phase 3: peak learning rate, finest step, and times that validation chooses weights.
+RATES, FINEST, EVALUATIONS = (3e-3, 1.5e-3, 2e-3, 2e-3), (1e-2, 2e-2, 2e-2, 4e-2), (20, 6, 6, 12)
 BASE_MODEL = Path(train_freq_compressor.__file__).parent / "assets" / "base.cfm"
 
 
@@ -73,17 +75,18 @@ def train(args: argparse.Namespace) -> Path:
             "--student_num_res_blocks", 1, "--no-use_perceptual_loss", "--no-use_frequency_loss",
             "--teacher_path", teacher]  # fmt: skip
     size += [] if args.teacher_steps else ["--teacher_steps", 4]
-    first, second, last = (folder / name / "student_best.pth" for name in ("first", "second", "."))
-    for student, steps, rate, finest, more in (
-        (first, args.steps, 3e-3, 1e-2, ["--evaluations", 20]),
-        (second, args.more_steps[0], 1.5e-3, 2e-2, ["--evaluations", 6, "--init", first]),
-        (last, args.more_steps[1], 2e-3, 2e-2, ["--evaluations", 6, "--init", second]),
+    names = ("first", "second", "third", ".")
+    before: list[str | Path] = []
+    for name, steps, rate, finest, evaluations in zip(
+        names, (args.steps, *args.more_steps), RATES, FINEST, EVALUATIONS
     ):
+        student = folder / name / "student_best.pth"
         if not student.exists():
-            more += ["--max_steps", steps, "--lr", rate, "--step_range", finest, 0.8]
-            more += ["--output_dir", student.parent]
+            more = ["--max_steps", steps, "--lr", rate, "--step_range", finest, 0.8]
+            more += ["--evaluations", evaluations, "--output_dir", student.parent, *before]
             train_distillation.main([str(flag) for flag in [*common, *size, *more]])
-    return last
+        before = ["--init", student]
+    return student
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--work_dir", type=Path, default=Path("checkpoints/turbulence"))
     parser.add_argument("--steps", type=int, default=22000, help="of the student (%(default)s)")
     parser.add_argument(
-        "--more_steps", type=int, nargs=2, default=[5000, 6000],
+        "--more_steps", type=int, nargs=3, default=[5000, 6000, 24000],
         help="of the student afterwards (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
