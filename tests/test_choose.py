@@ -173,3 +173,25 @@ def test_long_blocks_give_way_to_large_cells():
 
     choose._descend(guess, choose.SPATIAL, [1, 4, 16, 32, 64, 128, 256, 512])
     assert (("lot", 32), 128) in asked
+
+
+@pytest.mark.parametrize(("side", "chosen"), [(128, ("cdf97", 16)), (96, ("dct", 32))])
+def test_plumes_in_still_air_may_take_the_wavelet(side, chosen):
+    """But only where it is better than all others, also than those that a descent may pass by."""
+    t, y, x = np.ogrid[:32, :side, :side]
+    start, middle = (20, 64) if side == 128 else (12, 48)
+    plume = np.exp(-((x - start - 2 * t) ** 2 + (y - middle) ** 2) / (20.0 + 8 * t))
+    plume = plume * (1 + 0.3 * np.sin(y / 2))
+    plume = np.where(plume > 1e-4, plume, 0).astype(np.float32)
+    data = caesar_freq.encode(plume, "rel", 1e-3)
+    found = caesar_freq.info(data)["transforms"][0]
+    assert (found["kind"], found["cell"]) == chosen
+    others = {s: len(caesar_freq.encode(plume, "rel", 1e-3, spatial=(s,))) for s in choose.SPATIAL}
+    assert len(data) <= min(others.values())
+
+
+def test_still_air_is_told_from_weather():
+    still, rough = np.zeros((16, 64, 64), np.float32), field((16, 64, 64), 2).astype(np.float32)
+    still[:, 20:40] = rough[:, 20:40]
+    assert choose._quiet(still, 1e-3 * np.ptp(rough))
+    assert not choose._quiet(rough, 1e-3 * np.ptp(rough))

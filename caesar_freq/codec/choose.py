@@ -30,8 +30,10 @@ SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("dct", 8), ("lot", 32), ("dct"
 LARGER, _LARGER_BLOCK = (
     (("dct", 64), ("lot", 64), ("dct", 128), ("dct", 256), ("dct", 512)), 1 << 16
 )  # fmt: skip
-#: Those that are hardly ever the best, for the highest effort.
+#: Those that are hardly ever the best, for the highest effort; the second, where at least so much of a volume
+#: is as good as one value, for the borders of plumes in still air.
 WAVELETS = (("haar", 16), ("cdf97", 16))
+_QUIET, _LOOK_AT = 0.5, 1 << 16
 #: Short ones are for what moves too fast: storms, cells under a microscope; long ones for climate, and
 #: those beyond `_LONG` for series of small frames.
 TIME_BLOCKS = (1, 4, 16, 32, 64, 128, 256, 512, 1024)
@@ -140,17 +142,27 @@ def choose_transform(
         Whether `Choice.ratio` is needed: then the transform is coded even if nothing comes near it.
     """
     times = [t for t in time_blocks(x.shape[0]) if t <= _longest(x.shape, effort.sample)]
-    if spatial == SPATIAL:
-        spatial += larger_cells(x.shape) + WAVELETS * effort.exhaustive
     spectra = spectra or Spectra(sample(x, effort.sample), model.device)
-    largest = max(cell for _, cell in spatial)
+    quiet, usual = _quiet(spectra.x, step), spatial == SPATIAL
+    if usual:
+        spatial += larger_cells(x.shape) + WAVELETS * effort.exhaustive
+    # some of the cells may be all still ones
+    largest = 0 if effort.exhaustive or quiet else max(cell for _, cell in spatial)
     trial = _Trial(spectra, step, dead_zone, model, effort, refined, largest)
     if effort.exhaustive:
         for candidate in product(spatial, times):
             trial.guess(*candidate)
     else:
-        _descend(trial.guess, spatial, times)
+        _, time_block = _descend(trial.guess, spatial, times)
+        if quiet and usual:
+            trial.guess(WAVELETS[1], time_block)
     return trial.choice(times, ratio)
+
+
+def _quiet(x: np.ndarray, step: float) -> bool:
+    """Whether most of a volume is one value, as far as `step` tells."""
+    few = x.ravel()[:: max(1, x.size // _LOOK_AT) | 1]
+    return bool(np.mean(np.abs(few - np.median(few)) < step) >= _QUIET)
 
 
 def larger_cells(shape: tuple[int, int, int]) -> tuple[tuple[str, int], ...]:
@@ -161,8 +173,8 @@ def larger_cells(shape: tuple[int, int, int]) -> tuple[tuple[str, int], ...]:
     )  # fmt: skip
 
 
-def _descend(guess: Callable, spatial: Sequence[tuple[str, int]], times: list[int]) -> None:
-    """Go to where no neighbour has a lower ``guess(spatial, time block)``."""
+def _descend(guess: Callable, spatial: Sequence[tuple[str, int]], times: list[int]) -> tuple:
+    """The place where no neighbour has a lower ``guess(spatial, time block)``."""
     scouts = [s for s in _SCOUTS if s in spatial] or spatial[:1]
     first = [t for t in _FIRST_TIMES if t in times] or times[:1]
     found, before = min(product(scouts, first), key=lambda c: guess(*c)), None
@@ -179,6 +191,7 @@ def _descend(guess: Callable, spatial: Sequence[tuple[str, int]], times: list[in
                 n for c in beside if not np.isfinite(guess(*c)) for n in _next_times(*c, times)
             ]
             found = min([found, *beside], key=lambda c: guess(*c))
+    return found
 
 
 def _next_times(spatial, time_block: int, times: list[int]) -> list[tuple]:
@@ -259,7 +272,7 @@ class _Trial:
     def _cost(self, *key) -> tuple[float, float]:
         """Bits with what the error is worth, and the error over that of plain rounding."""
         whole, spectra = self._spectra.transform(*key), self._spectra.of(key[0])
-        part = whole if self._effort.exhaustive else CellSubset(whole, self._largest)
+        part = CellSubset(whole, self._largest) if self._largest else whole
         own = in_time(whole.time, spectra if part is whole else part.of(spectra))
         encoder = VolumeEncoder.of_planes(own, part, self._model, self._refined)
         plain = RoundingModel(encoder.histogram(), encoder.size, self._dead_zone)
