@@ -35,7 +35,7 @@ from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
 from caesar_freq.data.blocks import volumes
 from caesar_freq.errors import run_main
 from caesar_freq.kernels.errors import compare, size_histogram
-from caesar_freq.transform.blocks import ORTHONORMAL, Transform
+from caesar_freq.transform.blocks import MAX_BLOCK, ORTHONORMAL, Transform, block_values
 
 #: An error this near the one asked for, as a part of it, needs no second coding.
 _CLOSE = 0.004
@@ -72,7 +72,10 @@ def bits_at(x: np.ndarray, choice: tuple[str, int, int], nrmse: float, dead_zone
 def candidates(shape: tuple[int, int, int]) -> list[tuple[str, int, int]]:
     """Kind, cell and time block of all transforms of a volume ``[T, H, W]``."""
     spatial = SPATIAL + larger_cells(shape) + WAVELETS
-    return [(*one, t) for one in spatial for t in time_blocks(shape[0])]
+    return [
+        (*one, t) for one in spatial for t in time_blocks(shape[0])
+        if block_values(shape, t, one[1]) <= MAX_BLOCK
+    ]  # fmt: skip
 
 
 def likely_step(x: np.ndarray, nrmse: float, dead_zone: float) -> float:

@@ -259,7 +259,8 @@ class _Trial:
             if worse and not self._effort.exhaustive:
                 break
             cost = self._cost(*key)
-            worse = bool(costs) and cost >= min(costs.values())
+            # equal costs are those of one transform by two names, as of a single cell
+            worse = bool(costs) and cost > min(costs.values())
             costs[key] = cost
         found = min(costs, key=costs.get)
         for key in _next_times(*found, times) if self._effort.finalists > 1 else ():
