@@ -42,9 +42,9 @@ from caesar_freq.codec.pointwise import (
     working_bound,
 )
 from caesar_freq.codec.relative import (
+    Logarithms,
     encode_signs,
     from_logarithms,
-    log_magnitudes,
     relative_bound_holds,
     without_logarithm,
 )
@@ -122,27 +122,26 @@ class Chunk:
         exact = self.valid
         self.constant = all(bool(np.all(exact[at] == exact[:1])) for at in parts(exact))
         self._first = float(exact[0]) if exact.size else 0.0
+        # filling is slow, and what fills a few cells is small
+        self._filling: tuple = None, None
 
     @property
     def valid(self) -> np.ndarray:
         """The values that are not masked, float [n]."""
-        return self._unmasked(self.values)
+        return self.values.ravel() if self.whole else self.values[~self.mask]
 
     @property
-    def coded(self) -> np.ndarray:
-        """What goes through the transform, float [T, H, W]: the values or their logarithms.
-
-        Logarithms are made anew each time, as they take twice the memory of the values.
-        """
-        return log_magnitudes(self.values, self.mask) if self._logarithmic else self.values
+    def coded(self) -> np.ndarray | Logarithms:
+        """What goes through the transform, float [T, H, W]: the values or their logarithms."""
+        return Logarithms(self.values, self.mask) if self._logarithmic else self.values
 
     @property
-    def good(self) -> np.ndarray:
+    def good(self) -> np.ndarray | Logarithms:
         """What is not masked of `coded`, float [n]."""
-        return self._unmasked(self.coded)
-
-    def _unmasked(self, array: np.ndarray) -> np.ndarray:
-        return array.ravel() if self.whole else array[~self.mask]
+        valid = self.valid
+        if not self._logarithmic:
+            return valid
+        return Logarithms(valid, np.broadcast_to(np.False_, valid.shape))
 
     @cached_property
     def special(self) -> bytes:
@@ -151,9 +150,28 @@ class Chunk:
 
     def normalised(self, variable: Variable, double: bool) -> np.ndarray:
         """``(value - offset) / range`` with masked cells filled smoothly."""
-        dtype = np.float64 if double else np.float32
-        x = normalised(self.coded, self.mask, variable.offset, variable.range, dtype)
-        return fill_masked(x, self.mask) if not self.whole else x
+        return self.normalised_part(variable, double, ...)
+
+    def normalised_part(self, variable: Variable, double: bool, at) -> np.ndarray:
+        """What `normalised` holds at the index `at`, as a new array."""
+        place = at if self.whole else ...
+        values, mask = self.values[place], self.mask[place]
+        scale = (variable.offset, variable.range, np.float64 if double else np.float32)
+        if self._logarithmic:
+            x, logs = empty(values.shape, scale[-1]), Logarithms(values, mask)
+            for part in parts(x):
+                x[part] = normalised(logs[part], mask[part], *scale)
+        else:
+            x = normalised(values, mask, *scale)
+        return x if self.whole else self._filled(x, scale)[at]
+
+    def _filled(self, x: np.ndarray, scale: tuple) -> np.ndarray:
+        """The whole of `x` with masked cells filled in place, as the first time at that scale."""
+        if self._filling[0] == scale:
+            x[self.mask] = self._filling[1]
+        else:
+            self._filling = scale, fill_masked(x, self.mask, overwrite=True)[self.mask]
+        return x
 
     def write_constant(self) -> Written:
         """Body of a constant chunk."""
