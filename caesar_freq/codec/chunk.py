@@ -113,7 +113,7 @@ class Chunk:
         self.mask, self.signs = missing(values, fill_value, empty(values.shape, bool)), None
         self.empty = bool(self.mask.all())
         if logarithmic:
-            self.mask = self.mask | without_logarithm(values)
+            self.mask |= without_logarithm(values)
             self.signs = encode_signs(values, self.mask)
         self.count = self.mask.size - int(np.count_nonzero(self.mask))
         self.whole = self.count == self.mask.size
@@ -256,7 +256,7 @@ class Chunk:
         if body is None or len(body) >= len(written.body):
             return written
         with np.errstate(over="ignore"):  # infinite is more than any bound of a mean allows
-            return Written(body, float(np.sum(grid.error(self.valid) ** 2)))
+            return Written(body, grid.squared_error(self.valid))
 
     def _smaller_zfp(self, written: Written) -> Written:
         """`written`, or coefficients that ZFP truncated if those take fewer bytes."""
