@@ -13,6 +13,7 @@ from caesar_freq.codec.native_quantise import (  # noqa: F401 part of this inter
     dequantise,
     planes_of,
     quantise,
+    quantised_ends,
     refine,
 )
 from caesar_freq.entropy.context import LOG_TABLE, N_LOCAL, plane_features, shells

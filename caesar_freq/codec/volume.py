@@ -215,7 +215,7 @@ class VolumeEncoder:
             return self._dependent(step, dead_zone, last)
         levels = self.levels(step, dead_zone)
         if last:
-            self.planes = self.planes[:0]
+            self._give_back()
         return encode_levels(levels, self.alphas, self.transform, self.model)
 
     def chosen(self, step: float, dead_zone: float, last: bool = False) -> tuple:
@@ -223,19 +223,22 @@ class VolumeEncoder:
         levels and `coefficient_error`; raises LevelOverflow."""
         chosen = kernels(self.model.device)
         # cells end where they do with plain rounding: to cut them shorter saves nothing here
-        q, fits = chosen.quantise(
+        used, fits = chosen.quantised_ends(
             self.planes, 2 * FINER * step, dead_zone, self.alphas, self.classes
         )
-        used = chosen.ends_of(q)
-        del q
         *found, good = chosen.choose_blocks(
             self.planes, step * FINER, self.alphas, self.classes, used, self.transform, self.model,
             *grid_prices(self.model, self.weight), last,
         )  # fmt: skip
-        self.planes = self.planes[:0] if last else self.planes
+        if last:
+            self._give_back()
         if not (fits and good):
             raise LevelOverflow
         return used, *found
+
+    def _give_back(self) -> None:
+        # not a part of them, which would keep their memory
+        self.planes = np.zeros(0, self.planes.dtype)
 
     def _dependent(self, step: float, dead_zone: float, last: bool) -> VolumeCode:
         used, q, rows, error = self.chosen(step, dead_zone, last)

@@ -16,7 +16,7 @@ import numpy as np
 # Jacobi sweeps per pyramid level; beyond about four the bits no longer move.
 _SWEEPS = 4
 # Frames are worked on in groups of at most this many cells, which bounds the memory.
-_CELLS_AT_ONCE = 1 << 17
+_CELLS_AT_ONCE = 1 << 15
 
 
 def fill_masked(values: np.ndarray, mask: np.ndarray, overwrite: bool = False) -> np.ndarray:
