@@ -123,8 +123,10 @@ def read_chunk(
         signs = None
         if header.mode == "pw_rel":
             signs = decode_signs(parts.get("signs", b""), box.shape)
-        same = decoded.dtype == header.dtype
-        values = decoded if same else empty(box.shape, header.dtype)
+        if decoded.itemsize < header.dtype.itemsize:
+            values = empty(box.shape, header.dtype)
+        else:  # in the same memory: values are never ahead of those that they are made from
+            values = decoded.reshape(-1).view(header.dtype)[: decoded.size].reshape(box.shape)
         for at, part in restored_parts(decoded, variable.offset, variable.range, found):
             if signs is not None:
                 part = from_logarithms(part, signs[at], header.dtype)

@@ -89,7 +89,8 @@ def decode_volume(
         If `data` is not a whole stream for this transform and model.
     """
     q, bins, alphas, dependent = decode_levels(data, transform, model)
-    planes = dequantised(q, bins, step, alphas, model, dtype, dependent, overwrite=True)
+    planes, q = _room(q, dtype)
+    planes = dequantised(q, bins, step, alphas, model, dtype, dependent, planes)
     del q, bins
     return kernels(model.device).inverse(transform, planes)
 
@@ -124,12 +125,24 @@ def decode_levels(
     return q, bins, alphas, dependent
 
 
+def _room(q: np.ndarray, dtype: type) -> tuple[np.ndarray, np.ndarray]:
+    """Planes that share the memory of levels, and these: kernels read a level before they write there.
+
+    Where planes take twice the memory of levels, those move to the end of it.
+    """
+    if np.dtype(dtype).itemsize == q.itemsize:
+        return q.view(dtype), q
+    planes = empty(q.shape, dtype)
+    moved = planes.reshape(-1).view(q.dtype)[-q.size :].reshape(q.shape)
+    moved[...] = q
+    return planes, moved
+
+
 def dequantised(
-    q, bins, step, alphas, model, dtype, dependent: bool = False, overwrite: bool = False
+    q, bins, step, alphas, model, dtype, dependent: bool = False, planes: np.ndarray | None = None
 ) -> np.ndarray:
-    """Coefficient planes of levels and their bins; with `overwrite` in the memory of `q` if they fit."""
-    here = overwrite and np.dtype(dtype).itemsize == q.itemsize
-    planes = q.view(dtype) if here else empty(q.shape, dtype)
+    """Coefficient planes of levels and their bins, in `planes` if there are any."""
+    planes = empty(q.shape, dtype) if planes is None else planes
     classes = frequency_classes(*q.shape[2:4])
     kernels(model.device).dequantise(
         q, bins, *_unit(step, alphas, classes, model, dependent), planes
@@ -263,10 +276,17 @@ class VolumeEncoder:
 
     def decoded(self, code: VolumeCode, step: float) -> np.ndarray:
         """What a decoder returns of `code`, ``[T, H, W]``; its levels are given back."""
+        planes, code.levels = _room(code.levels, self.planes.dtype)
         planes = dequantised(
-            code.levels, code.bins, step, self.alphas, self.model, self.planes.dtype,
-            code.dependent, overwrite=True,
-        )  # fmt: skip
+            code.levels,
+            code.bins,
+            step,
+            self.alphas,
+            self.model,
+            planes.dtype,
+            code.dependent,
+            planes,
+        )
         code.levels = code.bins = None
         return kernels(self.model.device).inverse(self.transform, planes)
 

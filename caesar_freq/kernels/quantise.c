@@ -109,7 +109,8 @@ DEFINE_QUANTISE(cf_quantise_f64, double)
         return (double)result;                                                                     \
     }
 
-/* Fill planes with the reconstruction; y may be in the memory of q. */
+/* Fill planes with the reconstruction; y may begin before q in the same memory, as long as it ends
+ * where q ends: it never overtakes what is still to be read. */
 DEFINE_RECONSTRUCTION(cf_dequantise_f32, float *y, done,
                       y[at + a] = (float)restored(level, mu, own, step))
 DEFINE_RECONSTRUCTION(cf_dequantise_f64, double *y, done,
