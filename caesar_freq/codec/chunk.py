@@ -30,7 +30,7 @@ from caesar_freq.codec.layout import (
     VOLUME,
     ZFP,
 )
-from caesar_freq.codec.lossless import encode_lossless
+from caesar_freq.codec.lossless import encode_lossless, likely_bytes
 from caesar_freq.codec.packing import varint
 from caesar_freq.codec.partial import common_grid, encode_partial
 from caesar_freq.codec.parts import parts
@@ -59,6 +59,8 @@ from caesar_freq.kernels.values import normalised, restored
 
 #: Above this part of the raw size it is worth asking whether lossless coding is smaller.
 _ASK_LOSSLESS = 0.2
+#: A few frames may say that it takes so many times the bytes: more, and it is not tried.
+_LOSSLESS_MAY = 2.0
 #: Above so many bits per value it is worth asking whether coding levels is smaller. Rare spikes have few
 #: at loose bounds, and levels a sixth of them.
 _ASK_LATTICE = 1e-3
@@ -221,7 +223,11 @@ class Chunk:
         """
         if self.constant or 8 * len(written.body) < _ASK_LATTICE * self.count:
             return written
-        if len(written.body) > _ASK_LOSSLESS * self.values.nbytes:
+        size = len(written.body)
+        if (
+            size > _ASK_LOSSLESS * self.values.nbytes
+            and likely_bytes(self.values) < _LOSSLESS_MAY * size
+        ):
             written = min(self.write_lossless(), written, key=lambda w: len(w.body))
         written = self._smaller(self._smaller_zfp(written), self._exact_grid)
         if not limit:

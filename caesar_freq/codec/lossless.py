@@ -111,6 +111,13 @@ def _sample(codes: np.ndarray) -> np.ndarray:
     return frames[..., : max(1, rows), :]
 
 
+def likely_bytes(array: np.ndarray) -> float:
+    """About what `encode_lossless` makes of an array ``[T, H, W]``, told by a few of its frames."""
+    step = -(-len(array) // _TRIAL_FRAMES)
+    sample = _sample(ordered(np.ascontiguousarray(array[step // 2 :: step])))
+    return min(_trial(sample, n) for n in range(len(_PREDICTORS))) * array.size / sample.size
+
+
 def encode_lossless(array: np.ndarray) -> bytes:
     """Code a native float32 or float64 array of any shape bit by bit.
 
