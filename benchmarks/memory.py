@@ -1,13 +1,13 @@
 """Peak memory of the commands on files of growing size, each in a fresh process.
 
     python benchmarks/memory.py [--sizes 64 256 2048] [--threads 2] [--mode rel] [--bound 1e-3]
-    python benchmarks/memory.py --calls [FILE.npy ...] [--threads 2]
+    python benchmarks/memory.py --calls [FILE.npy ...] [--threads 2] [--mode rel]
 
 Prints a table: peak resident memory in MB and as a part of the array's size, seconds and
 compression ratio. Files are made by a formula, part by part, in a folder that is removed.
 
 With `--calls`, of ``encode`` and ``decode`` of arrays (of 16, 32 and 64 MB by the formula, if none are
-given) in several modes: peaks over what the process held when the codec had coded a small part, the
+given) in several modes, or one: peaks over what the process held when the codec had coded a small part, the
 array itself and the result among them, in arrays.
 """
 
@@ -94,7 +94,7 @@ def kinds(array: np.ndarray) -> dict[str, np.ndarray]:
     return {"float32": array, "float64": array.astype(np.float64), "missing values": missing}
 
 
-def calls(files: list[Path], threads: int) -> None:
+def calls(files: list[Path], threads: int, only: str | None) -> None:
     """Measure and print `encode` and `decode` of arrays in memory."""
     print(
         f"{threads} threads\n\n| array, MB | kind | mode | encode, arrays | decode, arrays | CR |"
@@ -108,7 +108,7 @@ def calls(files: list[Path], threads: int) -> None:
             for kind, array in kinds(np.load(file if isinstance(file, Path) else path)).items():
                 np.save(path, array)
                 size = array.nbytes / 1e6
-                for mode, bound in _BOUNDS:
+                for mode, bound in [b for b in _BOUNDS if only in (None, b[0])]:
                     found = []
                     for action in ("encode", "decode"):
                         command = (path, stream, action, mode, bound, threads)
@@ -127,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 256, 2048], help="in MB")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--mode", default="rel")
+    parser.add_argument("--mode", help="default: rel, of calls all")
     parser.add_argument("--bound", type=float, default=1e-3)
     parser.add_argument("--skip-encode", action="store_true", help="measure the commands alone")
     parser.add_argument(
@@ -135,8 +135,9 @@ def main() -> None:
     )
     args = parser.parse_args()
     if args.calls is not None:
-        calls(args.calls, args.threads)
+        calls(args.calls, args.threads, args.mode)
         return
+    args.mode = args.mode or "rel"
     options = ("--mode", args.mode, "--bound", args.bound, "--threads", args.threads)
     idle, _ = measure(_IDLE)
     print(f"{args.mode} {args.bound:g}, {args.threads} threads; Python alone takes {idle:.0f} MB\n")
