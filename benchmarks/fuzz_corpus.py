@@ -146,6 +146,7 @@ def corpus(names: Sequence[str] | None = None) -> dict[str, bytes]:
             found[f"{strategy}-{mode}"] = caesar_freq.encode(
                 smooth, mode, bound, generator=Still(), strategy=strategy
             )
+    found["fine"] = caesar_freq.encode(made["smooth64"], "rel", 1e-9)
     for block in (1, 4, 128):
         found[f"blocks{block}"] = _in_blocks(made["long32"], block)
     other = replace(FrequencyModel.base(), b3=FrequencyModel.base().b3 + 100)

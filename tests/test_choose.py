@@ -21,7 +21,9 @@ from caesar_freq.transform.blocks import Transform
 STEP, DEAD_ZONE = 4e-3, 0.6
 
 
-@pytest.mark.parametrize("frames", [1, 3, 4, 5, 16, 17, 32, 33, 48, 64, 65, 128, 129, 500])
+@pytest.mark.parametrize(
+    "frames", [1, 3, 4, 5, 16, 17, 32, 33, 48, 64, 65, 128, 129, 256, 500, 1500]
+)
 def test_no_two_time_blocks_cut_alike_and_none_is_missing(frames):
     cuts = [tuple(near_equal_sizes(frames, t)) for t in choose.time_blocks(frames)]
     assert len(set(cuts)) == len(cuts)
@@ -93,7 +95,7 @@ def test_the_error_of_a_transform_that_is_not_orthonormal_is_that_of_its_values(
     coefficients = encoder.coefficient_error(code, STEP)
     values = compare(x, encoder.decoded(code, STEP))[1]
     rounded = plain.error(choose.step_index(STEP))
-    assert found.ratio == pytest.approx(np.sqrt(values / x.size) / rounded, rel=1e-6)
+    assert found.ratio == pytest.approx(np.sqrt(values / x.size) / rounded, rel=1e-4)
     assert abs(coefficients / values - 1) > 0.01
 
 
@@ -108,3 +110,37 @@ def test_only_the_highest_effort_looks_at_wavelets(monkeypatch):
         kinds.clear()
         choose.choose_transform(x, 1e-3, DEAD_ZONE, model, effort=effort)
         assert ({"haar", "cdf97"} <= set(kinds)) == effort.exhaustive
+
+
+@pytest.mark.parametrize(
+    ("shape", "bound", "times"), [((3000, 1, 24), 1e-3, 1.2), ((3000, 4, 4), 1e-2, 1.5)]
+)
+def test_long_series_take_long_blocks(shape, bound, times, monkeypatch):
+    t, rng = np.arange(shape[0])[:, None, None], np.random.default_rng(3)
+    day = 10 * np.sin(2 * np.pi * t / 24 + rng.uniform(0, 6.3, shape[1:]))
+    noise = gaussian_filter(rng.standard_normal(shape), (2, 0, 0))
+    x = (day + 3 * np.sin(2 * np.pi * t / 1900 + rng.uniform(0, 6.3, shape[1:])) + noise).astype(
+        np.float32
+    )
+    data = caesar_freq.encode(x, "nrmse", bound)
+    assert caesar_freq.info(data)["transforms"][0]["time_block"] > 128
+    after = caesar_freq.decode(data, frames=(1500, 1510))
+    np.testing.assert_array_equal(after, caesar_freq.decode(data)[1500:1510])
+    monkeypatch.setattr(choose, "TIME_BLOCKS", choose.TIME_BLOCKS[:6])
+    assert len(caesar_freq.encode(x, "nrmse", bound)) > times * len(data)
+
+
+def test_long_blocks_give_way_to_large_cells():
+    """Of blocks that may not be larger some are long and some are wide; the way between leads past others."""
+    asked = []
+
+    def guess(spatial, time_block):
+        asked.append((spatial, time_block))
+        if time_block * spatial[1] ** 2 > 1 << 17:
+            return np.inf
+        return {16: 1.2, 32: 0.9}.get(spatial[1], 2.0) * {256: 1.0, 128: 1.1, 64: 1.2}.get(
+            time_block, 3.0
+        )
+
+    choose._descend(guess, choose.SPATIAL, [1, 4, 16, 32, 64, 128, 256, 512])
+    assert (("lot", 32), 128) in asked

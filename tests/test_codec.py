@@ -307,6 +307,7 @@ def golden_cases():
         "edges": (cut.astype(np.float32), "nrmse", 1e-2),
         "contexts": (busy.astype(np.float32), "rel", 2e-2),
         "pw_rel": (signed.astype(np.float32), "pw_rel", 1e-3),
+        "fine": (busy + bowl, "nrmse", 1e-9),
         "rel": (cube, "rel", 1e-3),
         "nrmse64": (cube.astype(np.float64), "nrmse", 1e-3),
         "holes": (holes, "abs", 0.01),

@@ -24,7 +24,7 @@ ARRAYS = {"fetch", "split", "report", *MEASURED, *TRAINING}
 MODULES = [
     # command line and Python API beside the workflow; what a job is told, not what it does
     (set(),
-     "arguments codec.joining compression compression.compress compression.job compression.join "
+     "__main__ arguments codec.joining compression compression.compress compression.job compression.join "
      "compression.parts compression.plan compression.ranges compression.survey "
      "compression.table compression.verify caesar_freq cfq_file cli compressor cluster cluster.command cluster.fit cluster.offer "
      "cluster.plan cluster.recover cluster.requests comparison data.metadata "
@@ -71,7 +71,7 @@ MODULES = [
      "codec.options codec.parts codec.reading codec.strategies codec.targets"),
     # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves
     ({*OURS, *TRAINING},
-     "codec.backend codec.chunks codec.coders codec.ends codec.entropy_side codec.generated "
+     "codec.backend codec.chunks codec.coders codec.ends codec.entropy_side codec.fine codec.generated "
      "codec.header codec.layout codec.modes codec.native codec.native_quantise codec.portable codec.quantise codec.refine "
      "codec.restoration codec.segments codec.trellis codec.volume entropy.coder entropy.dependent "
      "entropy.rans kernels.eigen kernels.errors kernels.memory transform.blocks transform.modes transform.native codec.torch_kernels codec.torch_contexts"),

@@ -6,6 +6,7 @@ from collections import Counter
 
 from caesar_freq.codec.layout import (
     CONSTANT,
+    FINE,
     LATTICE,
     LINKED,
     LOSSLESS,
@@ -74,10 +75,14 @@ def chunk_census(body: bytes, frames: int) -> tuple[Counter, Counter]:
 
 def _volume(data: bytes) -> Counter:
     reader = Reader(data)
-    if reader.byte() & PREDICTED:
+    flags = reader.byte()
+    if flags & PREDICTED:
         reader.take(N_CLASSES)
+    low = len(reader.take(reader.varint())) if flags & FINE else 0
     reader.take(reader.varint())
-    return Counter(end_of_block=len(data) - reader.left, coefficients=reader.left)
+    ends = len(data) - reader.left - low
+    found = Counter(end_of_block=ends, coefficients=reader.left)
+    return found + Counter(low_bits=low)
 
 
 def _in_own_modes(data: bytes) -> Counter:

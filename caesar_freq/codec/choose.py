@@ -8,21 +8,20 @@ from itertools import product
 
 import numpy as np
 
-from caesar_freq.codec.backend import kernels
 from caesar_freq.codec.cells import CellSubset
 from caesar_freq.codec.effort import EFFORTS, USUAL, Effort
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import RoundingModel, step_index
+from caesar_freq.codec.spectra import Spectra
 from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
 from caesar_freq.kernels.errors import compare, log2_bits
-from caesar_freq.kernels.memory import copied
 from caesar_freq.transform.blocks import (
     LARGEST_CELL,
-    MAX_TIME_BLOCK,
+    MAX_BLOCK,
     ORTHONORMAL,
-    Transform,
     block_values,
 )
+from caesar_freq.transform.in_time import in_time
 
 #: Spatial transforms ``(kind, cell)`` to choose from; time blocks are chosen apart.
 SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("dct", 8), ("lot", 32), ("dct", 32))
@@ -33,19 +32,26 @@ LARGER, _LARGER_BLOCK = (
 )  # fmt: skip
 #: Those that are hardly ever the best, for the highest effort.
 WAVELETS = (("haar", 16), ("cdf97", 16))
-#: Short ones are for what moves too fast: storms, cells under a microscope; long ones for climate.
-TIME_BLOCKS = (1, 4, 16, 32, 64, 128)
+#: Short ones are for what moves too fast: storms, cells under a microscope; long ones for climate, and
+#: those beyond `_LONG` for series of small frames.
+TIME_BLOCKS = (1, 4, 16, 32, 64, 128, 256, 512, 1024)
+_LONG = 128
 #: Fewer frames than this are one block of this length.
 _SHORT = 16
-#: Values of a sample.
-SAMPLE_VALUES = 1 << 20
+#: Values of a sample, and rows and columns that it has at least.
+SAMPLE_VALUES, _LEAST_SIDE = 1 << 20, 64
 #: Where the descent begins.
 _SCOUTS, _FIRST_TIMES = (("lot", 16), ("dct", 8)), (4, 64)
-#: The estimate fits best at this part of the step.
-_FINER = 0.7
-#: Transforms are coded where their estimate is within this factor of the least one, until so many
-#: in a row are no better.
-_HOPEFUL, _PATIENCE = 1.03, 2
+#: Bits of a coefficient of ``x * _COARSER`` steps by the estimate:
+#: ``_LOG * (log2(1 + x**2) + _SIGNIFICANT * x**2 / (1 + x**2))``.
+_COARSER, _LOG, _SIGNIFICANT = 1.2, 0.3, 16
+#: Transforms are coded where their estimate is within this factor of the least one, until one is no
+#: better; it says less where there are cells beyond 32. Then those in blocks of the next lengths.
+_HOPEFUL, _UNSURE, _NEXT, _USUAL = 1.02, 1.03, 1.01, 32
+#: The entropy model was trained on blocks of up to `_LONG` frames: longer ones are to be better by so much.
+_DOUBT = 1.03
+#: Where at least so many bits are expected, fewer cells tell enough.
+_MANY_BITS = 1 << 16
 
 
 def lagrangian(step: float) -> float:
@@ -63,15 +69,21 @@ def sample(x: np.ndarray, n_values: int = SAMPLE_VALUES) -> np.ndarray:
     if x.size <= n_values:
         return x
     # whole long blocks: a few frames more would be cut into shorter ones
-    longest = TIME_BLOCKS[-1]
+    longest = _longest(x.shape, n_values)
     enough = max(longest, n_values // (height * width))
     frames = min(frames, enough - enough % longest)
-    side = max(64, int(np.sqrt(n_values / frames)))
+    side = max(_LEAST_SIDE, int(np.sqrt(n_values / frames)))
     if height <= side:
         side = max(side, n_values // (frames * height))
     sizes = (frames, min(height, side), min(width, side))
     starts = [(n - m) // 2 for n, m in zip(x.shape, sizes)]
     return x[tuple(slice(a, a + m) for a, m in zip(starts, sizes))]
+
+
+def _longest(shape: tuple[int, int, int], n_values: int) -> int:
+    """The longest blocks of which a sample of so many values holds one."""
+    frames = n_values // (min(shape[1], _LEAST_SIDE) * min(shape[2], _LEAST_SIDE))
+    return max([_LONG, *(t for t in TIME_BLOCKS if t <= frames)])
 
 
 @dataclass(frozen=True)
@@ -92,11 +104,6 @@ class Choice:
     ratio: float = 1.0
 
 
-def estimated_bits(planes: np.ndarray, step: float) -> float:
-    """Cheap guess of the code length: Gaussian coefficients without any context."""
-    return log2_bits(planes, 1 / step) / 2
-
-
 def choose_transform(
     x: np.ndarray,
     step: float,
@@ -105,12 +112,16 @@ def choose_transform(
     spatial: tuple[tuple[str, int], ...] = SPATIAL,
     effort: Effort = EFFORTS[USUAL],
     refined: bool = False,
+    spectra: Spectra | None = None,
+    ratio: bool = True,
 ) -> Choice:
     """The transform that codes `x` ``[T, H, W]`` in the fewest bits at equal error.
 
-    A descent by `estimated_bits` looks at the next lengths of time blocks, sizes of cells and kinds.
-    With the best few that it met, half of the cells (`CellSubset`) are really coded; what these say of
-    the whole is corrected by the estimates of both.
+    A descent by estimates looks at the next lengths of time blocks, sizes of cells and kinds. They
+    count the coefficients that are large beside the step: where most are zero, bits are proportional to
+    how many are not (He and Mitra 2001), the same for all transforms of a field; the code length of
+    Gaussian coefficients tells apart what is larger still. With the best few of them some of the cells
+    (`CellSubset`) are really coded; what these say of the whole is corrected by the estimates of both.
 
     Parameters
     ----------
@@ -124,24 +135,30 @@ def choose_transform(
         How large a sample, and how many transforms are really coded.
     refined : bool
         See `VolumeEncoder`.
+    spectra : Spectra, optional
+        Of `sample(x, effort.sample)`, where they are there already.
+    ratio : bool
+        Whether `Choice.ratio` is needed: then the transform is coded even if nothing comes near it.
     """
-    times = time_blocks(x.shape[0])
+    times = [t for t in time_blocks(x.shape[0]) if t <= _longest(x.shape, effort.sample)]
     if spatial == SPATIAL:
         spatial += larger_cells(x.shape) + WAVELETS * effort.exhaustive
-    trial = _Trial(x, step, dead_zone, model, effort, refined, max(cell for _, cell in spatial))
+    spectra = spectra or Spectra(sample(x, effort.sample), model.device)
+    largest = max(cell for _, cell in spatial)
+    trial = _Trial(spectra, step, dead_zone, model, effort, refined, largest)
     if effort.exhaustive:
         for candidate in product(spatial, times):
             trial.guess(*candidate)
     else:
         _descend(trial.guess, spatial, times)
-    return trial.choice(times)
+    return trial.choice(times, ratio)
 
 
 def larger_cells(shape: tuple[int, int, int]) -> tuple[tuple[str, int], ...]:
     """Those of `LARGER` that a volume ``[T, H, W]`` may have."""
     return tuple(
         (kind, cell) for kind, cell in LARGER
-        if max(shape[1:]) > cell // 2 and block_values(shape, MAX_TIME_BLOCK, cell) <= _LARGER_BLOCK
+        if max(shape[1:]) > cell // 2 and block_values(shape, _LONG, cell) <= _LARGER_BLOCK
     )  # fmt: skip
 
 
@@ -155,7 +172,14 @@ def _descend(guess: Callable, spatial: Sequence[tuple[str, int]], times: list[in
         found = min([found, *_next_times(*found, times)], key=lambda c: guess(*c))
         if found == before:
             near = [s for s in spatial if _alike(s, found[0])]
-            found = min([found, *product(near, found[1:])], key=lambda c: guess(*c))
+            beside = [*product(near, found[1:])]
+            # where blocks would be too large, shorter ones of larger cells, or longer ones of smaller
+            longer = [c for c in _next_times(*found, times) if not np.isfinite(guess(*c))]
+            beside += product(near, (c[1] for c in longer))
+            beside += [
+                n for c in beside if not np.isfinite(guess(*c)) for n in _next_times(*c, times)
+            ]
+            found = min([found, *beside], key=lambda c: guess(*c))
 
 
 def _next_times(spatial, time_block: int, times: list[int]) -> list[tuple]:
@@ -177,57 +201,70 @@ class _Trial:
     """Transforms of one sample: what they may cost, and what the best of them do."""
 
     def __init__(
-        self, x, step, dead_zone, model: FrequencyModel, effort, refined, largest: int
+        self,
+        spectra: Spectra,
+        step,
+        dead_zone,
+        model: FrequencyModel,
+        effort,
+        refined,
+        largest: int,
     ) -> None:
-        self._x = copied(sample(x, effort.sample), np.float32)
+        self._spectra = spectra
         self._step, self._dead_zone, self._model = step, dead_zone, model
         self._effort, self._refined, self._largest = effort, refined, largest
+        self._scale = 1 / (_COARSER * step)
+        #: whether few of the cells are coded
+        self._few = False
         self._guesses: dict[tuple, float] = {}
-        #: coefficients of the best few
-        self._planes: dict[tuple, np.ndarray] = {}
 
     def guess(self, spatial: tuple[str, int], time_block: int) -> float:
-        """Estimated bits of the sample."""
+        """Estimated bits of the sample; infinite if there are no such blocks."""
         key = spatial, time_block
+        if block_values(self._spectra.x.shape, time_block, spatial[1]) > MAX_BLOCK:
+            return np.inf
         if key not in self._guesses:
-            planes = self._forward(*key)
-            self._guesses[key] = estimated_bits(planes, _FINER * self._step)
-            self._planes[key] = planes
-            if len(self._planes) > self._effort.finalists:
-                del self._planes[max(self._planes, key=self._guesses.get)]
+            total = self._spectra.log2_bits(*key, self._scale, _SIGNIFICANT)
+            self._guesses[key] = _LOG * total / (1 << 15)
         return self._guesses[key]
 
-    def choice(self, times: list[int]) -> Choice:
-        """The best of those that were guessed, or of blocks of the next length."""
-        order = sorted(self._planes, key=self._guesses.get)
-        costs, worse = {}, 0
+    def choice(self, times: list[int], ratio: bool) -> Choice:
+        """The best of those that were guessed, or of blocks of the next length.
+
+        If there is but one that may be, it is coded only for the `ratio`.
+        """
+        order = sorted(self._guesses, key=self._guesses.get)[: self._effort.finalists]
+        usual, least = self._largest <= _USUAL, self._guesses[order[0]]
+        hopeful = (_HOPEFUL if usual else _UNSURE) * least
+        self._few = usual and least >= _MANY_BITS
+        if not self._effort.exhaustive:
+            order = [key for key in order if self._guesses[key] <= hopeful]
+            known = [key for key in self._guesses if key[1] <= _LONG]
+            if order[0][1] > _LONG and known:
+                order = [order[0], min(known, key=self._guesses.get)]
+        if len(order) == 1 and not ratio:
+            (kind, cell), time_block = order[0]
+            return Choice(kind, cell, time_block)
+        costs, worse = {}, False
         for key in order:
-            hopeless = self._guesses[key] > _HOPEFUL * self._guesses[order[0]]
-            if not self._effort.exhaustive and (hopeless or worse == _PATIENCE):
+            if worse and not self._effort.exhaustive:
                 break
             cost = self._cost(*key)
-            worse = worse + 1 if costs and cost >= min(costs.values()) else 0
+            worse = bool(costs) and cost >= min(costs.values())
             costs[key] = cost
         found = min(costs, key=costs.get)
         for key in _next_times(*found, times) if self._effort.finalists > 1 else ():
-            if key not in costs and self.guess(*key) <= _HOPEFUL * self._guesses[found]:
+            if key not in costs and self.guess(*key) <= _NEXT * self._guesses[found]:
                 costs[key] = self._cost(*key)
-        (kind, cell), time_block = found = min(costs, key=costs.get)
+        found = min(costs, key=lambda key: costs[key][0] * (1 if key[1] <= _LONG else _DOUBT))
+        (kind, cell), time_block = found
         return Choice(kind, cell, time_block, costs[found][1])
-
-    def _forward(self, *key) -> np.ndarray:
-        return kernels(self._model.device).forward(self._transform(*key), self._x)
-
-    def _transform(self, spatial, time_block: int) -> Transform:
-        kind, cell = spatial
-        return Transform(self._x.shape, time_block, cell, kind)
 
     def _cost(self, *key) -> tuple[float, float]:
         """Bits with what the error is worth, and the error over that of plain rounding."""
-        whole = self._transform(*key)
-        planes = self._planes[key] if key in self._planes else self._forward(*key)
-        part = whole if self._effort.exhaustive else CellSubset(whole, self._largest)
-        own = planes if part is whole else part.of(planes)
+        whole, spectra = self._spectra.transform(*key), self._spectra.of(key[0])
+        part = whole if self._effort.exhaustive else CellSubset(whole, self._largest, self._few)
+        own = in_time(whole.time, spectra if part is whole else part.of(spectra))
         encoder = VolumeEncoder.of_planes(own, part, self._model, self._refined)
         try:
             code = encoder.encode(self._step, self._dead_zone)
@@ -236,13 +273,13 @@ class _Trial:
         bits = 8 * len(code.data)
         plain = RoundingModel(encoder.histogram(), encoder.size, self._dead_zone)
         if part is whole and whole.kind not in ORTHONORMAL:
-            error = compare(self._x, encoder.decoded(code, self._step))[1]
+            error = compare(self._spectra.x, encoder.decoded(code, self._step))[1]
         else:
             error = encoder.coefficient_error(code, self._step)
         cost = bits + lagrangian(self._step) * error
         rounded = plain.error(step_index(self._step))
         ratio = float(np.sqrt(error / encoder.size)) / rounded if rounded else 1.0
-        of_part = estimated_bits(own, _FINER * self._step)
+        of_part = _LOG * log2_bits(own, self._scale, _SIGNIFICANT) / (1 << 15)
         return cost * (self._guesses[key] / of_part if of_part else 1.0), ratio
 
 

@@ -24,6 +24,7 @@ from caesar_freq.codec.linking import linked_coders, referred_to
 from caesar_freq.codec.plan import HOPELESS, Planner
 from caesar_freq.codec.pointwise import NETWORK_DRIFT
 from caesar_freq.codec.search import ROUNDS, RoundingModel, aim, largest_step, step_index, step_of
+from caesar_freq.codec.spectra import Spectra
 from caesar_freq.codec.statistics import Statistics, variable_of
 from caesar_freq.codec.step_ratio import (
     GENERATED_RATIO,
@@ -36,12 +37,13 @@ from caesar_freq.codec.tuning import error_ratio
 from caesar_freq.codec.volume import VolumeEncoder
 from caesar_freq.kernels.errors import size_histogram
 from caesar_freq.kernels.memory import copied
-from caesar_freq.transform.blocks import Transform
 
 #: Variables of fewer bytes than this are coded on one grid, too: cells cut short may be smaller there.
 _FEW = 4096
 #: Values on which the error is measured before the first pass.
 _MEASURED = 1 << 20
+#: The transform that tells the step at which others are compared: space, time block.
+_FIRST = ("dct", 16), 16
 #: NRMSE from which on linked sections are tried with one grid, too.
 _SPARSE = 2e-3
 #: Files of fewer bytes than so many times those of the networks' name are not worth a look.
@@ -144,10 +146,16 @@ class Encoder(ChunkEncoder):
         """
         target = self.target(variable)
         dead_zone = self.model.dead_zone_at(target)
-        step = self._likely_step(x, target, dead_zone)
+        # the ratio decides whether the first pass is the last: where that is many times as much as
+        # the sample, worth more than the cells that tell the transform
+        apart = self._refined and not self.effort.exhaustive and (precise or x.size > _MEASURED)
+        spectra = Spectra(sample(x, self.effort.sample), self.model.device)
+        step = self._likely_step(spectra, target, dead_zone)
         chosen = choose_transform(
-            x, step, dead_zone, self.model, self.spatial, self.effort, self._refined
-        )
+            x, step, dead_zone, self.model, self.spatial, self.effort, self._refined, spectra,
+            ratio=not (apart or self.pointwise),
+        )  # fmt: skip
+        del spectra
         variable = replace(
             variable, kind=chosen.kind, cell=chosen.cell, time_block=chosen.time_block
         )
@@ -160,9 +168,7 @@ class Encoder(ChunkEncoder):
             variable = replace(variable, step_index=step_index(2 * target * ratio))
             return variable, 1.0
         ratio = chosen.ratio
-        # it decides whether the first pass is the last: where that is many times as much as the
-        # sample, worth more than the cells that tell the transform
-        if self._refined and not self.effort.exhaustive and (precise or x.size > _MEASURED):
+        if apart:
             part = copied(sample(x, _MEASURED))
             transform = plain_transform(part.shape, variable)
             encoder = VolumeEncoder(part, transform, self.model, self._refined, overwrite=True)
@@ -198,16 +204,15 @@ class Encoder(ChunkEncoder):
         """Bytes that naming the file of the networks takes in the header."""
         return max(34 + len(p.source.encode()) for p in self.predictors.values())
 
-    def _likely_step(self, x, target: float, dead_zone: float) -> float:
-        """About the step that coding `x` will end at, where transforms have to be compared.
+    def _likely_step(self, spectra: Spectra, target: float, dead_zone: float) -> float:
+        """About the step that coding will end at, where transforms have to be compared.
 
         On smooth data it is many times the target: most coefficients are zero and add no error.
         """
         if self.pointwise:
             return 2 * target * USUAL_RATIO
-        part = copied(sample(x))
-        counts = size_histogram(self._forward(Transform(part.shape), part))
-        return step_of(RoundingModel(counts, part.size, dead_zone).index_for(target))
+        counts = size_histogram(spectra.planes(*_FIRST))
+        return step_of(RoundingModel(counts, spectra.x.size, dead_zone).index_for(target))
 
     def _best(
         self, chunks, coders, variable, target, dead_zone, rounding, drift=0.0

@@ -34,6 +34,8 @@ MAGIC = b"CFQ"
 VERSION = 1
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 MODES = ("abs", "rel", "nrmse", "psnr", "lossless", "pw_rel")
+#: Time blocks up to this are numbers of their own; those after it stand for its doubles.
+_LAST_OWN = 128
 #: Steps ``2 ** (index / 512)`` of these indices are floats, the smallest 0.
 _STEP_INDICES = range(-(1 << 20), 1 << 19)
 _KIND_NAMES = {number: name for name, number in KINDS.items()}
@@ -63,17 +65,19 @@ class Variable:
     def pack(self) -> bytes:
         """Serialise."""
         layout = KINDS[self.kind] | CELLS.index(self.cell) << 2
-        return struct.pack(
-            "<ddiBB", self.offset, self.range, self.step_index, layout, self.time_block
-        )
+        number = self.time_block
+        if number > _LAST_OWN:  # a power of two
+            number = _LAST_OWN + (number // _LAST_OWN).bit_length() - 1
+        return struct.pack("<ddiBB", self.offset, self.range, self.step_index, layout, number)
 
     @classmethod
     def unpack(cls, reader: Reader) -> Variable:
         """Inverse of `pack`."""
-        offset, spread, step, layout, time_block = struct.unpack("<ddiBB", reader.take(22))
+        offset, spread, step, layout, number = struct.unpack("<ddiBB", reader.take(22))
         if layout & 3 not in _KIND_NAMES or layout >> 2 >= len(CELLS) or step not in _STEP_INDICES:
             raise CorruptStreamError("the header names an unknown transform; is the file newer?")
         kind, cell = _KIND_NAMES[layout & 3], CELLS[layout >> 2]
+        time_block = number if number <= _LAST_OWN else _LAST_OWN << number - _LAST_OWN
         if not 1 <= time_block <= MAX_TIME_BLOCK or cell > LARGEST_CELL[kind]:
             raise CorruptStreamError("the header names an impossible time block or cell")
         return cls(offset, spread, step, kind, cell, time_block)

@@ -12,8 +12,8 @@ HAS_MASK, HAS_CORRECTIONS, HAS_SIGNS = 0x80, 0x40, 0x20
 PARTS = ((HAS_MASK, "mask"), (HAS_CORRECTIONS, "outliers"), (HAS_SIGNS, "signs"))
 FLAGS = HAS_MASK | HAS_CORRECTIONS | HAS_SIGNS
 #: Flags in a volume's first byte: prediction factors follow; its levels are of the dependent
-#: quantiser (`entropy.dependent`).
-PREDICTED, DEPENDENT = 1, 2
+#: quantiser (`entropy.dependent`); low bits of coefficients are apart (`fine`).
+PREDICTED, DEPENDENT, FINE = 1, 2, 4
 #: Classes of spatial frequency with a prediction factor each (`quantise`).
 N_CLASSES = 6
 #: Classes of frequency with a factor for the section before each (`linked`): five of temporal

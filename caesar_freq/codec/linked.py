@@ -18,7 +18,6 @@ from threading import Lock
 import numpy as np
 
 from caesar_freq.codec.backend import kernels
-from caesar_freq.codec.choose import estimated_bits
 from caesar_freq.codec.coders import Coded
 from caesar_freq.codec.layout import N_BETAS, N_CLASSES, RUN
 from caesar_freq.codec.model import FrequencyModel
@@ -33,6 +32,7 @@ from caesar_freq.codec.volume import (
     unit_step,
 )
 from caesar_freq.errors import CorruptStreamError
+from caesar_freq.kernels.errors import log2_bits
 from caesar_freq.transform.blocks import Transform
 
 _TEMPORAL = (1, 2, 4, 8)
@@ -159,8 +159,8 @@ class SectionCoder:
         cross = self._predicted(step, dead_zone)[1]
         plain = linked = 0.0
         for new, predicted in zip(_innovations(self.encoder, unit), cross):
-            plain += estimated_bits(new, step / unit)
-            linked += estimated_bits(new - predicted.astype(np.float32), step / unit)
+            plain += log2_bits(new, 1 / (step / unit)) / 2
+            linked += log2_bits(new - predicted.astype(np.float32), 1 / (step / unit)) / 2
         return plain - linked, plain
 
     def _made(self, step: float, dead_zone: float) -> tuple:
@@ -180,6 +180,7 @@ class SectionCoder:
     def _quantised(self, step: float, dead_zone: float) -> tuple:
         betas = cross = None
         rest = copy(self.encoder)
+        rest.apart = False  # levels are predicted whole
         if self.before is not None:
             betas, cross = self._predicted(step, dead_zone)
             known = carried(cross, rest.alphas)

@@ -71,6 +71,8 @@ def _rows(chunk: Chunk, variable: Variable, header: Header, model: FrequencyMode
     x = chunk.normalised(variable, header.double)
     encoder = PlainCoder(x, variable, model, refined=True).encoder
     at = variable.step, model.dead_zone_at(target_of(header, variable))
+    if encoder.shifts(variable.step):
+        return []
     try:
         if encoder.dependent:
             used, q, rows, _ = encoder.chosen(*at)

@@ -12,7 +12,8 @@ import numpy as np
 from caesar_freq.codec.backend import kernels
 from caesar_freq.codec.ends import end_residuals, ends_from_residuals
 from caesar_freq.codec.entropy_side import decode_ints, encode_ints
-from caesar_freq.codec.layout import DEPENDENT, N_CLASSES, PREDICTED
+from caesar_freq.codec.fine import add_low_bits, in_units, low_bits, shifts_of, squared_error
+from caesar_freq.codec.layout import DEPENDENT, FINE, N_CLASSES, PREDICTED
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.quantise import ERROR_UNIT, fit_alphas, frequency_classes
@@ -26,6 +27,9 @@ from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels.errors import size_histogram
 from caesar_freq.kernels.memory import empty
 from caesar_freq.transform.blocks import Transform
+
+#: Dead zone of a plain quantiser, in steps.
+_HALF = 0.5
 
 
 class LevelOverflow(Exception):
@@ -46,6 +50,8 @@ class VolumeCode:
         Whether `levels` are values of the dependent quantiser, and `bins` rows of its tables.
     error : int or None
         `quantise.coefficient_error` where it is known already.
+    low : bytes
+        Low bits of coefficients (`fine`), empty if there are none.
     """
 
     data: bytes
@@ -53,6 +59,7 @@ class VolumeCode:
     bins: np.ndarray
     dependent: bool = False
     error: int | None = None
+    low: bytes = b""
 
 
 def _n_shells(transform: Transform) -> int:
@@ -60,19 +67,22 @@ def _n_shells(transform: Transform) -> int:
 
 
 def encode_levels(
-    q: np.ndarray, alphas: np.ndarray, transform: Transform, model: FrequencyModel
+    q: np.ndarray, alphas: np.ndarray, transform: Transform, model: FrequencyModel, low: bytes = b""
 ) -> VolumeCode:
     """Code quantised levels `q` (int32, `Transform.planes_shape`)."""
     used = kernels(model.device).ends_of(q)
     bins, *stream = kernels(model.device).encode_blocks(q, used, transform, model)
-    return VolumeCode(_packed(alphas, used, *stream, transform, False), q, bins)
+    return VolumeCode(_packed(alphas, used, *stream, transform, False, low), q, bins, low=low)
 
 
-def _packed(alphas, used, state: int, words, transform: Transform, dependent: bool) -> bytes:
+def _packed(
+    alphas, used, state: int, words, transform: Transform, dependent: bool, low: bytes = b""
+) -> bytes:
     limit = _n_shells(transform)
     end_of_block = encode_ints(end_residuals(used), -limit, limit)
-    head = bytes([bool(alphas.any()) * PREDICTED | dependent * DEPENDENT])
+    head = bytes([bool(alphas.any()) * PREDICTED | dependent * DEPENDENT | bool(low) * FINE])
     head += bytes(alphas.tolist()) if alphas.any() else b""
+    head += varint(len(low)) + low if low else b""
     head += varint(len(end_of_block))
     stream = np.uint64(state).astype("<u8").tobytes() + words.astype("<u4").tobytes()
     return head + end_of_block + (stream if used.any() else b"")
@@ -88,9 +98,9 @@ def decode_volume(
     CorruptStreamError
         If `data` is not a whole stream for this transform and model.
     """
-    q, bins, alphas, dependent = decode_levels(data, transform, model)
+    q, bins, alphas, dependent, low = _decode(data, transform, model)
     planes, q = _room(q, dtype)
-    planes = dequantised(q, bins, step, alphas, model, dtype, dependent, planes)
+    _reconstruct(q, bins, alphas, dependent, low, step, transform, model, planes)
     del q, bins
     return kernels(model.device).inverse(transform, planes)
 
@@ -99,14 +109,26 @@ def decode_levels(
     data: bytes, transform: Transform, model: FrequencyModel
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
     """Levels, their scale bins, the prediction factors and whether levels are values of the
-    dependent quantiser; see `decode_volume`."""
+    dependent quantiser, of a volume without low bits; see `decode_volume`."""
+    *found, low = _decode(data, transform, model)
+    if low:
+        raise CorruptStreamError("levels that others are predicted from have low bits")
+    return found
+
+
+def _decode(
+    data: bytes, transform: Transform, model: FrequencyModel
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool, bytes]:
+    """What `decode_levels` returns, and the low bits (`fine`)."""
     reader = Reader(data)
     alphas, flags = np.zeros(N_CLASSES, np.int64), reader.byte()
     dependent = bool(flags & DEPENDENT)
-    if flags & ~(PREDICTED | DEPENDENT) or dependent and model.grid_pmf is None:
+    unknown = flags & ~(PREDICTED | DEPENDENT | FINE) or dependent and flags & FINE
+    if unknown or dependent and model.grid_pmf is None:
         raise CorruptStreamError("the volume names an unknown quantiser; is the file newer?")
     if flags & PREDICTED:
         alphas[:] = list(reader.take(N_CLASSES))
+    low = reader.take(reader.varint()) if flags & FINE else b""
     end_of_block = reader.take(reader.varint())
     stream = reader.rest()
     nt, *_, nh, nw = transform.planes_shape
@@ -122,7 +144,16 @@ def decode_levels(
     )
     if state != int(LOWER) or word != 0:
         raise CorruptStreamError("the coefficient stream does not end where its symbols do")
-    return q, bins, alphas, dependent
+    return q, bins, alphas, dependent, low
+
+
+def _reconstruct(
+    q, bins, alphas, dependent: bool, low: bytes, step, transform, model, planes: np.ndarray
+) -> None:
+    """Fill `planes`, which may share the memory of `q` (`_room`), from levels, bins and low bits."""
+    dequantised(q, bins, step, alphas, model, planes.dtype, dependent, bool(low), planes)
+    if low:
+        add_low_bits(planes, low, step, transform)
 
 
 def _room(q: np.ndarray, dtype: type) -> tuple[np.ndarray, np.ndarray]:
@@ -139,13 +170,17 @@ def _room(q: np.ndarray, dtype: type) -> tuple[np.ndarray, np.ndarray]:
 
 
 def dequantised(
-    q, bins, step, alphas, model, dtype, dependent: bool = False, planes: np.ndarray | None = None
-) -> np.ndarray:
-    """Coefficient planes of levels and their bins, in `planes` if there are any."""
+    q, bins, step, alphas, model, dtype, dependent: bool = False, middle: bool = False,
+    planes: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Coefficient planes of levels and their bins, in `planes` if there are any.
+
+    Levels stand for the `middle` of their cells or for a centroid.
+    """
     planes = empty(q.shape, dtype) if planes is None else planes
     classes = frequency_classes(*q.shape[2:4])
     kernels(model.device).dequantise(
-        q, bins, *_unit(step, alphas, classes, model, dependent), planes
+        q, bins, *_unit(step, alphas, classes, model, dependent, middle), planes
     )
     return planes
 
@@ -155,9 +190,12 @@ def unit_step(step: float, dependent: bool) -> float:
     return step * FINER if dependent else step
 
 
-def _unit(step: float, alphas, classes, model: FrequencyModel, dependent: bool) -> tuple:
+def _unit(
+    step: float, alphas, classes, model: FrequencyModel, dependent: bool, middle: bool = False
+) -> tuple:
     """What kernels take of the quantiser: its own step, prediction and centroids."""
     centroid = np.tile(model.grid_centroid, (2, 1)) if dependent else model.centroid
+    centroid = np.zeros_like(centroid) if middle else centroid
     return unit_step(step, dependent), alphas, classes, centroid
 
 
@@ -202,6 +240,8 @@ class VolumeEncoder:
         self.dependent = refined and model.grid_pmf is not None
         #: what a bit is worth there, in squared steps
         self.weight = WEIGHT
+        #: whether low bits of coefficients may be apart (`fine`)
+        self.apart = True
         self.planes = planes
         self.classes = frequency_classes(*self.planes.shape[2:4])
         self.alphas = fit_alphas(self.planes, self.classes)
@@ -224,6 +264,8 @@ class VolumeEncoder:
 
     def encode(self, step: float, dead_zone: float, last: bool = False) -> VolumeCode:
         """Quantise and code; the `last` time the coefficients are given back as soon as can be."""
+        if shifts := self.shifts(step):
+            return self._fine(step, shifts, last)
         if self.dependent:
             return self._dependent(step, dead_zone, last)
         levels = self.levels(step, dead_zone)
@@ -259,6 +301,27 @@ class VolumeEncoder:
         data = _packed(self.alphas, used, *stream, self.transform, True)
         return VolumeCode(data, q, rows, True, error)
 
+    def shifts(self, step: float) -> list[int] | None:
+        """Low bits of each shell that `encode` keeps apart (`fine.shifts_of`), if any."""
+        return shifts_of(self.planes, step, self.transform) if self.apart else None
+
+    def _fine(self, step: float, shifts: list[int], last: bool) -> VolumeCode:
+        chosen = kernels(self.model.device)
+        units = in_units(self.planes, step, shifts, self.transform)
+        q, fits = chosen.quantise(units, step, _HALF, self.alphas, self.classes)
+        if not fits:
+            raise LevelOverflow
+        none = np.zeros(q.shape, np.uint8)
+        coarse = dequantised(q, none, step, self.alphas, self.model, units.dtype, middle=True)
+        low = low_bits(units, coarse, step, shifts, self.transform)
+        del none, units
+        code = encode_levels(q, self.alphas, self.transform, self.model, low)
+        add_low_bits(coarse, low, step, self.transform)
+        code.error = squared_error(self.planes, coarse, step)
+        if last:
+            self._give_back()
+        return code
+
     def coefficient_error(self, code: VolumeCode, step: float) -> float:
         """Sum of squared coefficient errors of `code`: by Parseval that of the values."""
         total = code.error
@@ -277,16 +340,10 @@ class VolumeEncoder:
     def decoded(self, code: VolumeCode, step: float) -> np.ndarray:
         """What a decoder returns of `code`, ``[T, H, W]``; its levels are given back."""
         planes, code.levels = _room(code.levels, self.planes.dtype)
-        planes = dequantised(
-            code.levels,
-            code.bins,
-            step,
-            self.alphas,
-            self.model,
-            planes.dtype,
-            code.dependent,
-            planes,
-        )
+        _reconstruct(
+            code.levels, code.bins, self.alphas, code.dependent, code.low, step, self.transform,
+            self.model, planes,
+        )  # fmt: skip
         code.levels = code.bins = None
         return kernels(self.model.device).inverse(self.transform, planes)
 

@@ -47,7 +47,8 @@ def only_float_variable(dataset: netCDF4.Dataset, path: Path) -> str:
             "a scale_factor attribute or a conversion to float32"
         )
     raise InputError(
-        f"{path} has several float variables ({', '.join(choices)}); name the one(s) to use"
+        f"{path} has several float variables ({', '.join(choices)}); name the one(s) to use "
+        "(on the command line: --var NAME, once for each)"
     )
 
 

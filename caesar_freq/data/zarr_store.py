@@ -71,7 +71,8 @@ def _only_float_array(arrays: Mapping[str, Any], path: Path) -> str:
         return best[0]
     if best:
         raise InputError(
-            f"{path} has several float variables ({', '.join(sorted(best))}); name the one(s) to use"
+            f"{path} has several float variables ({', '.join(sorted(best))}); name the one(s) to use "
+            "(on the command line: --var NAME, once for each)"
         )
     raise InputError(
         f"{path} has no float variable; its variables are: {', '.join(sorted(arrays)) or '(none)'}"

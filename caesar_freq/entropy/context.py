@@ -16,7 +16,7 @@ The 24 features, each 0..127, magnitudes through `LOG_TABLE` (8 steps an octave)
 18    length of the frequency vector
 19    64 if there is a previous time block
 20    cell size: 0, 64, 127 for 8, 16, 32 and more
-21    time block: 18 for each octave of its length
+21    time block: 18 for each octave of its length, as many as 128 has
 22    shells left before the cell's last non-zero one
 23    the same for the four neighbouring cells
 ====  ==========================================================================================
@@ -88,5 +88,5 @@ def plane_features(bt: int, bh: int, bw: int, cell: int, time_block: int) -> np.
     features[..., 2] = np.abs(kh - kw)
     features[..., 3] = np.minimum(127, length)
     features[..., 5] = {8: 0, 16: 64}.get(cell, 127)
-    features[..., 6] = 18 * (time_block.bit_length() - 1)
+    features[..., 6] = 18 * min(7, time_block.bit_length() - 1)
     return features

@@ -40,3 +40,33 @@ static inline int64_t slots_of(const axis_t *axis)
 #define NAME(name) name##_f64
 #include "wavelet_of.h"
 #include "dct_of.h"
+
+/* Along the first axis of x [length, wide] alone, which is what cf_forward has left to do if its blocks
+ * had one frame each. -1 without memory. */
+EXPORT int cf_in_time(const axis_t *time, const float *x, int64_t wide, float *y)
+{
+    float *room = malloc(room_f32(time) * sizeof(float));
+    if (room)
+        along_f32(time, x, wide, y, wide, wide, 0, room);
+    free(room);
+    return -!room;
+}
+
+/* cf_log2_bits of what cf_in_time makes, which is not kept. */
+EXPORT int64_t cf_bits_in_time(const axis_t *time, const float *x, int64_t wide, float scale,
+                                float more)
+{
+    const int64_t size = time->count * time->slots * STRIP;
+    float *room = malloc(room_f32(time) * sizeof(float)), *y = malloc(size * sizeof(float));
+    const int failed = !room || !y;
+    int64_t bits = failed ? -1 : 0;
+    for (int64_t a = 0; a < wide && !failed; a += STRIP) {
+        const int64_t n = wide - a < STRIP ? wide - a : STRIP;
+        if (n < STRIP)
+            memset(y, 0, size * sizeof(float));
+        along_f32(time, x + a, wide, y, STRIP, n, 0, room);
+        bits += cf_log2_bits(y, size, scale, more);
+    }
+    free(room), free(y);
+    return bits;
+}

@@ -217,10 +217,12 @@ EXPORT int NAME(cf_forward)(const axis_t *time, const axis_t *rows, const axis_t
     REAL *room = NAME(rooms)(time, rows, columns), *z = malloc(lines * wide * sizeof(REAL));
     REAL *turned = malloc(wide * tall * sizeof(REAL)), *c = malloc(slots * tall * sizeof(REAL));
     const int failed = !room || !z || !turned || !c;
-    if (!failed)
+    /* blocks of one frame are the frames themselves */
+    const REAL *in_time = time->slots > 1 ? frames : x;
+    if (!failed && time->slots > 1)
         NAME(along)(time, x, high * wide, frames, high * wide, high * wide, 0, room);
     for (int64_t f = 0; f < planes && !failed; f++) {
-        NAME(along)(rows, frames + f * high * wide, wide, z, wide, wide, 0, room);
+        NAME(along)(rows, in_time + f * high * wide, wide, z, wide, wide, 0, room);
         for (int64_t r = 0; r < lines; r++)
             for (int64_t a = 0; a < wide; a++)
                 turned[a * tall + r] = z[r * wide + a];

@@ -66,8 +66,9 @@ DEFINE_COMPARE(cf_compare_f64, double)
 DEFINE_HISTOGRAM(cf_histogram_f32, float)
 DEFINE_HISTOGRAM(cf_histogram_f64, double)
 
-/* Sum of log2(1 + (y * scale)^2) in 2^-15, each rounded down (ordered.log2_bits). */
-CLONES EXPORT int64_t cf_log2_bits(const float *y, int64_t n, float scale)
+/* Sum of log2(1 + x^2) in 2^-15 and of `more` times x^2 / (1 + x^2), each rounded down, where
+ * x = y * scale (errors.log2_bits). */
+CLONES EXPORT int64_t cf_log2_bits(const float *y, int64_t n, float scale, float more)
 {
     int64_t total = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -76,6 +77,7 @@ CLONES EXPORT int64_t cf_log2_bits(const float *y, int64_t n, float scale)
         memcpy(&bits, &u, sizeof bits);
         const int32_t part = (bits - 0x3F800000) >> 8, f = part & 0x7FFF;
         total += part + (((f * (0x8000 - f)) >> 15) * 11 >> 5);
+        total += (int32_t)(more * (1.0f - 1.0f / u));
     }
     return total;
 }

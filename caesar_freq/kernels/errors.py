@@ -16,6 +16,7 @@ from caesar_freq.kernels.ordered import (
     as_double,
     as_integers,
     as_single,
+    as_whole,
     like,
     namespace,
     total,
@@ -74,8 +75,10 @@ def size_histogram(values: Array) -> np.ndarray:
     return counts
 
 
-def log2_bits(values: Array, scale: float) -> int:
-    """Sum of ``log2(1 + (values * scale)**2)`` in 2**-15, each to about 0.01, in integers.
+def log2_bits(values: Array, scale: float, significant: int = 0) -> int:
+    """Sum of ``log2(1 + x**2) + significant * x**2 / (1 + x**2)`` in 2**-15, ``x = values * scale``.
+
+    In integers; each logarithm is right to about 0.01.
 
     The exponent and mantissa of a float32 read as one integer are its logarithm but for a bow
     (Mitchell 1962), which a parabola takes out: ``log2(1 + f) = f + 0.344 f (1 - f)``.
@@ -85,17 +88,22 @@ def log2_bits(values: Array, scale: float) -> int:
     values : float32 array
     scale : float
         Rounded to float32.
+    significant : int
+        At most 2**15.
     """
+    more = significant << 15
     if not _in_c(values):
         x = values * like(scale, values)
-        parts = (as_integers(1 + x * x) - 0x3F800000) >> 8
+        u = 1 + x * x
+        parts = (as_integers(u) - 0x3F800000) >> 8
         fraction = parts & 0x7FFF
         bow = ((fraction * (0x8000 - fraction)) >> 15) * 11 >> 5
-        return int((parts + bow).sum())
+        extra = like(more, values) * (1 - like(1, values) / u)
+        return int((parts + bow).sum() + as_whole(extra).sum())
     function = library().cf_log2_bits
     function.restype = c_int64
     values = np.ascontiguousarray(values)
-    return function(pointer(values), c_int64(values.size), c_float(scale))
+    return function(pointer(values), c_int64(values.size), c_float(scale), c_float(more))
 
 
 def _in_c(values: Array) -> bool:

@@ -45,4 +45,7 @@ int instruction_set(void);
 void network_bins(const network_t *net, const uint8_t *features, int64_t n, const int32_t *bias,
                   uint8_t *bins);
 
+/* errors.c */
+int64_t cf_log2_bits(const float *y, int64_t n, float scale, float more);
+
 #endif

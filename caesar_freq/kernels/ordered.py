@@ -53,6 +53,11 @@ def as_integers(x: Array) -> Array:
     return x.view(np.int32) if isinstance(x, np.ndarray) else x.view(namespace(x).int32)
 
 
+def as_whole(x: Array) -> Array:
+    """`x` without its fractions as int64."""
+    return x.astype(np.int64) if isinstance(x, np.ndarray) else x.long()
+
+
 def permuted(x: Array, axes: tuple[int, ...]) -> Array:
     """`x` with its axes in another order."""
     return x.transpose(axes) if isinstance(x, np.ndarray) else x.permute(axes)

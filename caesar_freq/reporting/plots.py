@@ -34,6 +34,7 @@ COLOURS = {
 }
 _STREAM_COLOURS = {
     "coefficients": "#0072B2",
+    "low_bits": "#9ECAE1",
     "end_of_block": "#56B4E9",
     "keyframes": "#009E73",
     "residuals": "#8FD3B6",

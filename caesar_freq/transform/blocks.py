@@ -16,8 +16,9 @@ from caesar_freq.transform.native import NativeAxes
 CELLS = (8, 16, 32, 64, 128, 256, 512)
 #: The largest of each kind: the lapping of larger ones takes seconds to make.
 LARGEST_CELL = {"dct": 512, "lot": 64, "haar": 32, "cdf97": 32}
-MAX_TIME_BLOCK = 128
-#: Coefficients of a block are at most so many: ``128 x 32 x 32``. Larger cells are for fewer axes.
+MAX_TIME_BLOCK = 1024
+#: Coefficients of a block are at most so many: ``128 x 32 x 32``. Larger cells and longer blocks are for
+#: fewer samples along the other axes.
 MAX_BLOCK = 1 << 17
 #: Kinds whose coefficients have the squared error of the values.
 ORTHONORMAL = ("dct", "lot", "haar")

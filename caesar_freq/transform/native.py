@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from ctypes import Structure, byref, c_int64, c_void_p
+from ctypes import Structure, byref, c_float, c_int64, c_void_p
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from caesar_freq.transform.matrices import lapped_core
 
 _MATRICES = ("even", "odd", "even_t", "odd_t", "lap", "lap_t")
 _WAVELETS = {"haar": 1, "cdf97": 2}
+_NO_MEMORY = "the transform got no memory for a volume of its size"
 
 
 class _Axis(Structure):
@@ -30,6 +31,7 @@ class NativeAxes:
     Parameters
     ----------
     axes : three BlockDCT or WaveletDCT
+        Or that of time alone, for `in_time` and `bits_in_time`.
     dtype : float32 or float64
     """
 
@@ -61,6 +63,24 @@ class NativeAxes:
         """Fill samples `x` from planes `y`; they may be in the same memory."""
         self._call(self._inverse, y, x)
 
+    def in_time(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Fill `y` from `x` ``[T, ...]``, both float32 and C-contiguous, along the first axis alone."""
+        wide = c_int64(x[0].size)
+        if library().cf_in_time(byref(self._structs[0]), pointer(x), wide, pointer(y)) != 0:
+            raise MemoryError(_NO_MEMORY)
+
+    def bits_in_time(self, x: np.ndarray, scale: float, significant: int) -> int:
+        """`errors.log2_bits` of the `y` of `in_time`."""
+        function = library().cf_bits_in_time
+        function.restype = c_int64
+        wide = c_int64(x[0].size)
+        bits = function(
+            byref(self._structs[0]), pointer(x), wide, c_float(scale), c_float(significant << 15)
+        )
+        if bits < 0:
+            raise MemoryError(_NO_MEMORY)
+        return bits
+
     def _call(self, function, source: np.ndarray, target: np.ndarray) -> None:
         time, *plane = self._structs
         size = math.prod((time.count, time.slots, *(a.length for a in plane)))
@@ -69,7 +89,7 @@ class NativeAxes:
         frames = target if same else empty(size, self._dtype)
         pointers = (pointer(array) for array in (source, target, frames))
         if function(*map(byref, self._structs), *pointers) != 0:
-            raise MemoryError("the transform got no memory for a volume of its size")
+            raise MemoryError(_NO_MEMORY)
 
 
 def _matrices(size: int, lapped: bool) -> dict[str, np.ndarray]:
