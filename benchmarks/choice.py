@@ -4,7 +4,7 @@
 
 For the first variable and section of every file and each NRMSE: bytes at equal error of the transform
 that `codec.choose.choose_transform` takes over those of the best one, which is found by coding the
-whole volume with all of them, wavelets as well, and the quantiser that files use; and the part of the
+whole volume with all of them, wavelets and larger cells as well, and the quantiser that files use; and the part of the
 processor time of a whole encoding at default effort that choosing takes.
 """
 
@@ -25,6 +25,7 @@ from caesar_freq.codec.choose import (
     WAVELETS,
     choose_transform,
     lagrangian,
+    larger_cells,
     sample,
     time_blocks,
 )
@@ -68,9 +69,10 @@ def bits_at(x: np.ndarray, choice: tuple[str, int, int], nrmse: float, dead_zone
     return bits + lagrangian(step) * (squares - nrmse**2 * x.size)
 
 
-def candidates(frames: int) -> list[tuple[str, int, int]]:
-    """Kind, cell and time block of all transforms for so many frames."""
-    return [(*spatial, t) for spatial in SPATIAL + WAVELETS for t in time_blocks(frames)]
+def candidates(shape: tuple[int, int, int]) -> list[tuple[str, int, int]]:
+    """Kind, cell and time block of all transforms of a volume ``[T, H, W]``."""
+    spatial = SPATIAL + larger_cells(shape) + WAVELETS
+    return [(*one, t) for one in spatial for t in time_blocks(shape[0])]
 
 
 def likely_step(x: np.ndarray, nrmse: float, dead_zone: float) -> float:
@@ -90,7 +92,7 @@ def judge(x: np.ndarray, nrmse: float) -> dict[str, object]:
     found = choose_transform(x, step, dead_zone, model, refined=True)
     chosen = (found.kind, found.cell, found.time_block)
     choosing = time.process_time() - started
-    bits = {choice: bits_at(x, choice, nrmse, dead_zone) for choice in candidates(x.shape[0])}
+    bits = {choice: bits_at(x, choice, nrmse, dead_zone) for choice in candidates(x.shape)}
     best = min(bits, key=bits.get)
     started = time.process_time()
     encode(x, "nrmse", nrmse, threads=1)

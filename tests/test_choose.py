@@ -50,6 +50,35 @@ def test_cells_are_those_of_the_whole_and_cost_their_part(kind, height):
     assert bits[1] / bits[0] == pytest.approx(own.size / planes.size, rel=0.2)
 
 
+@pytest.mark.parametrize("step", [0.03, 4e-3, 3e-4])
+def test_bits_are_estimated_to_a_third_and_priced_to_a_hundredth(step):
+    x, model = field((32, 96, 96), 2).astype(np.float32), FrequencyModel.base()
+    x = (x - x.mean()) / np.ptp(x)
+    spectra, key = choose.Spectra(x), (("lot", 16), 16)
+    trial = choose._Trial(spectra, step, DEAD_ZONE, model, EFFORTS[2], True, 32)
+    encoder = VolumeEncoder(x, spectra.transform(*key), model, True)
+    code = encoder.encode(step, DEAD_ZONE)
+    bits, error = encoder.priced(step, DEAD_ZONE)
+    # the state of rANS, and what says how long the ends are
+    assert 0 <= 8 * len(code.data) - bits <= 96 + 0.005 * bits
+    assert error == encoder.coefficient_error(code, step)
+    assert trial.guess(*key) == pytest.approx(bits, rel=0.33)
+
+
+@pytest.mark.parametrize("ratio", [False, True])
+def test_a_transform_that_nothing_comes_near_is_coded_only_for_its_ratio(monkeypatch, ratio):
+    coded, seen = [], choose._Trial._cost
+    monkeypatch.setattr(
+        choose._Trial, "_cost", lambda self, *key: coded.append(key) or seen(self, *key)
+    )
+    x, model = field((16, 64, 64), 2), FrequencyModel.base()
+    found = choose.choose_transform(
+        x / np.ptp(x), 4e-3, DEAD_ZONE, model, (("dct", 8),), refined=True, ratio=ratio
+    )
+    assert found.time_block == 16 and len(coded) == ratio
+    assert (found.ratio != 1) == ratio
+
+
 @pytest.mark.parametrize(
     ("shape", "largest"),
     [((1, 1, 5000), 512), ((1, 700, 600), 256), ((4, 300, 300), 128), ((16, 100, 300), 64),
@@ -144,3 +173,25 @@ def test_long_blocks_give_way_to_large_cells():
 
     choose._descend(guess, choose.SPATIAL, [1, 4, 16, 32, 64, 128, 256, 512])
     assert (("lot", 32), 128) in asked
+
+
+@pytest.mark.parametrize(("side", "chosen"), [(128, ("cdf97", 16)), (96, ("dct", 32))])
+def test_plumes_in_still_air_may_take_the_wavelet(side, chosen):
+    """But only where it is better than all others, also than those that a descent may pass by."""
+    t, y, x = np.ogrid[:32, :side, :side]
+    start, middle = (20, 64) if side == 128 else (12, 48)
+    plume = np.exp(-((x - start - 2 * t) ** 2 + (y - middle) ** 2) / (20.0 + 8 * t))
+    plume = plume * (1 + 0.3 * np.sin(y / 2))
+    plume = np.where(plume > 1e-4, plume, 0).astype(np.float32)
+    data = caesar_freq.encode(plume, "rel", 1e-3)
+    found = caesar_freq.info(data)["transforms"][0]
+    assert (found["kind"], found["cell"]) == chosen
+    others = {s: len(caesar_freq.encode(plume, "rel", 1e-3, spatial=(s,))) for s in choose.SPATIAL}
+    assert len(data) <= min(others.values())
+
+
+def test_still_air_is_told_from_weather():
+    still, rough = np.zeros((16, 64, 64), np.float32), field((16, 64, 64), 2).astype(np.float32)
+    still[:, 20:40] = rough[:, 20:40]
+    assert choose._quiet(still, 1e-3 * np.ptp(rough))
+    assert not choose._quiet(rough, 1e-3 * np.ptp(rough))

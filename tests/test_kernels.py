@@ -19,6 +19,7 @@ from caesar_freq.entropy.levels import encode_levels as encode_levels_of_grid
 from caesar_freq.entropy.sparse import encode_sparse
 from caesar_freq.errors import ConfigError, CorruptStreamError
 from caesar_freq.kernels.errors import size_histogram
+from caesar_freq.kernels.memory import zeros
 from caesar_freq.kernels.values import normalised, restored
 from caesar_freq.transform.blocks import Transform
 
@@ -260,3 +261,12 @@ def decode_damaged(data, skip, top):
         return decode_levels(bytes(damaged), skip, top).tobytes()
     except CorruptStreamError as error:
         return str(error)
+
+
+@pytest.mark.parametrize("size", [1 << 20, (1 << 20) + 12345, 3_000_001])
+def test_large_arrays_begin_where_a_huge_page_does(size):
+    array = zeros((size,), np.float32)
+    assert array.shape == (size,) and not array.any()
+    assert array.ctypes.data % (1 << 21) == 0
+    array[:] = 1
+    assert array.sum(dtype=np.float64) == size

@@ -63,8 +63,8 @@ MODULES = [
     ({*OURS, "train_freq_compressor"},
      "codec.bodies codec.cells codec.census codec.choose codec.chunk codec.container codec.decoder codec.effort "
      "codec.encoder codec.grid codec.large codec.lattice codec.lossless codec.outliers codec.partial codec.plan codec.pointwise "
-     "codec.refit codec.region codec.relative codec.search codec.spacing codec.statistics codec.step_ratio "
-     "codec.tuning codec.zfp entropy.bands transform.zfp "
+     "codec.refit codec.region codec.relative codec.search codec.spacing codec.spectra codec.statistics codec.step_ratio "
+     "codec.tuning codec.zfp entropy.bands transform.in_time transform.zfp "
      "codec.stream entropy.integers entropy.least_squares entropy.level_blend entropy.level_kernels entropy.levels entropy.logistic entropy.pmf_fit entropy.sparse kernels.logarithms "
      "kernels.values "
      "codec.checking codec.chunk_encoder codec.coarse codec.linked codec.linking codec.links codec.normalised "
@@ -88,11 +88,11 @@ MODULES = [
 READING = {"survey", "compress_part", "verify_part"}
 #: The same for the rules of a compression; of the codec, modules that tell them apart.
 COMPRESSION_MODULES = [
-    ({"compress_part"}, "codec.checking codec.chunk_encoder codec.encoder codec.large codec.options codec.tuning "
-                        "codec.stream compression.compress"),
+    ({"compress_part"}, "codec.checking codec.chunk_encoder codec.encoder codec.large codec.options codec.search "
+                        "codec.tuning codec.stream compression.compress"),
     ({"survey", "ranges", "compress_part"}, "codec.statistics"),
     ({"ranges", "compress_part"}, "compression.ranges"),
-    ({"compress_part", "verify_part"}, "codec.decoder codec.reading codec.search"),
+    ({"compress_part", "verify_part"}, "codec.decoder codec.reading"),
     ({"join"}, "codec.joining compression.join"),
     ({"join", "compress_part", "verify_part"}, "codec.container"),
     ({"join", "ranges", *READING}, "codec.header"),

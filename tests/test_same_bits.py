@@ -20,6 +20,7 @@ from caesar_freq.kernels.errors import compare, log2_bits, size_histogram
 from caesar_freq.kernels.logarithms import exp2, log2
 from caesar_freq.transform.axis import KINDS
 from caesar_freq.transform.blocks import LARGEST_CELL, Transform
+from caesar_freq.transform.in_time import in_time, log2_bits_in_time
 from caesar_freq.transform.matrices import dct_matrix, lapped_core
 from caesar_freq.transform.modes import _inner_products
 
@@ -147,16 +148,35 @@ def test_error_sums_have_the_same_bits(use, dtype, n):  # noqa: F811
     for name in ("native", "portable", "numba", "torch"):
         use("native" if name == "torch" else name)
         x, y, m = (torch.from_numpy(v) if name == "torch" else v for v in (a, b, mask))
-        bits = log2_bits(x, 1e3) if dtype == np.float32 else 0
-        results.add((*compare(x, y, m, 0.37), size_histogram(x).tobytes(), bits))
+        bits = [log2_bits(x, 1e3, more) if dtype == np.float32 else 0 for more in (0, 16)]
+        results.add((*compare(x, y, m, 0.37), size_histogram(x).tobytes(), *bits))
     assert len(results) == 1
-    largest, squares, _, bits = results.pop()
+    largest, squares, _, bits, more = results.pop()
     error = (a - b.astype(np.float64))[~mask]
     assert largest == (np.abs(error).max() if error.size else 0)
     assert np.isclose(squares, np.sum((error / 0.37) ** 2), rtol=1e-12)
     if dtype == np.float32:
-        exact = np.log2(1 + (a.astype(np.float64) * 1e3) ** 2).sum()
-        assert abs(bits / 2**15 - exact) <= 0.012 * n
+        squared = (a.astype(np.float64) * 1e3) ** 2
+        assert abs(bits / 2**15 - np.log2(1 + squared).sum()) <= 0.012 * n
+        assert abs((more - bits) / 2**15 - np.sum(16 * squared / (1 + squared))) <= 1e-4 * n
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(1, 9, 40), (33, 20, 30), (130, 17, 8)])
+def test_time_after_space_is_the_transform_and_has_the_same_bits(use, kind, shape):  # noqa: F811
+    x = field(shape, 3).astype(np.float32)
+    for time_block in (1, 16, 128):
+        whole, results = Transform(shape, time_block, 16, kind), set()
+        for name in NAMES:
+            use(name)
+            spectra = Transform(shape, 1, 16, kind).forward(x)
+            planes = in_time(whole.time, spectra)
+            bits = log2_bits_in_time(whole.time, spectra, 1e3, 16)
+            assert bits == log2_bits(planes, 1e3, 16)
+            results.add((planes.tobytes(), bits))
+        assert len(results) == 1
+        expected = whole.forward(x)
+        np.testing.assert_allclose(planes, expected, rtol=0, atol=4e-6 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("name", ["native", "numba"])

@@ -48,10 +48,11 @@ def test_same_bytes_in_all_kernels(use, name, shape, time_block, cell, kind, spr
     planes, q, alphas, classes = levels(shape, transform, spread)
     planes, step = planes.astype(dtype), float(np.abs(planes).max()) / spread
     used = use("numba").ends_of(q)
-    args = (planes, step, alphas, classes, used, transform, MODEL, *trellis.prices(MODEL))
+    args = (planes, step, alphas, classes, used, transform, MODEL, *trellis.prices(MODEL),
+            trellis.lengths(MODEL))  # fmt: skip
     expected = kernels().choose_blocks(*args)
     assert expected[-1]
-    q, rows, error, _ = expected
+    q, rows, error, *_ = expected
     written = kernels().write_blocks(q, rows, used, transform, MODEL)
     chosen = use(name)
     for one, other in zip(chosen.choose_blocks(*args), expected):

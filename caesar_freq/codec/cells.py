@@ -25,8 +25,6 @@ class CellSubset:
     transform : Transform
     largest : int
         Size of the large cells.
-    few : bool
-        Only those in the middle half of these rows.
 
     Attributes
     ----------
@@ -34,25 +32,20 @@ class CellSubset:
         See `Transform`.
     """
 
-    def __init__(self, transform: Transform, largest: int, few: bool = False) -> None:
+    def __init__(self, transform: Transform, largest: int) -> None:
         cells = transform.rows.count
         regions = -(-transform.shape[1] // largest)
         # the region that the middle of a cell falls in
         region = (2 * np.arange(cells) + 1) * regions // (2 * cells)
         self._kept = np.flatnonzero(region % 2 == 0)
-        columns = transform.columns.count
-        # those whose middle is there
-        first, last = (columns + 2) // 4, columns - (columns + 2) // 4
-        self._across = slice(first, last) if few and first < last else slice(columns)
-        self.time = transform.time
+        self.time, self.columns = transform.time, transform.columns
         self.time_block, self.cell = transform.time_block, transform.cell
         self.rows = SimpleNamespace(mask=transform.rows.mask[self._kept])
-        self.columns = SimpleNamespace(mask=transform.columns.mask[self._across])
-        size = len(self._kept), len(self.columns.mask)
-        self.planes_shape = (*transform.planes_shape[:4], *size)
+        columns = transform.planes_shape[-1]
+        self.planes_shape = (*transform.planes_shape[:4], len(self._kept), columns)
         masks = (self.time.mask, self.rows.mask, self.columns.mask)
         self.n_coefficients = math.prod(int(mask.sum()) for mask in masks)
 
     def of(self, planes: np.ndarray) -> np.ndarray:
         """Coefficients of these cells, of those of all."""
-        return np.ascontiguousarray(planes[..., self._kept, self._across])
+        return np.ascontiguousarray(planes[..., self._kept, :])

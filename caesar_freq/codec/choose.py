@@ -30,16 +30,19 @@ SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("dct", 8), ("lot", 32), ("dct"
 LARGER, _LARGER_BLOCK = (
     (("dct", 64), ("lot", 64), ("dct", 128), ("dct", 256), ("dct", 512)), 1 << 16
 )  # fmt: skip
-#: Those that are hardly ever the best, for the highest effort.
+#: Those that are hardly ever the best, for the highest effort; the second, where at least so much of a volume
+#: is as good as one value, for the borders of plumes in still air.
 WAVELETS = (("haar", 16), ("cdf97", 16))
+_QUIET, _LOOK_AT = 0.5, 1 << 16
 #: Short ones are for what moves too fast: storms, cells under a microscope; long ones for climate, and
 #: those beyond `_LONG` for series of small frames.
 TIME_BLOCKS = (1, 4, 16, 32, 64, 128, 256, 512, 1024)
 _LONG = 128
 #: Fewer frames than this are one block of this length.
 _SHORT = 16
-#: Values of a sample, and rows and columns that it has at least.
-SAMPLE_VALUES, _LEAST_SIDE = 1 << 20, 64
+#: Values of a sample, and rows and columns that it has at least; with so many that cells of 32 have
+#: neighbours, blocks beyond `_LONG` are looked at.
+SAMPLE_VALUES, _LEAST_SIDE, _ENOUGH = 1 << 20, 64, 96
 #: Where the descent begins.
 _SCOUTS, _FIRST_TIMES = (("lot", 16), ("dct", 8)), (4, 64)
 #: Bits of a coefficient of ``x * _COARSER`` steps by the estimate:
@@ -50,8 +53,6 @@ _COARSER, _LOG, _SIGNIFICANT = 1.2, 0.3, 16
 _HOPEFUL, _UNSURE, _NEXT, _USUAL = 1.02, 1.03, 1.01, 32
 #: The entropy model was trained on blocks of up to `_LONG` frames: longer ones are to be better by so much.
 _DOUBT = 1.03
-#: Where at least so many bits are expected, fewer cells tell enough.
-_MANY_BITS = 1 << 16
 
 
 def lagrangian(step: float) -> float:
@@ -82,7 +83,7 @@ def sample(x: np.ndarray, n_values: int = SAMPLE_VALUES) -> np.ndarray:
 
 def _longest(shape: tuple[int, int, int], n_values: int) -> int:
     """The longest blocks of which a sample of so many values holds one."""
-    frames = n_values // (min(shape[1], _LEAST_SIDE) * min(shape[2], _LEAST_SIDE))
+    frames = n_values // (min(shape[1], _ENOUGH) * min(shape[2], _ENOUGH))
     return max([_LONG, *(t for t in TIME_BLOCKS if t <= frames)])
 
 
@@ -120,7 +121,7 @@ def choose_transform(
     A descent by estimates looks at the next lengths of time blocks, sizes of cells and kinds. They
     count the coefficients that are large beside the step: where most are zero, bits are proportional to
     how many are not (He and Mitra 2001), the same for all transforms of a field; the code length of
-    Gaussian coefficients tells apart what is larger still. With the best few of them some of the cells
+    Gaussian coefficients tells apart what is larger still. With the best few of them half of the cells
     (`CellSubset`) are really coded; what these say of the whole is corrected by the estimates of both.
 
     Parameters
@@ -141,17 +142,27 @@ def choose_transform(
         Whether `Choice.ratio` is needed: then the transform is coded even if nothing comes near it.
     """
     times = [t for t in time_blocks(x.shape[0]) if t <= _longest(x.shape, effort.sample)]
-    if spatial == SPATIAL:
-        spatial += larger_cells(x.shape) + WAVELETS * effort.exhaustive
     spectra = spectra or Spectra(sample(x, effort.sample), model.device)
-    largest = max(cell for _, cell in spatial)
+    quiet, usual = _quiet(spectra.x, step), spatial == SPATIAL
+    if usual:
+        spatial += larger_cells(x.shape) + WAVELETS * effort.exhaustive
+    # some of the cells may be all still ones
+    largest = 0 if effort.exhaustive or quiet else max(cell for _, cell in spatial)
     trial = _Trial(spectra, step, dead_zone, model, effort, refined, largest)
     if effort.exhaustive:
         for candidate in product(spatial, times):
             trial.guess(*candidate)
     else:
-        _descend(trial.guess, spatial, times)
+        _, time_block = _descend(trial.guess, spatial, times)
+        if quiet and usual:
+            trial.guess(WAVELETS[1], time_block)
     return trial.choice(times, ratio)
+
+
+def _quiet(x: np.ndarray, step: float) -> bool:
+    """Whether most of a volume is one value, as far as `step` tells."""
+    few = x.ravel()[:: max(1, x.size // _LOOK_AT) | 1]
+    return bool(np.mean(np.abs(few - np.median(few)) < step) >= _QUIET)
 
 
 def larger_cells(shape: tuple[int, int, int]) -> tuple[tuple[str, int], ...]:
@@ -162,8 +173,8 @@ def larger_cells(shape: tuple[int, int, int]) -> tuple[tuple[str, int], ...]:
     )  # fmt: skip
 
 
-def _descend(guess: Callable, spatial: Sequence[tuple[str, int]], times: list[int]) -> None:
-    """Go to where no neighbour has a lower ``guess(spatial, time block)``."""
+def _descend(guess: Callable, spatial: Sequence[tuple[str, int]], times: list[int]) -> tuple:
+    """The place where no neighbour has a lower ``guess(spatial, time block)``."""
     scouts = [s for s in _SCOUTS if s in spatial] or spatial[:1]
     first = [t for t in _FIRST_TIMES if t in times] or times[:1]
     found, before = min(product(scouts, first), key=lambda c: guess(*c)), None
@@ -180,6 +191,7 @@ def _descend(guess: Callable, spatial: Sequence[tuple[str, int]], times: list[in
                 n for c in beside if not np.isfinite(guess(*c)) for n in _next_times(*c, times)
             ]
             found = min([found, *beside], key=lambda c: guess(*c))
+    return found
 
 
 def _next_times(spatial, time_block: int, times: list[int]) -> list[tuple]:
@@ -214,8 +226,6 @@ class _Trial:
         self._step, self._dead_zone, self._model = step, dead_zone, model
         self._effort, self._refined, self._largest = effort, refined, largest
         self._scale = 1 / (_COARSER * step)
-        #: whether few of the cells are coded
-        self._few = False
         self._guesses: dict[tuple, float] = {}
 
     def guess(self, spatial: tuple[str, int], time_block: int) -> float:
@@ -234,11 +244,10 @@ class _Trial:
         If there is but one that may be, it is coded only for the `ratio`.
         """
         order = sorted(self._guesses, key=self._guesses.get)[: self._effort.finalists]
-        usual, least = self._largest <= _USUAL, self._guesses[order[0]]
-        hopeful = (_HOPEFUL if usual else _UNSURE) * least
-        self._few = usual and least >= _MANY_BITS
+        hopeful = _HOPEFUL if self._largest <= _USUAL else _UNSURE
         if not self._effort.exhaustive:
-            order = [key for key in order if self._guesses[key] <= hopeful]
+            least = self._guesses[order[0]]
+            order = [key for key in order if self._guesses[key] <= hopeful * least]
             known = [key for key in self._guesses if key[1] <= _LONG]
             if order[0][1] > _LONG and known:
                 order = [order[0], min(known, key=self._guesses.get)]
@@ -263,19 +272,19 @@ class _Trial:
     def _cost(self, *key) -> tuple[float, float]:
         """Bits with what the error is worth, and the error over that of plain rounding."""
         whole, spectra = self._spectra.transform(*key), self._spectra.of(key[0])
-        part = whole if self._effort.exhaustive else CellSubset(whole, self._largest, self._few)
+        part = CellSubset(whole, self._largest) if self._largest else whole
         own = in_time(whole.time, spectra if part is whole else part.of(spectra))
         encoder = VolumeEncoder.of_planes(own, part, self._model, self._refined)
+        plain = RoundingModel(encoder.histogram(), encoder.size, self._dead_zone)
         try:
-            code = encoder.encode(self._step, self._dead_zone)
+            if part is whole and whole.kind not in ORTHONORMAL:
+                code = encoder.encode(self._step, self._dead_zone)
+                bits = 8 * len(code.data)
+                error = compare(self._spectra.x, encoder.decoded(code, self._step))[1]
+            else:
+                bits, error = encoder.priced(self._step, self._dead_zone)
         except LevelOverflow:
             return np.inf, 1.0
-        bits = 8 * len(code.data)
-        plain = RoundingModel(encoder.histogram(), encoder.size, self._dead_zone)
-        if part is whole and whole.kind not in ORTHONORMAL:
-            error = compare(self._spectra.x, encoder.decoded(code, self._step))[1]
-        else:
-            error = encoder.coefficient_error(code, self._step)
         cost = bits + lagrangian(self._step) * error
         rounded = plain.error(step_index(self._step))
         ratio = float(np.sqrt(error / encoder.size)) / rounded if rounded else 1.0

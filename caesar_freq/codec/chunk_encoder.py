@@ -20,7 +20,7 @@ from caesar_freq.codec.pointwise import rounding_room
 from caesar_freq.codec.targets import POINTWISE, chunk_limit, pointwise_bound, target_of
 from caesar_freq.codec.volume import LevelOverflow
 from caesar_freq.kernels.errors import size_histogram
-from caesar_freq.transform.blocks import ORTHONORMAL, Transform
+from caesar_freq.transform.blocks import ORTHONORMAL
 
 #: Error of a float32 transform and its inverse in units of the range (measured: below half), and
 #: the part of the squared error allowed that rounding may have where it is estimated.
@@ -139,11 +139,8 @@ class ChunkEncoder:
     def histogram(self, chunk: Chunk, variable: Variable) -> np.ndarray:
         """Sizes of a chunk's coefficients, as `RoundingModel` takes them."""
         x = chunk.normalised(variable, self.header.double)
-        return size_histogram(self._forward(plain_transform(x.shape, variable), x))
-
-    def _forward(self, transform: Transform, x: np.ndarray) -> np.ndarray:
-        """Planes of a volume `x` that nobody needs any more."""
-        return kernels(self.model.device).forward(transform, x, overwrite=True)
+        transform = plain_transform(x.shape, variable)
+        return size_histogram(kernels(self.model.device).forward(transform, x, overwrite=True))
 
     def _normalised(self, chunk: Chunk, variable: Variable) -> Normalised:
         return Normalised(chunk, variable, self.header.double)

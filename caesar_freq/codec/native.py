@@ -56,7 +56,8 @@ class _Choice(Structure):
         ("planes", c_void_p), ("is_double", c_int64), ("step", c_double),
         *((name, c_void_p) for name in
           ("alphas", "classes", "previous", "shifts")), ("error", c_int64),
-        ("price", c_void_p), ("middle", c_void_p),
+        ("price", c_void_p), ("middle", c_void_p), ("length", c_void_p),
+        ("bits", c_int64),
     ]  # fmt: skip
 
 
@@ -184,8 +185,8 @@ def encode_blocks(
 
 def choose_blocks(
     planes, step, alphas, classes, used, transform: Transform, model: FrequencyModel, price, middle,
-    overwrite: bool = False,
-) -> tuple[np.ndarray, np.ndarray, int, bool]:  # fmt: skip
+    length, overwrite: bool = False,
+) -> tuple[np.ndarray, np.ndarray, int, int, bool]:  # fmt: skip
     """Values of the dependent quantiser by `trellis.choose_block`.
 
     With `overwrite` in the memory of `planes` where they fit, else `planes` are lost, too.
@@ -196,6 +197,8 @@ def choose_blocks(
         Values, and rows of the tables of their levels, for `write_blocks`.
     error : int
         `quantise.coefficient_error` of them.
+    bits : int
+        What they take, in ``1 / refine.UNIT``.
     fits : bool
     """
     blocks = _Blocks(transform, model, True)
@@ -208,7 +211,8 @@ def choose_blocks(
     shifts[:, 4:7] = np.tile(model.grid_centroid, (2, 1)) / 64
     shifts[:, :3] = -shifts[:, 6:3:-1]
     arrays = {"alphas": alphas, "classes": classes, "previous": previous, "shifts": shifts,
-              "price": price.astype(np.int32), "middle": middle}  # fmt: skip
+              "price": price.astype(np.int32), "middle": middle,
+              "length": length.astype(np.int32)}  # fmt: skip
     for name, array in arrays.items():
         setattr(choice, name, array.ctypes.data)
     fits = True
@@ -217,7 +221,7 @@ def choose_blocks(
         fits &= blocks.choose(t, q, rows, used, choice)
         if overwrite and not here:
             give_back(planes[t])
-    return q, rows, choice.error, fits
+    return q, rows, choice.error, choice.bits, fits
 
 
 def write_blocks(

@@ -61,11 +61,22 @@ class _Blocks:
         self.current, self.previous = self.previous, self.current
         return result
 
-    def choose(self, t, y, step, alphas, classes, previous, price, middle, q, rows, used):
+    def choose(self, t, y, step, alphas, classes, previous, price, middle, length, q, rows, used):
         """See `trellis.choose_block`."""
         self.current[:] = 0
         result = choose_block(
-            y, step, alphas, classes, previous, price, middle, q, rows, used, *self._contexts(t)
+            y,
+            step,
+            alphas,
+            classes,
+            previous,
+            price,
+            middle,
+            length,
+            q,
+            rows,
+            used,
+            *self._contexts(t),
         )
         self.current, self.previous = self.previous, self.current
         return result
@@ -125,8 +136,8 @@ def encode_blocks(
 
 def choose_blocks(
     planes, step, alphas, classes, used, transform: Transform, model: FrequencyModel, price, middle,
-    overwrite: bool = False,
-) -> tuple[np.ndarray, np.ndarray, int, bool]:  # fmt: skip
+    length, overwrite: bool = False,
+) -> tuple[np.ndarray, np.ndarray, int, int, bool]:  # fmt: skip
     """Values of the dependent quantiser by `trellis.choose_block`.
 
     Returns
@@ -135,18 +146,21 @@ def choose_blocks(
         Values, and rows of the tables of their levels, for `write_blocks`.
     error : int
         `quantise.coefficient_error` of them.
+    bits : int
+        What they take, in ``1 / refine.UNIT``.
     fits : bool
     """
     blocks = _Blocks(transform, model, True)
     q, rows = np.zeros(planes.shape, np.int32), np.zeros(planes.shape, np.uint8)
     previous = np.zeros(planes.shape[2:], np.int64)
-    fits = True
+    fits, bits = True, 0
     for t in range(len(planes)):
-        fits &= blocks.choose(t, planes[t], step, alphas, classes, previous, price, middle,
-                              q[t], rows[t], used[t])  # fmt: skip
+        good, more = blocks.choose(t, planes[t], step, alphas, classes, previous, price, middle,
+                                   length, q[t], rows[t], used[t])  # fmt: skip
+        fits, bits = fits and good, bits + more
     centroid = np.tile(model.grid_centroid, (2, 1))
     error = coefficient_error(q, rows, step, alphas, classes, centroid, planes)
-    return q, rows, error, bool(fits)
+    return q, rows, error, bits, bool(fits)
 
 
 def coding_order(

@@ -75,7 +75,7 @@ def _rows(chunk: Chunk, variable: Variable, header: Header, model: FrequencyMode
         return []
     try:
         if encoder.dependent:
-            used, q, rows, _ = encoder.chosen(*at)
+            used, q, rows, *_ = encoder.chosen(*at)
             levels, rows = coding_order(q, rows, used, encoder.transform)
             return [(rows, np.abs(levels))]
         code = encoder.encode(*at)

@@ -20,7 +20,8 @@ from caesar_freq.entropy.coder import gather, plane_bias
 from caesar_freq.entropy.context import MAGNITUDE_CAP, N_LOCAL
 from caesar_freq.entropy.dependent import N_PHASES, grid_of, level_of, next_phase, phase_before
 from caesar_freq.entropy.network import HIDDEN, plane_bins
-from caesar_freq.entropy.tables import N_BINS
+from caesar_freq.entropy.rans import class_of
+from caesar_freq.entropy.tables import CLASS_BITS, CLASS_LOW, MAX_CLASSED, N_BINS, PRECISION
 
 #: What a bit is worth in squared steps; bytes are flat between 0.33 and 0.5.
 WEIGHT = 0.4
@@ -46,6 +47,22 @@ def prices(model: FrequencyModel, weight: float = WEIGHT) -> tuple[np.ndarray, n
     middle = np.tile(np.arange(4.0), (N_BINS // 4, 1))
     middle[:, 1:] += model.grid_centroid / 64
     return price, middle
+
+
+@lru_cache(maxsize=4)
+def lengths(model: FrequencyModel) -> np.ndarray:
+    """Bits of a level by the class of its magnitude, sign and raw bits included, int64 ``[160, 113]``.
+
+    In ``1 / UNIT``. The last column is of magnitudes without a class.
+    """
+    cumulative, escape = model.grid_tables.cumulative, model.grid_tables.escape[:, None]
+    symbols = np.arange(len(CLASS_LOW) + 1)
+    used = np.minimum(symbols, escape)
+    counts = np.take_along_axis(np.diff(cumulative, axis=1), used, axis=1)
+    # five bits say how many follow an escape
+    digits = np.array([int(low).bit_length() for low in (*CLASS_LOW, MAX_CLASSED + 1)])
+    raw = np.where(symbols < escape, np.append(CLASS_BITS, 0), 5 + digits) + (symbols > 0)
+    return np.rint(UNIT * (PRECISION - np.log2(counts) + raw)).astype(np.int64)
 
 
 @nb.njit(nogil=True, cache=True)
@@ -132,7 +149,7 @@ def choose_path(sizes, bins, n, phase, price, middle, back, values):
 
 @nb.njit(nogil=True, cache=True)
 def choose_block(
-    y, step, alphas, classes, previous, price, middle,
+    y, step, alphas, classes, previous, price, middle, length,
     q, rows, used, m, p, first, shell_starts, positions, planes, masks, table, network,
 ):  # fmt: skip
     """Fill `q` and `rows` of one time block: values, and rows of the tables of their levels.
@@ -144,12 +161,15 @@ def choose_block(
     previous : int64 [bh, bw, nh, nw]
         Temporal-mean plane of the block before, in steps; moved on.
     price, middle : see `prices`
+    length : see `lengths`
     The others are those of `coder.run_block`.
 
     Returns
     -------
-    bool
-        Whether all values fit.
+    fits : bool
+        Whether all values do.
+    bits : int
+        Sum of the lengths of their levels.
     """
     time_ok, row_ok, column_ok = masks
     w_local, w_plane, b1, w2, b2, w3, b3 = network
@@ -167,7 +187,7 @@ def choose_block(
         np.empty(most, np.uint8),
         np.empty((most, 2), np.uint8),
     )
-    phase, fits = 0, True
+    phase, fits, bits = 0, True, np.int64(0)
     for s in range(last):
         n_path = 0
         for c in range(shell_starts[s], shell_starts[s + 1]):
@@ -190,7 +210,10 @@ def choose_block(
             i, j, k = positions[at[a, 0], 0], positions[at[a, 0], 1], positions[at[a, 0], 2]
             v, u, value = at[a, 1], at[a, 2], np.int64(values[a])
             grid = grid_of(phase)
-            phase = next_phase(phase, level_of(value, grid))
+            level = level_of(value, grid)
+            symbol = min(class_of(abs(level)), length.shape[1] - 1)
+            bits += length[own[a] + grid * N_BINS, symbol]
+            phase = next_phase(phase, level)
             q[i, j, k, v, u], rows[i, j, k, v, u] = value, own[a] + grid * N_BINS
             m[i + 2, j + 2, k + 2, v + 1, u + 1] = min(abs(value), MAGNITUDE_CAP)
     for j in range(q.shape[1]):
@@ -201,4 +224,4 @@ def choose_block(
                     previous[j, k, v, u] = q[0, j, k, v, u] + (
                         (alpha * previous[j, k, v, u] + 32) >> 6
                     )
-    return fits
+    return fits, bits

@@ -17,8 +17,8 @@ from caesar_freq.codec.layout import DEPENDENT, FINE, N_CLASSES, PREDICTED
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.quantise import ERROR_UNIT, fit_alphas, frequency_classes
-from caesar_freq.codec.refine import prices
-from caesar_freq.codec.trellis import WEIGHT
+from caesar_freq.codec.refine import UNIT, prices
+from caesar_freq.codec.trellis import WEIGHT, lengths
 from caesar_freq.codec.trellis import prices as grid_prices
 from caesar_freq.entropy.context import shells
 from caesar_freq.entropy.dependent import FINER
@@ -75,11 +75,15 @@ def encode_levels(
     return VolumeCode(_packed(alphas, used, *stream, transform, False, low), q, bins, low=low)
 
 
+def _ends(used: np.ndarray, transform: Transform) -> bytes:
+    limit = _n_shells(transform)
+    return encode_ints(end_residuals(used), -limit, limit)
+
+
 def _packed(
     alphas, used, state: int, words, transform: Transform, dependent: bool, low: bytes = b""
 ) -> bytes:
-    limit = _n_shells(transform)
-    end_of_block = encode_ints(end_residuals(used), -limit, limit)
+    end_of_block = _ends(used, transform)
     head = bytes([bool(alphas.any()) * PREDICTED | dependent * DEPENDENT | bool(low) * FINE])
     head += bytes(alphas.tolist()) if alphas.any() else b""
     head += varint(len(low)) + low if low else b""
@@ -275,7 +279,7 @@ class VolumeEncoder:
 
     def chosen(self, step: float, dead_zone: float, last: bool = False) -> tuple:
         """Ends of the cells, then values of the dependent quantiser, the rows of tables of their
-        levels and `coefficient_error`; raises LevelOverflow."""
+        levels, `coefficient_error` and their bits in ``1 / UNIT``; raises LevelOverflow."""
         chosen = kernels(self.model.device)
         # cells end where they do with plain rounding: to cut them shorter saves nothing here
         used, fits = chosen.quantised_ends(
@@ -283,7 +287,7 @@ class VolumeEncoder:
         )
         *found, good = chosen.choose_blocks(
             self.planes, step * FINER, self.alphas, self.classes, used, self.transform, self.model,
-            *grid_prices(self.model, self.weight), last,
+            *grid_prices(self.model, self.weight), lengths(self.model), last,
         )  # fmt: skip
         if last:
             self._give_back()
@@ -295,8 +299,18 @@ class VolumeEncoder:
         # not a part of them, which would keep their memory
         self.planes = np.zeros(0, self.planes.dtype)
 
+    def priced(self, step: float, dead_zone: float) -> tuple[float, float]:
+        """About how many bits `encode` writes, and `coefficient_error`; raises LevelOverflow."""
+        if not self.dependent or self.shifts(step):
+            code = self.encode(step, dead_zone)
+            return 8 * len(code.data), self.coefficient_error(code, step)
+        used, *_, error, bits = self.chosen(step, dead_zone)
+        bits = 8 * len(_ends(used, self.transform)) + bits / UNIT
+        unit = unit_step(step, True)
+        return bits, error * unit * unit / ERROR_UNIT
+
     def _dependent(self, step: float, dead_zone: float, last: bool) -> VolumeCode:
-        used, q, rows, error = self.chosen(step, dead_zone, last)
+        used, q, rows, error, _ = self.chosen(step, dead_zone, last)
         stream = kernels(self.model.device).write_blocks(q, rows, used, self.transform, self.model)
         data = _packed(self.alphas, used, *stream, self.transform, True)
         return VolumeCode(data, q, rows, True, error)

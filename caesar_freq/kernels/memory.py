@@ -13,6 +13,8 @@ import numpy as np
 
 #: Smaller arrays come from the C library, which is faster.
 _LEAST = 1 << 20
+#: Size of the pages that the system is asked for.
+_HUGE = 1 << 21
 _PRIVATE = (
     {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
 )
@@ -34,13 +36,16 @@ def copied(array: np.ndarray, dtype: type | np.dtype | None = None) -> np.ndarra
 
 def zeros(shape: tuple[int, ...] | int, dtype: type | np.dtype) -> np.ndarray:
     """Like `numpy.zeros`; pages that are never written to take no memory."""
-    size = math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize
+    count = math.prod(np.atleast_1d(shape).tolist())
+    size = count * np.dtype(dtype).itemsize
     if size < _LEAST:
         return np.zeros(shape, dtype)
-    pages = mmap.mmap(-1, size, **_PRIVATE)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        pages.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(pages, dtype).reshape(shape)
+    pages = mmap.mmap(-1, size + _HUGE, **_PRIVATE)
+    # from where a huge page begins: systems place so only what is whole pages of that size
+    start = -np.frombuffer(pages, np.uint8).ctypes.data % _HUGE
+    if hasattr(mmap, "MADV_HUGEPAGE") and size >= _HUGE:
+        pages.madvise(mmap.MADV_HUGEPAGE, start, size - size % _HUGE)
+    return np.frombuffer(pages, dtype, count, start).reshape(shape)
 
 
 def empty(shape: tuple[int, ...] | int, dtype: type | np.dtype) -> np.ndarray:
@@ -54,7 +59,7 @@ def give_back(array: np.ndarray) -> None:
     base = array if array.base is None else array.base
     pages = getattr(getattr(base, "base", None), "obj", None)
     if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        start = array.ctypes.data - base.ctypes.data
+        start = array.ctypes.data - np.frombuffer(pages, np.uint8).ctypes.data
         first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
         end = (start + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
         if end > first:

@@ -13,7 +13,7 @@
 #endif
 
 /* Costs are below 2^18 each, so those of a run fit an int32, and so does NEVER on top of them. */
-enum { UNIT = 1 << 12, PRICED = 16, RUN = 512, NEVER = 1 << 29 };
+enum { UNIT = 1 << 12, PRICED = 16, LENGTHS = N_SYMBOLS - 1, RUN = 512, NEVER = 1 << 29 };
 
 /* What levels of one time block are chosen by. */
 typedef struct {
@@ -26,6 +26,8 @@ typedef struct {
     int64_t error;          /* result, see `squared` */
     const int32_t *price;   /* [160, 17], trellis.prices */
     const double *middle;   /* [20, 4] */
+    const int32_t *length;  /* [160, LENGTHS], trellis.lengths */
+    int64_t bits;           /* result */
 } choice_t;
 
 /* The coefficients of one shell, in coding order. */
@@ -244,7 +246,18 @@ static void extend(path_t *path, const block_t *b, const choice_t *choice, plane
     }
 }
 
-/* Writes down what was chosen, and adds up the errors. */
+/* Bits of a value as a level of the grid that its row of tables belongs to. */
+static inline int32_t length_of(const choice_t *choice, int32_t value, uint8_t row)
+{
+    int32_t level = (abs(value) + (row >= N_BINS)) >> 1, octave = 0;
+    while (level >> octave >= PRICED)
+        octave++;
+    /* class_of */
+    const int32_t symbol = octave ? PRICED + 8 * (octave - 1) + (level >> octave & 7) : level;
+    return choice->length[row * LENGTHS + (symbol < LENGTHS ? symbol : LENGTHS - 1)];
+}
+
+/* Writes down what was chosen, and adds up errors and bits. */
 CLONES static void settle(const path_t *path, const block_t *b, choice_t *choice)
 {
     const int64_t cells = b->nh * b->nw, means = b->bh * b->bw * cells;
@@ -254,6 +267,7 @@ CLONES static void settle(const path_t *path, const block_t *b, choice_t *choice
         const int64_t mu = at < means ? predicted(b, choice, at / cells, at) : 0;
         const double *shifts = choice->shifts[path->rows[a] >> 2];
         choice->error += squared(coefficient(choice, at), value, mu, shifts, choice->step);
+        choice->bits += length_of(choice, value, path->rows[a]);
         b->q[at] = value;
         b->rows[at] = path->rows[a];
         remember(b, at, value);
@@ -283,7 +297,7 @@ CLONES static void settle_rest(const block_t *b, choice_t *choice)
 
 /* Chooses the levels of one time block, shell by shell: fills q and rows. `planes` are those of the
  * block, in memory of their own or that of q; `previous` is the reconstruction of the temporal mean
- * plane before it, which is moved on. Adds the squared errors to choice->error. Returns 1 if all values fit, 0 if not, -1 if there is no memory. */
+ * plane before it, which is moved on. Adds squared errors and bits to choice->error and choice->bits. Returns 1 if all values fit, 0 if not, -1 if there is no memory. */
 EXPORT int cf_choose_block(const block_t *b, choice_t *choice)
 {
     plane_t plane = {0};

@@ -74,7 +74,7 @@ def _chosen(model: FrequencyModel, encoders: Sequence[VolumeEncoder], rng: np.ra
         for nrmse in _NRMSE:
             step = step_for(encoder, nrmse)
             try:
-                used, q, bins, _ = encoder.chosen(step, model.dead_zone_at(nrmse))
+                used, q, bins, *_ = encoder.chosen(step, model.dead_zone_at(nrmse))
             except LevelOverflow:
                 continue
             if not np.any(q):
