@@ -5,6 +5,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from caesar_freq.entropy.sparse import decode_sparse
+
 # Bit patterns that float arithmetic or a careless cast would change: signalling and negative
 # NaNs with payloads, both zeros, infinities, the smallest denormal, the largest finite value.
 PATTERNS = {
@@ -41,3 +43,8 @@ def with_patterns(shape, dtype, places, patterns):
     for place, pattern in places:
         bits(x).ravel()[place % x.size] = patterns[pattern % len(patterns)]
     return x
+
+
+def decoded_sparse(data, shape):
+    """The whole volume of what `encode_sparse` coded."""
+    return np.stack(list(decode_sparse(data, shape)))

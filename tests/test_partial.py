@@ -99,7 +99,8 @@ def test_missing_cells_may_lie_on_levels_without_a_value():
     skip[2], skip[:, :, 30:] = True, True
     grid = common_grid(values[~skip])
     assert grid.corrections is not None
-    data, seen = encode_on(values, skip, grid, UNLIMITED)
+    data, levels, grid = encode_on(values, skip, grid, UNLIMITED)
+    seen = grid.restore_all(levels, values.dtype)
     assert np.array_equal(decode_lattice(data, skip, values.dtype), seen)
     data, _ = encode_partial(values, skip, grid, 5e-5, False, UNLIMITED)
     error = (decode_partial(data, skip, values.dtype).astype(float) - values)[~skip]
@@ -112,7 +113,7 @@ def test_given_values_may_be_anything():
     skip = np.zeros(values.shape, np.uint8)
     skip[:, :, ::2] = GIVEN
     grid = fitted(Grid(LINE, 1e-3), values.ravel())
-    data, _ = encode_on(values, skip, grid, UNLIMITED)
+    data = encode_on(values, skip, grid, UNLIMITED)[0]
     for strange in (np.nan, np.inf, -np.inf, 1e38):
         given = np.where(values > 0.3, np.float32(strange), values)
         try:

@@ -67,7 +67,7 @@ MODULES = [
      "codec.tuning codec.zfp entropy.bands transform.in_time transform.zfp "
      "codec.stream entropy.integers entropy.least_squares entropy.level_blend entropy.level_kernels entropy.levels entropy.logistic entropy.pmf_fit entropy.sparse kernels.logarithms "
      "kernels.values "
-     "codec.checking codec.chunk_encoder codec.coarse codec.linked codec.linking codec.links "
+     "codec.checking codec.chunk_encoder codec.coarse codec.linked codec.linking codec.links codec.normalised "
      "codec.options codec.parts codec.reading codec.strategies codec.targets"),
     # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves
     ({*OURS, *TRAINING},

@@ -59,7 +59,7 @@ def test_a_wrong_estimate_is_noticed_and_mended(monkeypatch):
     x = field()
     right = caesar_freq.encode(x, "nrmse", 1e-3)
     monkeypatch.setattr(
-        coders.PlainCoder, "measured", lambda self, step, dead: (self.code(step, dead).data, 0.0)
+        coders.ChunkCoder, "measured", lambda self, step, dead: (self.code(step, dead).data, 0.0)
     )
     calls, make = [], stream.Encoder
     monkeypatch.setattr(

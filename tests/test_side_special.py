@@ -81,7 +81,7 @@ class TestSpecial:
         decoded = np.full(shape, 7, dtype)
         restored = restore_special(decoded, encode_special(x, mask))
         np.testing.assert_array_equal(bits(restored)[mask], bits(x)[mask])
-        assert (restored[~mask] == 7).all() and (decoded == 7).all()
+        assert restored is decoded and (restored[~mask] == 7).all()
 
     def test_more_kinds_than_a_table_holds_return(self):
         payloads = np.arange(2000, dtype=np.uint32).reshape(2, 20, 50) + 0x7FC00000

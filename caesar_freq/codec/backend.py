@@ -11,8 +11,8 @@ from caesar_freq.kernels import library
 
 @lru_cache(maxsize=8)
 def kernels(device: str | None = None) -> Any:
-    """Kernels with ``forward, inverse, quantise, dequantise, coefficient_error, ends_of``,
-    ``scale_bins``, ``refine``, ``choose_blocks``, ``write_blocks``, ``encode_blocks`` and
+    """Kernels with ``forward, inverse, quantise, quantised_ends, dequantise, coefficient_error``,
+    ``ends_of``, ``scale_bins``, ``refine``, ``choose_blocks``, ``write_blocks``, ``encode_blocks`` and
     ``decode_blocks``.
 
     Parameters

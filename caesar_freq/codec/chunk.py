@@ -30,7 +30,7 @@ from caesar_freq.codec.layout import (
     VOLUME,
     ZFP,
 )
-from caesar_freq.codec.lossless import encode_lossless
+from caesar_freq.codec.lossless import encode_lossless, likely_bytes
 from caesar_freq.codec.packing import varint
 from caesar_freq.codec.partial import common_grid, encode_partial
 from caesar_freq.codec.parts import parts
@@ -42,9 +42,9 @@ from caesar_freq.codec.pointwise import (
     working_bound,
 )
 from caesar_freq.codec.relative import (
+    Logarithms,
     encode_signs,
     from_logarithms,
-    log_magnitudes,
     relative_bound_holds,
     without_logarithm,
 )
@@ -59,6 +59,8 @@ from caesar_freq.kernels.values import normalised, restored
 
 #: Above this part of the raw size it is worth asking whether lossless coding is smaller.
 _ASK_LOSSLESS = 0.2
+#: A few frames may say that it takes so many times the bytes: more, and it is not tried.
+_LOSSLESS_MAY = 2.0
 #: Above so many bits per value it is worth asking whether coding levels is smaller. Rare spikes have few
 #: at loose bounds, and levels a sixth of them.
 _ASK_LATTICE = 1e-3
@@ -113,7 +115,7 @@ class Chunk:
         self.mask, self.signs = missing(values, fill_value, empty(values.shape, bool)), None
         self.empty = bool(self.mask.all())
         if logarithmic:
-            self.mask = self.mask | without_logarithm(values)
+            self.mask |= without_logarithm(values)
             self.signs = encode_signs(values, self.mask)
         self.count = self.mask.size - int(np.count_nonzero(self.mask))
         self.whole = self.count == self.mask.size
@@ -122,27 +124,26 @@ class Chunk:
         exact = self.valid
         self.constant = all(bool(np.all(exact[at] == exact[:1])) for at in parts(exact))
         self._first = float(exact[0]) if exact.size else 0.0
+        # filling is slow, and what fills a few cells is small
+        self._filling: tuple = None, None
 
     @property
     def valid(self) -> np.ndarray:
         """The values that are not masked, float [n]."""
-        return self._unmasked(self.values)
+        return self.values.ravel() if self.whole else self.values[~self.mask]
 
     @property
-    def coded(self) -> np.ndarray:
-        """What goes through the transform, float [T, H, W]: the values or their logarithms.
-
-        Logarithms are made anew each time, as they take twice the memory of the values.
-        """
-        return log_magnitudes(self.values, self.mask) if self._logarithmic else self.values
+    def coded(self) -> np.ndarray | Logarithms:
+        """What goes through the transform, float [T, H, W]: the values or their logarithms."""
+        return Logarithms(self.values, self.mask) if self._logarithmic else self.values
 
     @property
-    def good(self) -> np.ndarray:
+    def good(self) -> np.ndarray | Logarithms:
         """What is not masked of `coded`, float [n]."""
-        return self._unmasked(self.coded)
-
-    def _unmasked(self, array: np.ndarray) -> np.ndarray:
-        return array.ravel() if self.whole else array[~self.mask]
+        valid = self.valid
+        if not self._logarithmic:
+            return valid
+        return Logarithms(valid, np.broadcast_to(np.False_, valid.shape))
 
     @cached_property
     def special(self) -> bytes:
@@ -151,9 +152,28 @@ class Chunk:
 
     def normalised(self, variable: Variable, double: bool) -> np.ndarray:
         """``(value - offset) / range`` with masked cells filled smoothly."""
-        dtype = np.float64 if double else np.float32
-        x = normalised(self.coded, self.mask, variable.offset, variable.range, dtype)
-        return fill_masked(x, self.mask) if not self.whole else x
+        return self.normalised_part(variable, double, ...)
+
+    def normalised_part(self, variable: Variable, double: bool, at) -> np.ndarray:
+        """What `normalised` holds at the index `at`, as a new array."""
+        place = at if self.whole else ...
+        values, mask = self.values[place], self.mask[place]
+        scale = (variable.offset, variable.range, np.float64 if double else np.float32)
+        if self._logarithmic:
+            x, logs = empty(values.shape, scale[-1]), Logarithms(values, mask)
+            for part in parts(x):
+                x[part] = normalised(logs[part], mask[part], *scale)
+        else:
+            x = normalised(values, mask, *scale)
+        return x if self.whole else self._filled(x, scale)[at]
+
+    def _filled(self, x: np.ndarray, scale: tuple) -> np.ndarray:
+        """The whole of `x` with masked cells filled in place, as the first time at that scale."""
+        if self._filling[0] == scale:
+            x[self.mask] = self._filling[1]
+        else:
+            self._filling = scale, fill_masked(x, self.mask, overwrite=True)[self.mask]
+        return x
 
     def write_constant(self) -> Written:
         """Body of a constant chunk."""
@@ -203,7 +223,11 @@ class Chunk:
         """
         if self.constant or 8 * len(written.body) < _ASK_LATTICE * self.count:
             return written
-        if len(written.body) > _ASK_LOSSLESS * self.values.nbytes:
+        size = len(written.body)
+        if (
+            size > _ASK_LOSSLESS * self.values.nbytes
+            and likely_bytes(self.values) < _LOSSLESS_MAY * size
+        ):
             written = min(self.write_lossless(), written, key=lambda w: len(w.body))
         written = self._smaller(self._smaller_zfp(written), self._exact_grid)
         if not limit:
@@ -238,7 +262,7 @@ class Chunk:
         if body is None or len(body) >= len(written.body):
             return written
         with np.errstate(over="ignore"):  # infinite is more than any bound of a mean allows
-            return Written(body, float(np.sum(grid.error(self.valid) ** 2)))
+            return Written(body, grid.squared_error(self.valid))
 
     def _smaller_zfp(self, written: Written) -> Written:
         """`written`, or coefficients that ZFP truncated if those take fewer bytes."""

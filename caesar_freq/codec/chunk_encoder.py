@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from caesar_freq.codec.backend import kernels
 from caesar_freq.codec.choose import lagrangian
 from caesar_freq.codec.chunk import Chunk, Written
-from caesar_freq.codec.coders import LEFT_OUT, ModeCoder, PlainCoder, TooManyModes, plain_transform
+from caesar_freq.codec.coders import LEFT_OUT, ChunkCoder, ModeCoder, TooManyModes, plain_transform
 from caesar_freq.codec.effort import EFFORTS, USUAL, Effort
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.layout import MODES, VOLUME
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.normalised import Normalised
 from caesar_freq.codec.pointwise import rounding_room
 from caesar_freq.codec.targets import POINTWISE, chunk_limit, pointwise_bound, target_of
 from caesar_freq.codec.volume import LevelOverflow
@@ -64,8 +66,9 @@ class ChunkEncoder:
             found[key] = (coder, MODES)
         return found
 
-    def _plain(self, x: np.ndarray, variable: Variable, once: bool = False) -> PlainCoder:
-        return PlainCoder(x, variable, self.model, refined=self._refined, once=once)
+    def _plain(self, chunk: Chunk, variable: Variable, weight: float = 1.0) -> ChunkCoder:
+        make = partial(chunk.normalised, variable, self.header.double)
+        return ChunkCoder(make, variable, self.model, self._refined, weight)
 
     @property
     def _refined(self) -> bool:
@@ -114,11 +117,8 @@ class ChunkEncoder:
         """
         if chunk.constant:
             return chunk.write_constant()
-        # the volume itself is given back before its coefficients are coded
-        plain = self._plain(self._normalised(chunk, variable), variable, once=True)
-        plain.encoder.weight *= weight
+        plain = self._plain(chunk, variable, weight)
         best = self._write(chunk, {id(chunk): (plain, VOLUME)}, variable, dead_zone)
-        del plain
         if moded:
             volumes, target = {id(chunk): self._normalised(chunk, variable)}, self.target(variable)
             ways = [self._in_own_modes(volumes, variable, target, part) for part in LEFT_OUT]
@@ -138,12 +138,12 @@ class ChunkEncoder:
 
     def histogram(self, chunk: Chunk, variable: Variable) -> np.ndarray:
         """Sizes of a chunk's coefficients, as `RoundingModel` takes them."""
-        x = self._normalised(chunk, variable)
+        x = chunk.normalised(variable, self.header.double)
         transform = plain_transform(x.shape, variable)
         return size_histogram(kernels(self.model.device).forward(transform, x, overwrite=True))
 
-    def _normalised(self, chunk: Chunk, variable: Variable) -> np.ndarray:
-        return chunk.normalised(variable, self.header.double)
+    def _normalised(self, chunk: Chunk, variable: Variable) -> Normalised:
+        return Normalised(chunk, variable, self.header.double)
 
     def _cost(self, written: Written, variable: Variable) -> float:
         """Bits, plus what the error is worth where the bound is that of a mean."""

@@ -113,14 +113,14 @@ def close_grid(
         if aligned is None:
             break
         aligned = _with_lowest(aligned, lowest, values.dtype)
-        if _size(aligned.error(values), rms) <= limit:
+        if _size(aligned, values, rms) <= limit:
             return aligned
     step, best = 2 * limit * _MARGIN if spacing else grid.a, None
     for _ in range(_TRIES):
         grid = fitted(replace(grid, a=step, b=lowest), values)
         if grid is None:
             break
-        size = _size(grid.error(values), rms)
+        size = _size(grid, values, rms)
         if size <= limit:
             best = max(grid, best or grid, key=lambda g: g.a)
             if not rms or size > _CLOSE * limit:
@@ -129,11 +129,11 @@ def close_grid(
     return best
 
 
-def _size(error: np.ndarray, rms: bool) -> float:
-    """Root mean square or largest absolute value of `error`, which is overwritten."""
+def _size(grid: Grid, values: np.ndarray, rms: bool) -> float:
+    """Root mean square or largest absolute value of the error of `values` on `grid`."""
     if rms:
-        return float(np.sqrt(np.mean(np.square(error, out=error))))
-    return max(float(error.max()), -float(error.min()))
+        return float(np.sqrt(grid.squared_error(values) / values.size))
+    return grid.largest_error(values)
 
 
 def likely_bits(values: np.ndarray, mask: np.ndarray, step: float) -> float:

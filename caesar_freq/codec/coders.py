@@ -6,8 +6,7 @@ computed by the very functions the decoder calls.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from copy import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -107,33 +106,77 @@ class PlainCoder:
         Instead of the variable's.
     refined : bool
         See `VolumeEncoder`.
-    once : bool
-        `code` is called only once: it gives the coefficients back before it codes the levels, and
-        they take the memory of `x`.
     """
 
     def __init__(
         self, x, variable: Variable, model: FrequencyModel, time_block: int | None = None,
-        refined: bool = False, once: bool = False,
+        refined: bool = False,
     ) -> None:  # fmt: skip
-        transform = plain_transform(x.shape, variable, time_block)
-        self.encoder, self._once = VolumeEncoder(x, transform, model, refined, once), once
-
-    def on_one_grid(self) -> PlainCoder:
-        """The same without the dependent quantiser."""
-        other = copy(self)
-        other.encoder = copy(self.encoder)
-        other.encoder.dependent = False
-        return other
+        self.encoder = VolumeEncoder(
+            x, plain_transform(x.shape, variable, time_block), model, refined
+        )
 
     def code(self, step: float, dead_zone: float) -> Coded:
         """Code at a normalised `step`; raises `volume.LevelOverflow`."""
-        return _code(self.encoder, step, dead_zone, self._once)
+        return _code(self.encoder, step, dead_zone)
+
+
+class ChunkCoder:
+    """`PlainCoder` of a volume that is made when its coefficients are wanted, which take its memory.
+
+    Coding takes theirs: should they be wanted again, they are made again.
+
+    Parameters
+    ----------
+    make : callable
+        The volume, float32 or float64 [T, H, W].
+    variable, model, refined
+        See `PlainCoder`.
+    weight : float
+        A bit is worth so many times what it usually is.
+    one_grid : bool
+        Do without the dependent quantiser.
+    """
+
+    def __init__(
+        self, make: Callable[[], np.ndarray], variable: Variable, model: FrequencyModel,
+        refined: bool = False, weight: float = 1.0, one_grid: bool = False,
+    ) -> None:  # fmt: skip
+        self._make, self._variable, self._model, self._refined = make, variable, model, refined
+        self._weight, self._encoder = weight, None
+        self.dependent = refined and model.grid_pmf is not None and not one_grid
+
+    def on_one_grid(self) -> ChunkCoder:
+        """The same without the dependent quantiser."""
+        return ChunkCoder(
+            self._make, self._variable, self._model, self._refined, self._weight, one_grid=True
+        )
+
+    @property
+    def encoder(self) -> VolumeEncoder:
+        """With its coefficients, which are kept until it codes."""
+        if self._encoder is None:
+            x = self._make()
+            transform = plain_transform(x.shape, self._variable)
+            made = VolumeEncoder(x, transform, self._model, self._refined, overwrite=True)
+            made.weight *= self._weight
+            made.dependent = self.dependent
+            self._encoder = made
+        return self._encoder
+
+    def _taken(self) -> VolumeEncoder:
+        encoder, self._encoder = self.encoder, None
+        return encoder
+
+    def code(self, step: float, dead_zone: float) -> Coded:
+        """Code at a normalised `step`; raises `volume.LevelOverflow`."""
+        return _code(self._taken(), step, dead_zone, last=True)
 
     def measured(self, step: float, dead_zone: float) -> tuple[bytes, float]:
         """Bytes of `code`, and the squared error of the coefficients instead of their inverse."""
-        code = self.encoder.encode(step, dead_zone, self._once and self.encoder.dependent)
-        return code.data, self.encoder.coefficient_error(code, step)
+        encoder = self._taken()
+        code = encoder.encode(step, dead_zone, last=encoder.dependent)
+        return code.data, encoder.coefficient_error(code, step)
 
 
 def _code(encoder: VolumeEncoder, step: float, dead_zone: float, last: bool = False) -> Coded:
@@ -146,7 +189,7 @@ class ModeCoder:
 
     Parameters
     ----------
-    x : float32 or float64 [T, H, W]
+    x : float32 or float64 [T, H, W], or `Normalised`
         Normalised values.
     variable : Variable
         Spatial transform.
@@ -171,6 +214,7 @@ class ModeCoder:
         found, allowed = None, left_out * target**2
         # a look at every so many cells is cheap, and enough where there are too many modes
         if temporal_modes(_thinned(x), allowed):
+            x = np.asarray(x)
             found = temporal_modes(x, allowed)
         if found is None:
             raise TooManyModes
@@ -189,8 +233,8 @@ class TooManyModes(Exception):
     """A volume has no few temporal modes."""
 
 
-def _thinned(x: np.ndarray) -> np.ndarray:
-    stride = max(1, int(np.sqrt(x[0].size / _LOOK_AT)))
+def _thinned(x) -> np.ndarray:
+    stride = max(1, int(np.sqrt(x.shape[1] * x.shape[2] / _LOOK_AT)))
     return copied(x[:, ::stride, ::stride])
 
 

@@ -15,6 +15,7 @@ from caesar_freq.codec.chunk_encoder import ChunkEncoder
 from caesar_freq.codec.coders import (
     LEFT_OUT,
     Predictor,
+    plain_transform,
 )
 from caesar_freq.codec.generated import RestoredModesCoder
 from caesar_freq.codec.header import Variable
@@ -94,15 +95,14 @@ class Encoder(ChunkEncoder):
             return variable, self._map(Chunk.write_lossless, chunks)
         dead_zone = self.model.dead_zone_at(target)
         coded = [c for c in chunks if not c.constant]
-        normalised = self._map(lambda c: self._normalised(c, variable), coded)
-        volumes = {id(c): x for c, x in zip(coded, normalised)}
+        volumes = {id(c): self._normalised(c, variable) for c in coded}
         largest = max(coded, key=lambda c: c.values.size)
         variable, ratio = self.settled(volumes[id(largest)], largest.mask, variable)
-        coders = self._map(lambda c: self._plain(volumes[id(c)], variable), coded)
+        coders = [self._plain(c, variable) for c in coded]
         plain = {id(c): (coder, VOLUME) for c, coder in zip(coded, coders)}
         rounding = self._rounding(coders, dead_zone, ratio)
         first = best = self._best(chunks, plain, variable, target, dead_zone, rounding)
-        if coders[0].encoder.dependent and _size(best) < _FEW:
+        if coders[0].dependent and _size(best) < _FEW:
             one_grid = {key: (coder.on_one_grid(), kind) for key, (coder, kind) in plain.items()}
             other = self._best(chunks, one_grid, best[0], target, dead_zone, rounding)
             best = min(best, other, key=_size)
@@ -141,7 +141,7 @@ class Encoder(ChunkEncoder):
     def settled(self, x, mask, variable: Variable, precise: bool = False) -> tuple[Variable, float]:
         """Transform of the variable and, of a pointwise bound, its step, from one volume `x`.
 
-        The second result is the ratio that `RoundingModel` takes, `precise` where passes over the
+        Of `x`, an array or `Normalised`, only samples are made. The second result is the ratio that `RoundingModel` takes, `precise` where passes over the
         variable take much longer than looking at `x`.
         """
         target = self.target(variable)
@@ -169,8 +169,11 @@ class Encoder(ChunkEncoder):
             return variable, 1.0
         ratio = chosen.ratio
         if apart:
-            part = self._plain(copied(sample(x, _MEASURED)), variable, once=True)
-            ratio = error_ratio(part.encoder, step, dead_zone, ratio)
+            part = copied(sample(x, _MEASURED))
+            transform = plain_transform(part.shape, variable)
+            encoder = VolumeEncoder(part, transform, self.model, self._refined, overwrite=True)
+            del part
+            ratio = error_ratio(encoder, step, dead_zone, ratio)
         return variable, ratio
 
     def _closer(
@@ -255,6 +258,7 @@ class Encoder(ChunkEncoder):
         if auto and _size(best) < _SMALL * self._naming:
             return None
         largest = max((c for c in chunks if not c.constant), key=lambda c: c.values.size)
+        volumes = {key: np.asarray(x) for key, x in volumes.items()}
         x = volumes[id(largest)]
         planner, fine = self._planner(first[0], target, dead_zone, volumes)
         # what the plain transform costs more than own modes, and the name of the networks' file
@@ -321,9 +325,9 @@ class Encoder(ChunkEncoder):
         """Of all coefficients together; None where no step is searched."""
         if self.pointwise:
             return None
-        encoders = [coder.encoder for coder in coders]
-        counts = sum(self._map(VolumeEncoder.histogram, encoders))
-        return RoundingModel(counts, sum(e.size for e in encoders), dead_zone, ratio)
+        found = self._map(lambda c: (c.encoder.histogram(), c.encoder.size), coders)
+        counts, sizes = zip(*found)
+        return RoundingModel(sum(counts), sum(sizes), dead_zone, ratio)
 
     def _map(self, function: Callable, chunks: Iterable) -> list:
         return list(self.pool.map(function, chunks))

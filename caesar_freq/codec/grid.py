@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from caesar_freq.codec.lossless import ordered, unordered
-from caesar_freq.codec.parts import parts
+from caesar_freq.codec.parts import BLOCK, parts
 from caesar_freq.codec.spacing import best_line, distinct_sample, find_spacing
 from caesar_freq.entropy.levels import MAX_LEVEL
 from caesar_freq.kernels.memory import empty
@@ -95,19 +95,30 @@ class Grid:
         return values
 
     def restore_all(self, levels: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """The same of any integers, part by part."""
-        out = empty(levels.shape, dtype)
+        """The same of int32 levels, part by part, in their memory if they fit."""
+        out = levels.view(dtype) if levels.itemsize == np.dtype(dtype).itemsize else None
+        out = empty(levels.shape, dtype) if out is None else out
         for at in parts(levels):
             out[at] = self.restore(levels[at].astype(np.int64), dtype)
         return out
 
     def error(self, values: np.ndarray) -> np.ndarray:
         """Restored less original values, float64."""
-        out = empty(values.shape, np.float64)
-        for at in parts(values):
-            restored = self.restore(self.levels(values[at]), values.dtype)
-            out[at] = restored.astype(np.float64) - values[at].astype(np.float64)
-        return out
+        restored = self.restore(self.levels(values), values.dtype)
+        return restored.astype(np.float64) - values.astype(np.float64)
+
+    def largest_error(self, values: np.ndarray) -> float:
+        """Largest absolute `error` of `values` (float [N]), N >= 1."""
+        return max(float(np.abs(self.error(values[at])).max()) for at in parts(values))
+
+    def squared_error(self, values: np.ndarray) -> float:
+        """Sum of the squared `error` of `values` (float [N])."""
+        n = len(values)
+        if n <= BLOCK:
+            return float(np.sum(np.square(self.error(values))))
+        # halves as numpy's own sum has them
+        half = n // 2 - n // 2 % 8
+        return self.squared_error(values[:half]) + self.squared_error(values[half:])
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
@@ -134,18 +145,26 @@ def _corrected(grid: Grid, values: np.ndarray) -> Grid | None:
     """`grid` with the corrections that make it exact, if each level needs just one."""
     if grid.top >= MOST_CORRECTED:
         return None
+    corrections = np.zeros(grid.top + 1, np.int64)
+    places, given = np.zeros(0, np.int64), np.zeros(0, values.dtype)
+    for at in parts(values):
+        levels, off = last_places(grid, values[at])
+        far = np.abs(off) > LARGEST_CORRECTION
+        corrections[levels] = np.where(far, 0, off)
+        # of each level the first value
+        places, first = np.unique(np.append(places, levels[far]), return_index=True)
+        if len(places) > MOST_PATCHES:
+            return None
+        given = np.append(given, values[at][far])[first]
+    grid = replace(grid, corrections=corrections, patches=(places, given))
+    return grid if _exact(grid, values) else None
+
+
+def last_places(grid: Grid, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Levels int64 of `values`, and how many last places these are above what the grid restores."""
     levels = grid.levels(values)
     codes, wanted = ordered(grid.restore(levels, values.dtype)), ordered(values)
-    signed = np.dtype(f"i{codes.dtype.itemsize}")
-    off = (wanted - codes).view(signed).astype(np.int64)
-    far = np.abs(off) > LARGEST_CORRECTION
-    places, first = np.unique(levels[far], return_index=True)
-    if len(places) > MOST_PATCHES:
-        return None
-    corrections = np.zeros(grid.top + 1, np.int64)
-    corrections[levels] = np.where(far, 0, off)
-    grid = replace(grid, corrections=corrections, patches=(places, values[far][first]))
-    return grid if _exact(grid, values) else None
+    return levels, (wanted - codes).view(f"i{codes.dtype.itemsize}").astype(np.int64)
 
 
 def simple_grids(spacing: float) -> Iterator[Grid]:

@@ -12,19 +12,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
 from caesar_freq.codec.bodies import Bodies
 from caesar_freq.codec.chunk import Chunk, Written
 from caesar_freq.codec.chunks import Box
-from caesar_freq.codec.coders import PlainCoder
+from caesar_freq.codec.coders import ChunkCoder
 from caesar_freq.codec.decoder import in_order
 from caesar_freq.codec.encoder import Encoder
 from caesar_freq.codec.header import Variable
 from caesar_freq.codec.layout import MODES, VOLUME, chunk_kind
 from caesar_freq.codec.linked import may_link
 from caesar_freq.codec.linking import linked_coders, thinned
+from caesar_freq.codec.normalised import Normalised
 from caesar_freq.codec.search import RoundingModel, aim, largest_step, step_of
 from caesar_freq.codec.statistics import Statistics, variable_of
 from caesar_freq.codec.targets import FINEST, NRMSE_MARGIN, has_room
@@ -149,9 +151,8 @@ class LargeVariable:
         sample = self.make(_middle(varied))
 
         def settle() -> tuple[Variable, float, bool]:
-            x = sample.normalised(variable, self.encoder.header.double)
+            x = Normalised(sample, variable, self.encoder.header.double)
             found, ratio = self.encoder.settled(x, sample.mask, variable, precise=True)
-            del x
             return found, ratio, self.encoder.has_modes(sample, found)
 
         # by a thread of the pool, whose memory the passes over all chunks then use again
@@ -181,10 +182,9 @@ class LargeVariable:
         def look() -> bool:
             coders = {}
             for chunk in chunks:
-                x = chunk.normalised(variable, double)
-                coder = PlainCoder(x, variable, self.encoder.model, once=True)
-                coder.encoder = thinned(coder.encoder)
-                coders[id(chunk)] = (coder, VOLUME)
+                make = partial(chunk.normalised, variable, double)
+                thin = thinned(ChunkCoder(make, variable, self.encoder.model).encoder)
+                coders[id(chunk)] = (SimpleNamespace(encoder=thin), VOLUME)
             return bool(linked_coders(chunks, coders, step, dead_zone))
 
         return self.encoder.pool.submit(look).result()

@@ -19,6 +19,7 @@ from caesar_freq.codec.grid import (
 )
 from caesar_freq.codec.lossless import decode_lossless, encode_lossless
 from caesar_freq.codec.packing import Reader, varint
+from caesar_freq.codec.parts import parts
 from caesar_freq.entropy.levels import FILLED, MAX_LEVEL, decode_levels, encode_levels
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels.memory import zeros
@@ -43,11 +44,14 @@ def encode_lattice(values: np.ndarray, mask: np.ndarray, grid: Grid, limit: int)
 
 def encode_on(
     values: np.ndarray, skip: np.ndarray, grid: Grid, limit: int
-) -> tuple[bytes, np.ndarray] | None:
-    """`encode_lattice`, and the values ``[T, H, W]`` that a decoder finds, the skipped ones included.
+) -> tuple[bytes, np.ndarray, Grid] | None:
+    """`encode_lattice`, and the levels int32 ``[T, H, W]`` that a decoder finds, the skipped ones
+    included, with its grid.
 
     Parameters
     ----------
+    values : float [T, H, W]
+        Anything that yields its frames.
     skip : bool or uint8 [T, H, W]
         See `encode_levels`.
     """
@@ -62,7 +66,7 @@ def encode_on(
     side = b""
     if grid.corrections is not None:
         side, grid = _encode_corrections(grid, _absent(levels, skip, grid))
-    return _pack(grid, side, fitted) + coded, grid.restore_all(levels, values.dtype)
+    return _pack(grid, side, fitted) + coded, levels, grid
 
 
 def _fitted_is_shorter(levels: np.ndarray, skip: np.ndarray, top: int) -> bool:
@@ -94,7 +98,10 @@ def trial_bits(values: np.ndarray, mask: np.ndarray, grid: Grid) -> float:
 
 
 def _absent(levels: np.ndarray, skip: np.ndarray, grid: Grid) -> np.ndarray:
-    return np.bincount(levels[skip == 0], minlength=grid.top + 1) == 0
+    absent = np.ones(grid.top + 1, bool)
+    for at in parts(levels):
+        absent[levels[at][skip[at] == 0]] = False
+    return absent
 
 
 def _encode_corrections(grid: Grid, absent: np.ndarray) -> tuple[bytes, Grid]:
@@ -154,10 +161,20 @@ def _unpack(reader: Reader, dtype: np.dtype) -> tuple[Grid, bytes, bool]:
 def decode_lattice(
     data: bytes, skip: np.ndarray, dtype: np.dtype, given: np.ndarray | None = None
 ) -> np.ndarray:
-    """Inverse of `encode_on`: values ``[T, H, W]``, of no meaning where `skip`.
+    """Inverse of `encode_on`: values ``[T, H, W]``, of no meaning where `skip`; see `read_lattice`."""
+    levels, grid = read_lattice(data, skip, dtype, given)
+    return grid.restore_all(levels, dtype)
+
+
+def read_lattice(
+    data: bytes, skip: np.ndarray, dtype: np.dtype, given: np.ndarray | None = None
+) -> tuple[np.ndarray, Grid]:
+    """Levels int32 ``[T, H, W]`` that `encode_on` coded, of no meaning where `skip`, and their grid.
 
     Parameters
     ----------
+    dtype : dtype
+        Of the values that the grid restores.
     given : float [T, H, W], optional
         Values where `skip` is `GIVEN`.
 
@@ -173,4 +190,4 @@ def decode_lattice(
     levels = decode_levels(reader.rest(), skip, grid.top, known, fitted)
     if side:
         grid = _decode_corrections(grid, side, _absent(levels, skip, grid), dtype)
-    return grid.restore_all(levels, dtype)
+    return levels, grid

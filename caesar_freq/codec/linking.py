@@ -24,30 +24,35 @@ def linked_coders(
     ----------
     chunks : sequence of Chunk
         Of one variable.
-    plain : dict of (PlainCoder, kind)
-        By ``id`` of the chunk; chunks without a coder are constant.
+    plain : dict of (coder, kind)
+        By ``id`` of the chunk; chunks without a coder are constant. Its `encoder` is used.
     step, dead_zone : float
         Quantiser at which it is judged.
     dependent : bool
         Whether sections may use the dependent quantiser.
     """
-    encoders = {n: copy(plain[id(c)][0].encoder) for n, c in enumerate(chunks) if id(c) in plain}
-    for encoder in encoders.values():
-        encoder.dependent &= dependent
-    before = {n: m for n, m in _chunk_before(chunks).items() if n in encoders and m in encoders}
+    coders = {n: plain[id(c)][0] for n, c in enumerate(chunks) if id(c) in plain}
+    before = {n: m for n, m in _chunk_before(chunks).items() if n in coders and m in coders}
     if not before:
         return {}
+
+    def encoder(number: int) -> VolumeEncoder:
+        found = copy(coders[number].encoder)
+        found.dependent &= dependent
+        return found
+
     found: dict[int, tuple[SectionCoder, int]] = {}
     try:
         # a look at one of them is cheap, and enough where sections have nothing in common
         n = sorted(before)[len(before) // 2]
-        look = SectionCoder(thinned(encoders[before[n]]))
-        if not _pays(SectionCoder(thinned(encoders[n]), look), step, dead_zone):
+        look = SectionCoder(thinned(encoder(before[n])))
+        if not _pays(SectionCoder(thinned(encoder(n)), look), step, dead_zone):
             return {}
-        for n, encoder in encoders.items():
-            coder, kind = SectionCoder(encoder), VOLUME
+        for n in coders:
+            own = encoder(n)
+            coder, kind = SectionCoder(own), VOLUME
             if n in before:
-                linked = SectionCoder(encoder, found[id(chunks[before[n]])][0])
+                linked = SectionCoder(own, found[id(chunks[before[n]])][0])
                 if _pays(linked, step, dead_zone):
                     coder, kind = linked, LINKED
             found[id(chunks[n])] = (coder, kind)

@@ -13,6 +13,7 @@ from caesar_freq.codec.native_quantise import (  # noqa: F401 part of this inter
     dequantise,
     planes_of,
     quantise,
+    quantised_ends,
     refine,
 )
 from caesar_freq.entropy.context import LOG_TABLE, N_LOCAL, plane_features, shells
@@ -21,7 +22,7 @@ from caesar_freq.entropy.network import HIDDEN
 from caesar_freq.entropy.rans import LOWER
 from caesar_freq.entropy.tables import CLASS_BITS, CLASS_LOW, N_BINS, Tables
 from caesar_freq.kernels import library, pointer
-from caesar_freq.kernels.memory import empty, zeros
+from caesar_freq.kernels.memory import empty, give_back, zeros
 from caesar_freq.transform.blocks import Transform
 
 _ROW = 20
@@ -188,7 +189,7 @@ def choose_blocks(
 ) -> tuple[np.ndarray, np.ndarray, int, int, bool]:  # fmt: skip
     """Values of the dependent quantiser by `trellis.choose_block`.
 
-    With `overwrite` in the memory of `planes` where they fit.
+    With `overwrite` in the memory of `planes` where they fit, else `planes` are lost, too.
 
     Returns
     -------
@@ -218,6 +219,8 @@ def choose_blocks(
     for t in range(len(planes)):
         choice.planes = planes[t].ctypes.data
         fits &= blocks.choose(t, q, rows, used, choice)
+        if overwrite and not here:
+            give_back(planes[t])
     return q, rows, choice.error, choice.bits, fits
 
 

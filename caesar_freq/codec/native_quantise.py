@@ -26,13 +26,24 @@ def planes_of(shape: tuple[int, ...]) -> _Planes:
 def quantise(planes, step, dead_zone, alphas, classes):
     """See `quantise.quantise`."""
     q = empty(planes.shape, np.int32)
+    return q, _quantise(planes, step, dead_zone, alphas, classes, q, None)
+
+
+def quantised_ends(planes, step, dead_zone, alphas, classes):
+    """`native.ends_of` of the levels of `quantise`, which are not kept, and whether all of them fit."""
+    used = np.zeros((planes.shape[0], *planes.shape[4:]), np.int32)
+    return used, _quantise(planes, step, dead_zone, alphas, classes, None, used)
+
+
+def _quantise(planes, step, dead_zone, alphas, classes, q, used) -> bool:
     fits = getattr(library(), f"cf_quantise_{SUFFIX[planes.dtype]}")(
         byref(planes_of(planes.shape)), pointer(planes), c_double(step), c_double(dead_zone),
-        pointer(alphas), pointer(classes), pointer(q),
+        pointer(alphas), pointer(classes),
+        *(None if array is None else pointer(array) for array in (q, used)),
     )  # fmt: skip
     if fits < 0:
         raise MemoryError("the quantiser got no memory for a plane of cells")
-    return q, bool(fits)
+    return bool(fits)
 
 
 def dequantise(q, bins, step, alphas, classes, centroid, planes) -> None:

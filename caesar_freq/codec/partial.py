@@ -19,6 +19,7 @@ from caesar_freq.codec.grid import (
     MOST_CORRECTED,
     Grid,
     fitted,
+    last_places,
     simple_grids,
 )
 from caesar_freq.codec.lattice import decode_lattice, encode_on
@@ -84,13 +85,14 @@ def _most_frequent(grid: Grid, values: np.ndarray) -> Grid | None:
     """`grid` with corrections that make every level the most frequent of its values."""
     if grid.top >= MOST_CORRECTED:
         return None
-    levels = grid.levels(values)
-    codes, wanted = ordered(grid.restore(levels, values.dtype)), ordered(values)
-    off = (wanted - codes).view(f"i{codes.dtype.itemsize}").astype(np.int64)
-    close = np.abs(off) <= LARGEST_CORRECTION
-    pairs = levels[close] * _PAIR + off[close] + LARGEST_CORRECTION
-    found, counts = np.unique(pairs, return_counts=True)
-    found = found[np.argsort(counts, kind="stable")]  # the most frequent is written last
+    pairs = []
+    for at in parts(values):
+        levels, off = last_places(grid, values[at])
+        close = np.abs(off) <= LARGEST_CORRECTION
+        pairs.append((levels[close] * _PAIR + off[close] + LARGEST_CORRECTION).astype(np.uint32))
+    found, counts = np.unique(np.concatenate(pairs), return_counts=True)
+    # the most frequent is written last
+    found = found[np.argsort(counts, kind="stable")].astype(np.int64)
     corrections = np.zeros(grid.top + 1, np.int64)
     corrections[found // _PAIR] = found % _PAIR - LARGEST_CORRECTION
     none = np.zeros(0, np.int64), np.zeros(0, values.dtype)
@@ -135,10 +137,10 @@ def encode_partial(
     coded = encode_on(values, ~on, first, room)
     if coded is None:
         return None
-    data, base = coded
+    data = coded[0]
     outline = encode_mask(off)
     head = varint(len(outline)) + outline + varint(len(data)) + data
-    error = float(np.sum(first.error(good) ** 2))
+    error = first.squared_error(good)
     if not limit:
         return head + bytes([_EXACT]) + encode_lossless(rest), error
     if rms:  # what the others leave of the error allowed
@@ -146,11 +148,12 @@ def encode_partial(
     second = close_grid(rough_grid(rest, limit, rms), rest, limit, rms) if limit else None
     if second is None:
         return None
-    context = np.where(off, values, base)
-    coded = encode_on(context, np.where(off, 0, GIVEN), second, room)
+    context = coded[2].restore_all(coded[1], values.dtype)
+    np.copyto(context, values, where=off)
+    coded = encode_on(context, np.where(off, np.uint8(0), np.uint8(GIVEN)), second, room)
     if coded is None:
         return None
-    return head + bytes([_LEVELS]) + coded[0], error + float(np.sum(second.error(rest) ** 2))
+    return head + bytes([_LEVELS]) + coded[0], error + second.squared_error(rest)
 
 
 def decode_partial(data: bytes, mask: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -172,6 +175,6 @@ def decode_partial(data: bytes, mask: np.ndarray, dtype: np.dtype) -> np.ndarray
         return values
     if form != _LEVELS:
         raise CorruptStreamError("values off the grid are of unknown kind")
-    return np.where(
-        off, decode_lattice(reader.rest(), np.where(off, 0, GIVEN), dtype, values), values
-    )
+    skip = np.where(off, np.uint8(0), np.uint8(GIVEN))
+    np.copyto(values, decode_lattice(reader.rest(), skip, dtype, values), where=off)
+    return values

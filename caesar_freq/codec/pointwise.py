@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from caesar_freq.codec.outliers import decode_outliers, encode_outliers
 from caesar_freq.codec.parts import parts
 from caesar_freq.entropy.sparse import decode_sparse, encode_sparse
-from caesar_freq.kernels.memory import empty, zeros
+from caesar_freq.kernels.memory import empty
 
 #: Begins corrections that are coded in context; those coded by gaps begin with their number and
 #: end there if it is 0.
@@ -45,10 +46,11 @@ def restored_values(decoded: np.ndarray, offset: float, spread: float) -> np.nda
     return decoded.astype(np.float64) * spread + offset
 
 
-def rounded(restored: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Float64 values in the output dtype; what is beyond its largest number becomes that number."""
+def rounded(restored: np.ndarray, dtype: np.dtype, out: np.ndarray | None = None) -> np.ndarray:
+    """Values in the output dtype (in `out`, if there is one); what is beyond its largest number
+    becomes that number."""
     limit = np.finfo(dtype).max
-    out = np.empty(restored.shape, dtype)
+    out = empty(restored.shape, dtype) if out is None else out
     for at in parts(out):
         out[at] = np.clip(restored[at], -limit, limit)
     return out
@@ -69,29 +71,53 @@ def violations(original: np.ndarray, restored: np.ndarray, bound: float, working
     return ~((np.abs(exact - restored) <= working) & (np.abs(exact - output) <= bound))
 
 
-@dataclass(frozen=True)
 class Corrections:
-    """What is added to decoded values.
+    """What is added to decoded values, frame after frame.
 
-    Attributes
+    Parameters
     ----------
-    multiples : int32 [T, H, W]
-        Signed, in cells of the grid; 0 where nothing is added.
+    take : callable
+        Signed multiples of the next so many frames, integers [t, H, W], in cells of the grid; 0 where
+        nothing is added.
     unit : float
         Of the grid.
     grid : tuple of float
         See `_GAP_GRID`.
     """
 
-    multiples: np.ndarray
-    unit: float
-    grid: tuple[float, float]
+    def __init__(
+        self, take: Callable[[int], np.ndarray], unit: float, grid: tuple[float, float]
+    ) -> None:
+        self._take, self._unit, self._grid = take, unit, grid
 
-    def add(self, values: np.ndarray, at: slice) -> None:
-        """Add those of the part `at` to its float64 `values` in place."""
-        here = np.flatnonzero(self.multiples[at])
-        flat, multiples = values.ravel(), self.multiples[at].ravel()[here]
-        flat[here] = _corrected(flat[here], multiples, self.unit, self.grid)
+    def add(self, values: np.ndarray) -> None:
+        """Add those of the next frames to their float64 `values` ``[t, H, W]`` in place."""
+        multiples = self._take(len(values)).ravel()
+        here = np.flatnonzero(multiples)
+        flat = values.ravel()
+        flat[here] = _corrected(flat[here], multiples[here], self._unit, self._grid)
+
+
+@dataclass(frozen=True)
+class _Scattered:
+    """Planes ``[H, W]`` of zeros but for `values` (int arrays that follow one another) where `at`."""
+
+    at: np.ndarray
+    values: list[np.ndarray]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.at.shape
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        todo, some, used = iter(self.values), np.zeros(0, np.int32), 0
+        for here in self.at:
+            plane, count = np.zeros(here.shape, np.int32), int(np.count_nonzero(here))
+            while used + count > len(some):
+                some, used = np.concatenate([some[used:], next(todo)]), 0
+            plane[here] = some[used : used + count]
+            used += count
+            yield plane
 
 
 class _TooFar(Exception):
@@ -144,10 +170,8 @@ def correct(
                 found = [some for _, some in multiples(working, _GAP_GRID)]
                 places = np.flatnonzero(off).astype(np.int64)
                 return encode_outliers(places, np.concatenate(found), off.size)
-            volume = zeros(off.shape, np.int32)
-            for at, some in multiples(working - room, _CONTEXT_GRID):
-                volume[at][off[at]] = some
-            return _IN_CONTEXT + encode_sparse(volume)
+            found = [_small(some) for _, some in multiples(working - room, _CONTEXT_GRID)]
+            return _IN_CONTEXT + encode_sparse(_Scattered(off, found))
         except _TooFar:
             return None
 
@@ -159,6 +183,11 @@ def correct(
         if dense and not best:
             best = coded(in_context=False)
     return best
+
+
+def _small(values: np.ndarray) -> np.ndarray:
+    """Int32 `values` in bytes if they fit."""
+    return values.astype(np.int8) if np.all(np.abs(values) < 128) else values
 
 
 def _reaching(wanted, found, bound: float, working: float, unit: float, grid) -> np.ndarray:
@@ -196,14 +225,25 @@ def decode_corrections(
     Raises
     ------
     CorruptStreamError
-        If `data` is damaged.
+        If `data` is damaged; of those in context when frames are taken.
     """
     if len(data) > 1 and data.startswith(_IN_CONTEXT):
-        return Corrections(decode_sparse(data[1:], shape), working - room, _CONTEXT_GRID)
-    positions, multiples = decode_outliers(data, math.prod(shape))
-    volume = zeros(shape, np.int32)
-    volume.ravel()[positions] = multiples
-    return Corrections(volume, working, _GAP_GRID)
+        planes = decode_sparse(data[1:], shape)
+        return Corrections(
+            lambda count: np.stack(list(islice(planes, count))), working - room, _CONTEXT_GRID
+        )
+    places, multiples = decode_outliers(data, math.prod(shape))
+    start = 0
+
+    def take(count: int) -> np.ndarray:
+        nonlocal start
+        frames = np.zeros((count, *shape[1:]), np.int32)
+        first, start = start, start + frames.size
+        low, high = np.searchsorted(places, (first, start))
+        frames.ravel()[places[low:high] - first] = multiples[low:high]
+        return frames
+
+    return Corrections(take, working, _GAP_GRID)
 
 
 def restored_parts(
@@ -213,5 +253,5 @@ def restored_parts(
     for at in parts(decoded):
         values = restored_values(decoded[at], offset, spread)
         if corrections is not None:
-            corrections.add(values, at)
+            corrections.add(values)
         yield at, values

@@ -101,6 +101,12 @@ def ends_of(q: np.ndarray) -> np.ndarray:
     return np.stack([shells_used(block) for block in q])
 
 
+def quantised_ends(planes, step, dead_zone, alphas, classes) -> tuple[np.ndarray, bool]:
+    """`ends_of` the levels of `quantise`, and whether all of them fit."""
+    q, fits = quantise(planes, step, dead_zone, alphas, classes)
+    return ends_of(q), fits
+
+
 def scale_bins(
     q: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel
 ) -> np.ndarray:

@@ -10,7 +10,7 @@ from caesar_freq.codec.chunks import Box
 from caesar_freq.codec.coders import decode_in_modes, decode_plain
 from caesar_freq.codec.generated import decode_segments
 from caesar_freq.codec.header import Header, Variable
-from caesar_freq.codec.lattice import decode_lattice
+from caesar_freq.codec.lattice import decode_lattice, read_lattice
 from caesar_freq.codec.layout import (
     CONSTANT,
     FLAGS,
@@ -28,6 +28,7 @@ from caesar_freq.codec.lossless import decode_lossless
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.packing import Reader
 from caesar_freq.codec.partial import decode_partial
+from caesar_freq.codec.parts import parts as slices
 from caesar_freq.codec.pointwise import (
     decode_corrections,
     restored_parts,
@@ -52,6 +53,15 @@ def split_body(body: bytes) -> tuple[int, dict[str, bytes], bytes]:
         return kind, {}, reader.rest()
     parts = {name: reader.take(reader.varint()) for flag, name in PARTS if kind & flag}
     return kind & ~FLAGS, parts, reader.rest()
+
+
+def _from_levels_of_logarithms(data: bytes, mask, signs: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    levels, grid = read_lattice(data, mask, np.dtype(np.float64))
+    values = empty(levels.shape, dtype)
+    for at in slices(levels):
+        logs = grid.restore(levels[at].astype(np.int64), np.dtype(np.float64))
+        values[at] = from_logarithms(logs, signs[at], dtype)
+    return values
 
 
 def read_chunk(
@@ -113,8 +123,10 @@ def read_chunk(
         signs = None
         if header.mode == "pw_rel":
             signs = decode_signs(parts.get("signs", b""), box.shape)
-        same = decoded.dtype == header.dtype
-        values = decoded if same else empty(box.shape, header.dtype)
+        if decoded.itemsize < header.dtype.itemsize:
+            values = empty(box.shape, header.dtype)
+        else:  # in the same memory: values are never ahead of those that they are made from
+            values = decoded.reshape(-1).view(header.dtype)[: decoded.size].reshape(box.shape)
         for at, part in restored_parts(decoded, variable.offset, variable.range, found):
             if signs is not None:
                 part = from_logarithms(part, signs[at], header.dtype)
@@ -122,11 +134,11 @@ def read_chunk(
         return restore_special(values, special) if special else values
     elif kind == LATTICE:
         mask = decode_mask_of(special, box.shape) if special else np.zeros(box.shape, bool)
-        logarithmic = "signs" in parts
-        values = decode_lattice(data, mask, np.dtype(np.float64) if logarithmic else header.dtype)
-        if logarithmic:
+        if "signs" in parts:
             signs = decode_signs(parts["signs"], box.shape)
-            values = from_logarithms(values, signs, header.dtype)
+            values = _from_levels_of_logarithms(data, mask, signs, header.dtype)
+        else:
+            values = decode_lattice(data, mask, header.dtype)
     elif kind == PARTIAL:
         mask = decode_mask_of(special, box.shape) if special else np.zeros(box.shape, bool)
         values = decode_partial(data, mask, header.dtype)
@@ -134,5 +146,5 @@ def read_chunk(
         return decode_zfp(data, box.shape, header.dtype)
     else:
         raise CorruptStreamError(f"a chunk is of unknown kind {kind}")
-    values = rounded(values, header.dtype)
+    values = rounded(values, header.dtype, None if kind == CONSTANT else values)
     return restore_special(values, special) if special else values

@@ -42,6 +42,37 @@ def log_magnitudes(values: np.ndarray, ignore: np.ndarray) -> np.ndarray:
     return out
 
 
+class Logarithms:
+    """`log_magnitudes` of an array, made part by part when they are asked for: they take twice the memory
+    of float32 values, or as much as those of float64.
+
+    Parameters
+    ----------
+    values : float32 or float64 array
+    ignore : bool array of the same shape
+    """
+
+    dtype = np.dtype(np.float64)
+
+    def __init__(self, values: np.ndarray, ignore: np.ndarray) -> None:
+        self._values, self._ignore = values, ignore
+        self.shape, self.size = values.shape, values.size
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, at) -> np.ndarray:
+        return log_magnitudes(self._values[at], self._ignore[at])
+
+    def min(self) -> float:
+        """The smallest of them."""
+        return min(self[at].min() for at in parts(self))
+
+    def max(self) -> float:
+        """The largest of them."""
+        return max(self[at].max() for at in parts(self))
+
+
 def from_logarithms(logs: np.ndarray, negative: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Values with magnitudes ``2**logs`` (float64), never beyond the normal numbers of `dtype`."""
     limits, out = np.finfo(dtype), empty(logs.shape, dtype)

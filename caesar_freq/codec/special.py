@@ -69,7 +69,7 @@ def _read_mask(reader: Reader, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def restore_special(decoded: np.ndarray, data: bytes) -> np.ndarray:
-    """A copy of `decoded` with the masked values of `encode_special` put back bit by bit.
+    """`decoded` with the masked values of `encode_special` put back into it bit by bit.
 
     Raises
     ------
@@ -78,21 +78,20 @@ def restore_special(decoded: np.ndarray, data: bytes) -> np.ndarray:
     """
     reader = Reader(data)
     mask = _read_mask(reader, decoded.shape)
-    out = decoded.copy()
-    bits = _bits(out)
+    bits = _bits(decoded)
     n, width = int(mask.sum()), bits.dtype.itemsize
     n_kinds = reader.byte()
     if n_kinds == 0:
         bits[mask] = np.frombuffer(_inflate(reader.rest(), n * width), f"<u{width}")
-        return out
+        return decoded
     kinds = np.frombuffer(reader.take(n_kinds * width), f"<u{width}").astype(bits.dtype)
     if n_kinds == 1:
         if reader.left:
             raise CorruptStreamError("the mask of missing values has a wrong length")
         bits[mask] = kinds[0]
-        return out
+        return decoded
     codes = np.frombuffer(_inflate(reader.rest(), n), np.uint8)
     if n and codes.max() >= n_kinds:
         raise CorruptStreamError("a missing value is of no known kind")
     bits[mask] = kinds[codes]
-    return out
+    return decoded

@@ -96,6 +96,11 @@ class TorchKernels:
         used = ((self._put(q) != 0) * shells).amax(dim=(1, 2, 3))
         return used.to(torch.int32).cpu().numpy()
 
+    def quantised_ends(self, planes, step, dead_zone, alphas, classes) -> tuple[np.ndarray, bool]:
+        """`ends_of` the levels of `quantise`, and whether all of them fit."""
+        q, fits = self.quantise(planes, step, dead_zone, alphas, classes)
+        return self.ends_of(q), fits
+
     def scale_bins(
         self, q: np.ndarray, used: np.ndarray, transform: Transform, model: FrequencyModel
     ) -> np.ndarray:

@@ -102,9 +102,10 @@ def decode_volume(
     CorruptStreamError
         If `data` is not a whole stream for this transform and model.
     """
-    *found, low = _decode(data, transform, model)
-    planes = _reconstructed(*found, low, step, transform, model, dtype)
-    del found
+    q, bins, alphas, dependent, low = _decode(data, transform, model)
+    planes, q = _room(q, dtype)
+    _reconstruct(q, bins, alphas, dependent, low, step, transform, model, planes)
+    del q, bins
     return kernels(model.device).inverse(transform, planes)
 
 
@@ -150,26 +151,37 @@ def _decode(
     return q, bins, alphas, dependent, low
 
 
-def _reconstructed(
-    q, bins, alphas, dependent: bool, low: bytes, step, transform, model, dtype
-) -> np.ndarray:
-    """Coefficient planes of levels, their bins and low bits, in the memory of `q` if they fit."""
-    planes = dequantised(q, bins, step, alphas, model, dtype, dependent, bool(low), overwrite=True)
+def _reconstruct(
+    q, bins, alphas, dependent: bool, low: bytes, step, transform, model, planes: np.ndarray
+) -> None:
+    """Fill `planes`, which may share the memory of `q` (`_room`), from levels, bins and low bits."""
+    dequantised(q, bins, step, alphas, model, planes.dtype, dependent, bool(low), planes)
     if low:
         add_low_bits(planes, low, step, transform)
-    return planes
+
+
+def _room(q: np.ndarray, dtype: type) -> tuple[np.ndarray, np.ndarray]:
+    """Planes that share the memory of levels, and these: kernels read a level before they write there.
+
+    Where planes take twice the memory of levels, those move to the end of it.
+    """
+    if np.dtype(dtype).itemsize == q.itemsize:
+        return q.view(dtype), q
+    planes = empty(q.shape, dtype)
+    moved = planes.reshape(-1).view(q.dtype)[-q.size :].reshape(q.shape)
+    moved[...] = q
+    return planes, moved
 
 
 def dequantised(
     q, bins, step, alphas, model, dtype, dependent: bool = False, middle: bool = False,
-    overwrite: bool = False,
+    planes: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """Coefficient planes of levels and their bins; with `overwrite` in the memory of `q` if they fit.
+    """Coefficient planes of levels and their bins, in `planes` if there are any.
 
     Levels stand for the `middle` of their cells or for a centroid.
     """
-    here = overwrite and np.dtype(dtype).itemsize == q.itemsize
-    planes = q.view(dtype) if here else empty(q.shape, dtype)
+    planes = empty(q.shape, dtype) if planes is None else planes
     classes = frequency_classes(*q.shape[2:4])
     kernels(model.device).dequantise(
         q, bins, *_unit(step, alphas, classes, model, dependent, middle), planes
@@ -262,7 +274,7 @@ class VolumeEncoder:
             return self._dependent(step, dead_zone, last)
         levels = self.levels(step, dead_zone)
         if last:
-            self.planes = self.planes[:0]
+            self._give_back()
         return encode_levels(levels, self.alphas, self.transform, self.model)
 
     def chosen(self, step: float, dead_zone: float, last: bool = False) -> tuple:
@@ -270,19 +282,22 @@ class VolumeEncoder:
         levels, `coefficient_error` and their bits in ``1 / UNIT``; raises LevelOverflow."""
         chosen = kernels(self.model.device)
         # cells end where they do with plain rounding: to cut them shorter saves nothing here
-        q, fits = chosen.quantise(
+        used, fits = chosen.quantised_ends(
             self.planes, 2 * FINER * step, dead_zone, self.alphas, self.classes
         )
-        used = chosen.ends_of(q)
-        del q
         *found, good = chosen.choose_blocks(
             self.planes, step * FINER, self.alphas, self.classes, used, self.transform, self.model,
             *grid_prices(self.model, self.weight), lengths(self.model), last,
         )  # fmt: skip
-        self.planes = self.planes[:0] if last else self.planes
+        if last:
+            self._give_back()
         if not (fits and good):
             raise LevelOverflow
         return used, *found
+
+    def _give_back(self) -> None:
+        # not a part of them, which would keep their memory
+        self.planes = np.zeros(0, self.planes.dtype)
 
     def priced(self, step: float, dead_zone: float) -> tuple[float, float]:
         """About how many bits `encode` writes, and `coefficient_error`; raises LevelOverflow."""
@@ -317,7 +332,8 @@ class VolumeEncoder:
         code = encode_levels(q, self.alphas, self.transform, self.model, low)
         add_low_bits(coarse, low, step, self.transform)
         code.error = squared_error(self.planes, coarse, step)
-        self.planes = self.planes[:0] if last else self.planes
+        if last:
+            self._give_back()
         return code
 
     def coefficient_error(self, code: VolumeCode, step: float) -> float:
@@ -337,9 +353,10 @@ class VolumeEncoder:
 
     def decoded(self, code: VolumeCode, step: float) -> np.ndarray:
         """What a decoder returns of `code`, ``[T, H, W]``; its levels are given back."""
-        planes = _reconstructed(
+        planes, code.levels = _room(code.levels, self.planes.dtype)
+        _reconstruct(
             code.levels, code.bins, self.alphas, code.dependent, code.low, step, self.transform,
-            self.model, self.planes.dtype,
+            self.model, planes,
         )  # fmt: skip
         code.levels = code.bins = None
         return kernels(self.model.device).inverse(self.transform, planes)

@@ -16,10 +16,10 @@ import numpy as np
 # Jacobi sweeps per pyramid level; beyond about four the bits no longer move.
 _SWEEPS = 4
 # Frames are worked on in groups of at most this many cells, which bounds the memory.
-_CELLS_AT_ONCE = 1 << 21
+_CELLS_AT_ONCE = 1 << 15
 
 
-def fill_masked(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def fill_masked(values: np.ndarray, mask: np.ndarray, overwrite: bool = False) -> np.ndarray:
     """Replace masked cells by a smooth continuation of the valid ones.
 
     Frames are filled one by one in space. A frame without a valid cell is interpolated linearly
@@ -32,6 +32,8 @@ def fill_masked(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
         What stands in masked cells is ignored; all other cells must be finite.
     mask : ndarray of bool, shape of `values`
         True where a cell is to be filled.
+    overwrite : bool
+        Work in the memory of `values`, which is C-contiguous.
 
     Returns
     -------
@@ -42,10 +44,11 @@ def fill_masked(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if values.shape != mask.shape:
         raise ValueError(f"mask of shape {mask.shape} for values of shape {values.shape}")
     if not mask.any():
-        return values.copy()
+        return values if overwrite else values.copy()
     height, width = values.shape[-2:]
     frames = values.shape[-3] if values.ndim > 2 else 1
-    filled = values.reshape(-1, frames, height, width).copy()
+    filled = values.reshape(-1, frames, height, width)
+    filled = filled if overwrite else filled.copy()
     holes = mask.reshape(filled.shape)
     for volume, hole in zip(filled, holes, strict=True):
         _fill_volume(volume, hole)

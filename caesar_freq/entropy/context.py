@@ -64,17 +64,19 @@ def shells(bt: int, bh: int, bw: int) -> tuple[np.ndarray, np.ndarray]:
     A shell holds all frequencies of one ``i + j + k``; its coefficients depend only on lower
     shells, so they can be coded together.
     """
-    i, j, k = (axis.ravel() for axis in np.indices((bt, bh, bw)))
-    order = np.argsort(i + j + k, kind="stable")
-    counts = np.bincount(i + j + k)
-    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return starts, np.stack([i, j, k], axis=1).astype(np.int16)[order]
+    i, j, k = np.ogrid[:bt, :bh, :bw]
+    shell = (i + j + k).astype(np.int16).ravel()
+    starts = np.concatenate([[0], np.cumsum(np.bincount(shell))]).astype(np.int64)
+    order, positions = np.argsort(shell, kind="stable"), np.empty((shell.size, 3), np.int16)
+    for axis, at in enumerate(np.unravel_index(order, (bt, bh, bw))):
+        positions[:, axis] = at
+    return starts, positions
 
 
 @lru_cache(maxsize=32)
 def plane_features(bt: int, bh: int, bw: int, cell: int, time_block: int) -> np.ndarray:
     """Features 15 to 21 of every frequency, uint8 ``[bt, bh, bw, 7]`` (19 is left 0)."""
-    i, j, k = np.indices((bt, bh, bw))
+    i, j, k = np.ogrid[:bt, :bh, :bw]
     kt, kh, kw = i * 128 // bt, j * 128 // bh, k * 128 // bw
     squares = (kt**2 + kh**2 + kw**2) * 100
     # 8/1.8 of the length of (kt, kh, kw)/8, that is length/1.8

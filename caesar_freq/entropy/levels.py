@@ -28,7 +28,7 @@ from caesar_freq.entropy.level_kernels import (
 from caesar_freq.entropy.logistic import RATES, SQUASH, STRETCH, new_slots
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels import library
-from caesar_freq.kernels.memory import zeros
+from caesar_freq.kernels.memory import flags, zeros
 
 #: Levels are 0 to at most this.
 MAX_LEVEL = (1 << 22) - 1
@@ -72,7 +72,9 @@ def _code_frame_in_c(
 
 def _run(levels, skip, top, state, data, limit, decoding, fitted):
     frames, height, width = levels.shape
-    skip = np.ascontiguousarray(skip, np.uint8)
+    skip = (
+        flags(skip).view(np.uint8) if skip.dtype == bool else np.ascontiguousarray(skip, np.uint8)
+    )
     padded = (height + 3, width + 4)
     weights = np.zeros(N_NEIGHBOURS, np.int64)
     bias = np.zeros((N_BIAS, 2), np.int64)

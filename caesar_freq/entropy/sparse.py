@@ -8,7 +8,10 @@ it is integers out of the stream itself, so every device forms the same contexts
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from ctypes import c_int, c_int64, c_void_p
+from typing import Protocol
 
 import numba as nb
 import numpy as np
@@ -33,6 +36,14 @@ _N_CONTEXTS = _SIZES + 4 * _UNARY + _LARGEST
 _ONE, _SIXTEEN = np.uint64(1), np.uint64(16)
 # The least probable bit costs 16 bits.
 _BYTES_PER_BIT = 2
+
+
+class Planes(Protocol):
+    """A volume ``[T, H, W]``, plane by plane."""
+
+    shape: tuple[int, int, int]
+
+    def __iter__(self) -> Iterator[np.ndarray]: ...
 
 
 @nb.njit(nogil=True, cache=True)
@@ -133,49 +144,64 @@ def _frame_coder():
     return code_frame
 
 
-def _run(volume: np.ndarray, state: np.ndarray, data: np.ndarray, decoding: bool) -> bool:
-    contexts = np.zeros((_N_CONTEXTS, 2), np.int64)
-    contexts[:, 0] = 1 << (_BITS - 1)
-    padded = (volume.shape[1] + 2, volume.shape[2] + 2)
-    before, density = np.zeros(padded, np.int64), np.full(padded, 1 << (_BITS - 6), np.int64)
-    code_frame = _frame_coder()
-    for plane in volume:
-        frame = np.zeros(padded, np.int64)
-        frame[1:-1, 1:-1] = plane
-        if not code_frame(frame, before, density, contexts, state, data, decoding):
-            return False
-        if decoding:
-            plane[:] = frame[1:-1, 1:-1]
-        before = frame
-    return True
+class _Frames:
+    """Frames ``[H, W]`` one after another, each in the context of the one before."""
+
+    def __init__(self, height: int, width: int, state: np.ndarray, data: np.ndarray) -> None:
+        self._contexts = np.zeros((_N_CONTEXTS, 2), np.int64)
+        self._contexts[:, 0] = 1 << (_BITS - 1)
+        self._padded = (height + 2, width + 2)
+        self._before = np.zeros(self._padded, np.int64)
+        self._density = np.full(self._padded, 1 << (_BITS - 6), np.int64)
+        self._state, self._data, self._code = state, data, _frame_coder()
+
+    def next(self, plane: np.ndarray | None = None) -> np.ndarray | None:
+        """Code a `plane`, or decode one; int64, or None if it is damaged."""
+        frame, decoding = np.zeros(self._padded, np.int64), plane is None
+        if not decoding:
+            frame[1:-1, 1:-1] = plane
+        arguments = (self._before, self._density, self._contexts, self._state, self._data)
+        if not self._code(frame, *arguments, decoding):
+            return None
+        self._before = frame
+        return frame[1:-1, 1:-1]
 
 
-def encode_sparse(volume: np.ndarray) -> bytes:
-    """Code an int32 array ``[T, H, W]`` of sizes below 2**31; its shape is not in the bytes."""
-    bits = volume.size
+def encode_sparse(volume: Planes) -> bytes:
+    """Code int32 planes ``[H, W]``, each of sizes below 2**31; their shape is not in the bytes.
+
+    Parameters
+    ----------
+    volume : array ``[T, H, W]``, or what has such a shape and can be gone through twice
+    """
+    bits = math.prod(volume.shape)
     for plane in volume:
         sizes = np.abs(plane[plane != 0].astype(np.int64))
         most = np.minimum(sizes, _UNARY) + 2 * np.log2(np.maximum(sizes - _UNARY, 1)) + 3
         bits += int(np.ceil(most.sum()))
     state = new_coder()
     data = zeros(_BYTES_PER_BIT * bits + 8, np.uint8)
-    _run(volume, state, data, False)
+    frames = _Frames(*volume.shape[1:], state, data)
+    for plane in volume:
+        frames.next(plane)
     return finish(state, data)
 
 
-def decode_sparse(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
-    """Inverse of `encode_sparse`.
+def decode_sparse(data: bytes, shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
+    """Planes int64 ``[H, W]`` that `encode_sparse` coded, one after another.
 
     Raises
     ------
     CorruptStreamError
-        If `data` holds an impossible size or goes on after the last value.
+        If `data` holds an impossible size or, with the last plane, if it goes on after it.
     """
-    volume = zeros(shape, np.int32)
     padded = np.frombuffer(data.ljust(4, b"\0"), np.uint8).copy()
     state = open_coder(padded)
-    if not _run(volume, state, padded, True):
-        raise CorruptStreamError("a correction is out of range")
-    if int(state[AT]) < len(data):
-        raise CorruptStreamError("the corrections do not end where they should")
-    return volume
+    frames = _Frames(*shape[1:], state, padded)
+    for left in reversed(range(shape[0])):
+        plane = frames.next()
+        if plane is None:
+            raise CorruptStreamError("a correction is out of range")
+        if not left and int(state[AT]) < len(data):
+            raise CorruptStreamError("the corrections do not end where they should")
+        yield plane

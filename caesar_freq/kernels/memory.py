@@ -52,3 +52,15 @@ def empty(shape: tuple[int, ...] | int, dtype: type | np.dtype) -> np.ndarray:
     """Like `numpy.empty`."""
     size = math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize
     return np.empty(shape, dtype) if size < _LEAST else zeros(shape, dtype)
+
+
+def give_back(array: np.ndarray) -> None:
+    """Forget what a C-contiguous part of an array of `zeros` holds; its memory is the system's again."""
+    base = array if array.base is None else array.base
+    pages = getattr(getattr(base, "base", None), "obj", None)
+    if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        start = array.ctypes.data - np.frombuffer(pages, np.uint8).ctypes.data
+        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = (start + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+        if end > first:
+            pages.madvise(mmap.MADV_DONTNEED, first, end - first)

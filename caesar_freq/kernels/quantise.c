@@ -26,6 +26,13 @@ static inline int32_t level_of(double value, double dead_zone, int *fits)
     return fabs(value) >= dead_zone ? (int32_t)rint(value) : 0;
 }
 
+/* Ends of cells that reach to a shell where its levels are not zero. */
+CLONES static void lengthen(int32_t *used, const int32_t *q, int64_t n, int32_t shell)
+{
+    for (int64_t a = 0; a < n; a++)
+        used[a] = q[a] != 0 && used[a] < shell ? shell : used[a];
+}
+
 #define DEFINE_QUANTISE(name, real)                                                                \
     CLONES static int name##_plane(const real *y, int64_t n, double step, double dead_zone, int32_t *q)   \
     {                                                                                              \
@@ -34,12 +41,14 @@ static inline int32_t level_of(double value, double dead_zone, int *fits)
             q[a] = level_of(y[a] / step, dead_zone, &fits);                                        \
         return fits;                                                                               \
     }                                                                                              \
-    /* Returns 1 if all levels fit, 0 if not, -1 without memory. */                                \
-    CLONES EXPORT int name(const planes_t *p, const real *y, double step, double dead_zone,               \
-                    const int64_t *alphas, const int64_t *classes, int32_t *q)                     \
+    /* Levels q of y and, where there is room for these, one more than the last non-zero shell of every\
+     * cell; one of the two may be null. Returns 1 if all levels fit, 0 if not, -1 without memory. */\
+    CLONES EXPORT int name(const planes_t *p, const real *y, double step, double dead_zone,        \
+                    const int64_t *alphas, const int64_t *classes, int32_t *q, int32_t *used)      \
     {                                                                                              \
         const int64_t space = p->bh * p->bw, block = p->bt * space;                                \
-        int64_t *previous = calloc(space * p->cells, sizeof(int64_t));                             \
+        int64_t *previous = calloc((space + 1) * p->cells, sizeof(int64_t));                       \
+        int32_t *row = (int32_t *)(previous + space * p->cells);                                   \
         int fits = 1;                                                                              \
         if (!previous)                                                                             \
             return -1;                                                                             \
@@ -47,15 +56,19 @@ static inline int32_t level_of(double value, double dead_zone, int *fits)
             for (int64_t f = 0; f < block; f++) {                                                  \
                 const int64_t at = (t * block + f) * p->cells;                                     \
                 const int64_t alpha = f < space && t ? alphas[classes[f]] : 0;                     \
-                if (f >= space) {                                                                  \
-                    fits &= name##_plane(y + at, p->cells, step, dead_zone, q + at);               \
-                    continue;                                                                      \
-                }                                                                                  \
-                for (int64_t a = 0; a < p->cells; a++) {                                           \
-                    int64_t *before = previous + f * p->cells + a;                                 \
-                    const int64_t mu = predicted(alpha, *before);                                  \
-                    q[at + a] = level_of(y[at + a] / step - (double)mu, dead_zone, &fits);         \
-                    *before = q[at + a] + mu;                                                      \
+                int32_t *levels = q ? q + at : row;                                                \
+                if (f >= space)                                                                    \
+                    fits &= name##_plane(y + at, p->cells, step, dead_zone, levels);               \
+                else                                                                               \
+                    for (int64_t a = 0; a < p->cells; a++) {                                       \
+                        int64_t *before = previous + f * p->cells + a;                             \
+                        const int64_t mu = predicted(alpha, *before);                              \
+                        levels[a] = level_of(y[at + a] / step - (double)mu, dead_zone, &fits);     \
+                        *before = levels[a] + mu;                                                  \
+                    }                                                                              \
+                if (used) {                                                                        \
+                    const int64_t shell = f / space + f % space / p->bw + f % p->bw + 1;           \
+                    lengthen(used + t * p->cells, levels, p->cells, (int32_t)shell);               \
                 }                                                                                  \
             }                                                                                      \
         free(previous);                                                                            \
@@ -96,7 +109,8 @@ DEFINE_QUANTISE(cf_quantise_f64, double)
         return (double)result;                                                                     \
     }
 
-/* Fill planes with the reconstruction; y may be in the memory of q. */
+/* Fill planes with the reconstruction; y may begin before q in the same memory, as long as it ends
+ * where q ends: it never overtakes what is still to be read. */
 DEFINE_RECONSTRUCTION(cf_dequantise_f32, float *y, done,
                       y[at + a] = (float)restored(level, mu, own, step))
 DEFINE_RECONSTRUCTION(cf_dequantise_f64, double *y, done,
@@ -117,9 +131,7 @@ CLONES EXPORT void cf_shells_used(const planes_t *p, const int32_t *q, int32_t *
         for (int64_t i = 0; i < p->bt; i++)
             for (int64_t j = 0; j < p->bh; j++)
                 for (int64_t k = 0; k < p->bw; k++, q += p->cells) {
-                    const int32_t shell = (int32_t)(i + j + k + 1);
-                    for (int64_t a = 0; a < p->cells; a++)
-                        used[a] = q[a] != 0 && used[a] < shell ? shell : used[a];
+                    lengthen(used, q, p->cells, (int32_t)(i + j + k + 1));
                 }
     }
 }

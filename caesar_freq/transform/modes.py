@@ -12,12 +12,13 @@ from types import SimpleNamespace
 import numpy as np
 
 from caesar_freq.kernels.eigen import eigh
-from caesar_freq.kernels.memory import copied, empty
 from caesar_freq.kernels.ordered import product
 from caesar_freq.transform.blocks import Transform
 
 #: Most frames and modes: the eigenvectors of so many frames take a fraction of a second.
 MAX_FRAMES, MAX_MODES = 256, 96
+#: Values whose products are summed at once.
+_AT_ONCE = 1 << 18
 
 
 def temporal_modes(x: np.ndarray, residual: float) -> tuple[np.ndarray, np.ndarray] | None:
@@ -58,14 +59,18 @@ def _inner_products(flat: np.ndarray) -> np.ndarray:
     """
     bits = (52 - flat.shape[1].bit_length()) // 2
     scale = 2.0 ** (bits - np.frexp(max(float(flat.max()), -float(flat.min())))[1])
-    low = copied(flat, np.float64)
-    low *= scale
-    high = np.rint(low, out=empty(low.shape, np.float64))
-    low -= high
-    low *= 2.0**bits
-    np.rint(low, out=low)
-    mixed = high @ low.T
-    return (high @ high.T + (mixed + mixed.T) * 2.0**-bits) / scale**2
+    frames, columns = flat.shape
+    products, mixed = np.zeros((2, frames, frames))
+    for start in range(0, columns, max(1, _AT_ONCE // frames)):
+        low = flat[:, start : start + max(1, _AT_ONCE // frames)].astype(np.float64)
+        low *= scale
+        high = np.rint(low)
+        low -= high
+        low *= 2.0**bits
+        np.rint(low, out=low)
+        products += high @ high.T
+        mixed += high @ low.T
+    return (products + (mixed + mixed.T) * 2.0**-bits) / scale**2
 
 
 def orthonormal(columns: np.ndarray) -> np.ndarray:
