@@ -238,6 +238,10 @@ class _Trial:
             self._guesses[key] = _LOG * total / (1 << 15)
         return self._guesses[key]
 
+    def _again(self, key: tuple, before: list[tuple]) -> bool:
+        """Whether a transform is one of those `before` under another name."""
+        return any(self._guesses[key] == self._guesses[other] for other in before)
+
     def choice(self, times: list[int], ratio: bool) -> Choice:
         """The best of those that were guessed, or of blocks of the next length.
 
@@ -248,6 +252,8 @@ class _Trial:
         if not self._effort.exhaustive:
             least = self._guesses[order[0]]
             order = [key for key in order if self._guesses[key] <= hopeful * least]
+            # the same estimate to the last bit is the same transform: of one cell there are no borders to lap
+            order = [key for n, key in enumerate(order) if not self._again(key, order[:n])]
             known = [key for key in self._guesses if key[1] <= _LONG]
             if order[0][1] > _LONG and known:
                 order = [order[0], min(known, key=self._guesses.get)]
