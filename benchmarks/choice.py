@@ -31,7 +31,8 @@ from caesar_freq.codec.choose import (
 )
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import RoundingModel, step_of
-from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
+from caesar_freq.codec.volume import LevelOverflow
+from caesar_freq.codec.volume_encoder import VolumeEncoder
 from caesar_freq.data.blocks import volumes
 from caesar_freq.errors import run_main
 from caesar_freq.kernels.errors import compare, size_histogram

@@ -13,7 +13,7 @@ from caesar_freq.codec.cells import CellSubset
 from caesar_freq.codec.effort import EFFORTS
 from caesar_freq.codec.header import Header
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.volume import VolumeEncoder
+from caesar_freq.codec.volume_encoder import VolumeEncoder
 from caesar_freq.kernels.errors import compare
 from caesar_freq.transform.axis import near_equal_sizes
 from caesar_freq.transform.blocks import Transform

@@ -9,7 +9,8 @@ import caesar_freq
 from caesar_freq.codec.container import Container
 from caesar_freq.codec.fine import COARSEST, add_low_bits, in_units, low_bits, shifts_of
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.volume import VolumeEncoder, decode_volume
+from caesar_freq.codec.volume import decode_volume
+from caesar_freq.codec.volume_encoder import VolumeEncoder
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.transform.blocks import Transform
 

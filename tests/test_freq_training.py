@@ -17,7 +17,7 @@ import caesar_freq
 from caesar_freq import train_freq_compressor as phase1
 from caesar_freq.codec.choose import lagrangian
 from caesar_freq.codec.model import FrequencyModel, load_frequency_model
-from caesar_freq.codec.volume import VolumeEncoder
+from caesar_freq.codec.volume_encoder import VolumeEncoder
 from caesar_freq.data.blocks import Volume
 from caesar_freq.entropy import pmf_fit
 from caesar_freq.entropy.network import UNIT_BIN, bins_reference

@@ -22,7 +22,7 @@ from caesar_freq.codec.linked import (
 )
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.quantise import fit_alphas, frequency_classes
-from caesar_freq.codec.volume import VolumeEncoder
+from caesar_freq.codec.volume_encoder import VolumeEncoder
 from caesar_freq.data.simulated import random_field
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.transform.blocks import Transform

@@ -10,7 +10,8 @@ from caesar_freq.codec import refine
 from caesar_freq.codec.backend import kernels
 from caesar_freq.codec.choose import lagrangian
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
+from caesar_freq.codec.volume import LevelOverflow
+from caesar_freq.codec.volume_encoder import VolumeEncoder
 from caesar_freq.transform.blocks import Transform
 
 #: Without the tables of the dependent quantiser, which is better (`test_trellis`).

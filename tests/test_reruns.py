@@ -73,7 +73,7 @@ MODULES = [
     ({*OURS, *TRAINING},
      "codec.backend codec.chunks codec.coders codec.ends codec.entropy_side codec.fine codec.generated "
      "codec.header codec.layout codec.modes codec.native codec.native_quantise codec.portable codec.quantise codec.refine "
-     "codec.restoration codec.segments codec.trellis codec.volume entropy.coder entropy.dependent "
+     "codec.restoration codec.segments codec.trellis codec.volume codec.volume_encoder entropy.coder entropy.dependent "
      "entropy.rans kernels.eigen kernels.errors kernels.memory transform.blocks transform.modes transform.native codec.torch_kernels codec.torch_contexts"),
     # the frequency model, which merge reads and writes, and the axes of the transform
     ({*OURS, *TRAINING, "merge"},

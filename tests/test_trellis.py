@@ -16,7 +16,8 @@ from caesar_freq.codec.container import Container
 from caesar_freq.codec.layout import VOLUME, chunk_kind
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.refine import UNIT
-from caesar_freq.codec.volume import VolumeEncoder, decode_volume
+from caesar_freq.codec.volume import decode_volume
+from caesar_freq.codec.volume_encoder import VolumeEncoder
 from caesar_freq.entropy import dependent
 from caesar_freq.errors import CorruptStreamError, ModelError
 from caesar_freq.transform.blocks import Transform

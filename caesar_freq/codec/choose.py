@@ -13,7 +13,8 @@ from caesar_freq.codec.effort import EFFORTS, USUAL, Effort
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import RoundingModel, step_index
 from caesar_freq.codec.spectra import Spectra
-from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
+from caesar_freq.codec.volume import LevelOverflow
+from caesar_freq.codec.volume_encoder import VolumeEncoder
 from caesar_freq.kernels.errors import compare, log2_bits
 from caesar_freq.transform.blocks import (
     LARGEST_CELL,
@@ -265,8 +266,7 @@ class _Trial:
             if worse and not self._effort.exhaustive:
                 break
             cost = self._cost(*key)
-            # equal costs are those of one transform by two names, as of a single cell
-            worse = bool(costs) and cost > min(costs.values())
+            worse = bool(costs) and cost >= min(costs.values())
             costs[key] = cost
         found = min(costs, key=costs.get)
         for key in _next_times(*found, times) if self._effort.finalists > 1 else ():

@@ -16,7 +16,8 @@ from caesar_freq.codec.header import Variable
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.modes import decode_modes, encode_modes
 from caesar_freq.codec.packing import Reader, varint
-from caesar_freq.codec.volume import VolumeEncoder, decode_volume
+from caesar_freq.codec.volume import decode_volume
+from caesar_freq.codec.volume_encoder import VolumeEncoder
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels.memory import copied
 from caesar_freq.transform.blocks import MAX_BLOCK, Transform, block_values

@@ -34,7 +34,7 @@ from caesar_freq.codec.step_ratio import (
 )
 from caesar_freq.codec.targets import FINEST, NRMSE_MARGIN, chunk_limit, has_room
 from caesar_freq.codec.tuning import error_ratio
-from caesar_freq.codec.volume import VolumeEncoder
+from caesar_freq.codec.volume_encoder import VolumeEncoder
 from caesar_freq.kernels.errors import size_histogram
 from caesar_freq.kernels.memory import copied
 

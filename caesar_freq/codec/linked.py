@@ -25,12 +25,12 @@ from caesar_freq.codec.packing import Reader
 from caesar_freq.codec.quantise import frequency_classes
 from caesar_freq.codec.volume import (
     VolumeCode,
-    VolumeEncoder,
     decode_levels,
     dequantised,
     encode_levels,
     unit_step,
 )
+from caesar_freq.codec.volume_encoder import VolumeEncoder
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels.errors import log2_bits
 from caesar_freq.transform.blocks import Transform

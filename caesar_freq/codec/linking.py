@@ -8,7 +8,8 @@ from copy import copy
 from caesar_freq.codec.chunk import Chunk, Written
 from caesar_freq.codec.layout import LINKED, VOLUME, chunk_kind
 from caesar_freq.codec.linked import SectionCoder, may_link
-from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
+from caesar_freq.codec.volume import LevelOverflow
+from caesar_freq.codec.volume_encoder import VolumeEncoder
 from caesar_freq.kernels.memory import copied
 
 #: Part of the estimated bits that a link has to save.

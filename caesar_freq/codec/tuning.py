@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 
 from caesar_freq.codec.chunk import Written
 from caesar_freq.codec.search import RoundingModel, step_index
-from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
+from caesar_freq.codec.volume import LevelOverflow
+from caesar_freq.codec.volume_encoder import VolumeEncoder
 
 #: The squared error of a chunk is changed by at most this part of it, and so much of the whole is
 #: coded again: beyond, another step for all is the better way.

@@ -12,7 +12,6 @@ import numpy as np
 
 from caesar_freq.entropy.binary import AT, code_bit, finish, new_coder, new_contexts, open_coder
 from caesar_freq.errors import CorruptStreamError
-from caesar_freq.kernels.memory import zeros
 
 _FRAME, _ROW, _PIXEL = 0, 1, 3
 _N_CONTEXTS = _PIXEL + (1 << 11)
@@ -74,7 +73,7 @@ def encode_mask(mask: np.ndarray) -> bytes:
     """Code a boolean array ``[T, H, W]``; its shape is not part of the bytes."""
     frames, height, _ = mask.shape
     n_bits = mask.size + frames * (height + 1)
-    data = zeros(_BYTES_PER_BIT * n_bits + 8, np.uint8)
+    data = np.zeros(_BYTES_PER_BIT * n_bits + 8, np.uint8)
     state = new_coder()
     _run(mask.copy(), state, data, False)
     return finish(state, data)

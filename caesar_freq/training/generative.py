@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from caesar_freq.codec.coders import LEFT_OUT, ModeCoder, TooManyModes
 from caesar_freq.codec.header import Variable
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.volume import VolumeEncoder
+from caesar_freq.codec.volume_encoder import VolumeEncoder
 from caesar_freq.data.blocks import BlockSampler
 from caesar_freq.errors import ConfigError
 from caesar_freq.models.conditions import Conditions, conditions, filled, log2_step

@@ -14,7 +14,8 @@ import numpy as np
 from caesar_freq.codec.choose import sample
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.portable import coding_order
-from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder
+from caesar_freq.codec.volume import LevelOverflow
+from caesar_freq.codec.volume_encoder import VolumeEncoder
 from caesar_freq.data.blocks import Volume
 from caesar_freq.entropy.dependent import FINER
 from caesar_freq.entropy.pmf_fit import ZERO_ONE, code_lengths, fit_pmf

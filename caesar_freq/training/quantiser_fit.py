@@ -10,7 +10,8 @@ import numpy as np
 from caesar_freq.codec.choose import lagrangian
 from caesar_freq.codec.model import DEAD_ZONE_NRMSE, FrequencyModel
 from caesar_freq.codec.quantise import dequantise
-from caesar_freq.codec.volume import LevelOverflow, VolumeCode, VolumeEncoder
+from caesar_freq.codec.volume import LevelOverflow, VolumeCode
+from caesar_freq.codec.volume_encoder import VolumeEncoder
 from caesar_freq.training.rows import step_for
 
 #: The documented default of ``--lambda_bpp``: there, a bit weighs what it is worth along the

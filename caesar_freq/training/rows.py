@@ -10,7 +10,8 @@ import numpy as np
 from caesar_freq.codec.choose import sample
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import RoundingModel, step_of
-from caesar_freq.codec.volume import LevelOverflow, VolumeEncoder, training_rows
+from caesar_freq.codec.volume import LevelOverflow
+from caesar_freq.codec.volume_encoder import VolumeEncoder, training_rows
 from caesar_freq.data.blocks import Volume
 from caesar_freq.errors import InputError
 from caesar_freq.transform.blocks import Transform
