@@ -107,5 +107,6 @@ def test_refined_levels_cost_less(nrmse):
 def test_a_level_that_does_not_fit_is_noticed():
     x = rough_field((16, 16, 16))
     encoder = VolumeEncoder(x, Transform(x.shape, 16, 16, "dct"), MODEL, True)
+    encoder.apart = False
     with pytest.raises(LevelOverflow):
         encoder.encode(1e-12, 0.5)
