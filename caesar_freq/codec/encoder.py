@@ -141,8 +141,9 @@ class Encoder(ChunkEncoder):
     def settled(self, x, mask, variable: Variable, precise: bool = False) -> tuple[Variable, float]:
         """Transform of the variable and, of a pointwise bound, its step, from one volume `x`.
 
-        Of `x`, an array or `Normalised`, only samples are made. The second result is the ratio that `RoundingModel` takes, `precise` where passes over the
-        variable take much longer than looking at `x`.
+        Of `x`, an array or `Normalised`, only samples are made. The second result is the ratio that
+        `RoundingModel` takes, `precise` where passes over the variable take much longer than looking
+        at `x`.
         """
         target = self.target(variable)
         dead_zone = self.model.dead_zone_at(target)

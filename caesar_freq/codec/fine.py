@@ -99,15 +99,15 @@ def low_bits(
     units: np.ndarray, coarse: np.ndarray, step: float, shifts: list[int], transform: Transform
 ) -> bytes:
     """What `add_low_bits` needs to bring `coarse`, made of levels, next to `units` of `in_units`."""
-    data = bytes(shifts)
+    parts = [bytes(shifts)]
     for shell, shift in zip(_shells(transform), shifts):
         if shift:
             half = 1 << (shift - 1)
             left = (shell.of(units).astype(np.float64) - shell.of(coarse)) / (step / 2.0**shift)
             low = np.clip(np.floor(left), -half, half - 1).astype(np.int64) + half
             bits = low[:, None] >> np.arange(shift)[::-1] & 1
-            data += np.packbits(bits.astype(np.uint8)).tobytes()
-    return data
+            parts.append(np.packbits(bits.astype(np.uint8)).tobytes())
+    return b"".join(parts)
 
 
 def add_low_bits(coarse: np.ndarray, data: bytes, step: float, transform: Transform) -> None:

@@ -129,8 +129,9 @@ class VolumeEncoder:
 
     def priced(self, step: float, dead_zone: float) -> tuple[float, float]:
         """About how many bits `encode` writes, and `coefficient_error`; raises LevelOverflow."""
-        if not self.dependent or self.shifts(step):
-            code = self.encode(step, dead_zone)
+        shifts = self.shifts(step)
+        if shifts or not self.dependent:
+            code = self._fine(step, shifts, False) if shifts else self.encode(step, dead_zone)
             return 8 * len(code.data), self.coefficient_error(code, step)
         used, *_, error, bits = self.chosen(step, dead_zone)
         bits = 8 * len(ends_of_cells(used, self.transform)) + bits / UNIT
