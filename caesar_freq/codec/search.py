@@ -74,14 +74,19 @@ class RoundingModel:
             (edges << 15).view(np.float32).astype(np.float64) for edges in (bins, bins + 1)
         )
         self._n_values, self._dead_zone, self._ratio = n_values, dead_zone, ratio
+        squares = self._low * self._low + self._low * self._high + self._high * self._high
+        #: squared error of the first bins, if all of them become zero
+        self._zeroed = np.append(0.0, np.cumsum(self._counts * squares / 3))
 
     def error(self, index: int) -> float:
         """RMSE at a step index."""
         step = step_of(index)
-        low, high = self._low / step, self._high / step
+        first = int(np.searchsorted(self._high, self._dead_zone * step, "right"))
+        low, high = self._low[first:] / step, self._high[first:] / step
         means = (self._integral(high) - self._integral(low)) / (high - low)
         # correctly rounded, so that no order of summation matters
-        return self._ratio * step * math.sqrt(math.fsum(self._counts * means) / self._n_values)
+        rounded = step * step * math.fsum((self._counts[first:] * means).tolist())
+        return self._ratio * math.sqrt((self._zeroed[first] + rounded) / self._n_values)
 
     def _integral(self, x: np.ndarray) -> np.ndarray:
         """Of the squared error of rounding, from 0 to `x` (in steps, not negative)."""
