@@ -44,7 +44,7 @@ def find_spacing(distinct: np.ndarray, dtype: np.dtype) -> float | None:
     gaps = np.diff(distinct)
     smallest = gaps.min()
     lags = 2 ** np.arange(int(np.log2(len(distinct) - 1)) + 1)
-    longer = np.sort(np.concatenate([distinct[k:] - distinct[:-k] for k in lags]))
+    longer = np.concatenate([distinct[k:] - distinct[:-k] for k in lags])
     with np.errstate(over="ignore"):
         blur = np.spacing(dtype.type(np.abs(distinct[[0, -1]]).max())).astype(np.float64)
     if np.isinf(blur):  # that of the largest float, a common mark of missing values
@@ -73,14 +73,15 @@ def _common_divisor(gaps: np.ndarray, blur: float) -> float | None:
 
 
 def _refined(gaps: np.ndarray, spacing: float, shortest: int) -> float | None:
-    """Least-squares spacing over longer and longer gaps (sorted); None if they do not fit.
+    """Least-squares spacing over longer and longer gaps; None if they do not fit.
 
     A rough spacing counts only the short gaps right, the first of which is `shortest` spacings;
     each fit makes twice as long ones countable.
     """
     reach = shortest + 1.5
     while True:
-        near = gaps[: np.searchsorted(gaps, reach * spacing)]
+        # one order for the sums; most data have no spacing, and the first few gaps tell
+        near = np.sort(gaps[gaps < reach * spacing])
         counts = np.rint(near / spacing)
         # not as a dot product, whose order of summation depends on the number of threads
         spacing = float(np.sum(counts * near)) / float(np.sum(counts * counts))
