@@ -32,9 +32,9 @@ LARGER, _LARGER_BLOCK = (
     (("dct", 64), ("lot", 64), ("dct", 128), ("dct", 256), ("dct", 512)), 1 << 16
 )  # fmt: skip
 #: Those that are hardly ever the best, for the highest effort; the second, where at least so much of a volume
-#: is as good as one value, for the borders of plumes in still air.
+#: is one value but for this part of a step, for the borders of plumes in still air.
 WAVELETS = (("haar", 16), ("cdf97", 16))
-_QUIET, _LOOK_AT = 0.5, 1 << 16
+_QUIET, _STILL, _LOOK_AT = 0.5, 1 / 16, 1 << 16
 #: Short ones are for what moves too fast: storms, cells under a microscope; long ones for climate, and
 #: those beyond `_LONG` for series of small frames.
 TIME_BLOCKS = (1, 4, 16, 32, 64, 128, 256, 512, 1024)
@@ -161,9 +161,9 @@ def choose_transform(
 
 
 def _quiet(x: np.ndarray, step: float) -> bool:
-    """Whether most of a volume is one value, as far as `step` tells."""
+    """Whether most of a volume is one value, to a small part of `step`."""
     few = x.ravel()[:: max(1, x.size // _LOOK_AT) | 1]
-    return bool(np.mean(np.abs(few - np.median(few)) < step) >= _QUIET)
+    return bool(np.mean(np.abs(few - np.median(few)) < _STILL * step) >= _QUIET)
 
 
 def larger_cells(shape: tuple[int, int, int]) -> tuple[tuple[str, int], ...]:
