@@ -41,6 +41,7 @@ setup(
                     "dependent",
                     "reconstruct",
                     "dct_of",
+                    "narrow_of",
                     "wavelet_of",
                     "range_coder",
                     "integers",

@@ -107,7 +107,9 @@ def test_logarithms_and_powers_are_close_to_those_of_numpy(n):
     "kind, shape, time_block, cell",
     [(kind, *case) for kind in KINDS for case in (
         ((33, 40, 52), 16, 16), ((1, 1, 1), 16, 8), ((5, 7, 300), 16, 8), ((64, 97, 33), 64, 32),
-        ((3, 1, 130), 2, 16), ((17, 31, 2), 6, 16), ((3, 90, 131), 4, 64), ((1, 2, 1030), 1, 512))
+        ((3, 1, 130), 2, 16), ((17, 31, 2), 6, 16), ((3, 90, 131), 4, 64), ((1, 2, 1030), 1, 512),
+        # few lines: more blocks of either size than there is room for beside one another
+        ((700, 1, 1), 4, 8), ((203, 3, 5), 16, 8), ((1, 1, 777), 16, 8), ((2, 100, 3), 16, 8))
      if case[-1] <= LARGEST_CELL[kind]],
 )  # fmt: skip
 def test_transforms_have_the_same_bits(use, dtype, kind, shape, time_block, cell):  # noqa: F811
@@ -162,7 +164,9 @@ def test_error_sums_have_the_same_bits(use, dtype, n):  # noqa: F811
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", [(1, 9, 40), (33, 20, 30), (130, 17, 8)])
+@pytest.mark.parametrize(
+    "shape", [(1, 9, 40), (33, 20, 30), (130, 17, 8), (2000, 1, 1), (700, 2, 3), (40, 3, 11)]
+)
 def test_time_after_space_is_the_transform_and_has_the_same_bits(use, kind, shape):  # noqa: F811
     x = field(shape, 3).astype(np.float32)
     for time_block in (1, 16, 128):

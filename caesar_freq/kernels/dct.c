@@ -20,6 +20,18 @@ static inline int64_t size_of(const axis_t *axis, int64_t block)
     return axis->slots - (block >= axis->n_large);
 }
 
+/* Sample with which a block begins. */
+static inline int64_t start_of(const axis_t *axis, int64_t block)
+{
+    return block * axis->slots - (block > axis->n_large ? block - axis->n_large : 0);
+}
+
+/* Whether blocks of an axis are worked on beside one another, as it has few lines. */
+static inline int is_narrow(const axis_t *axis, int64_t wide)
+{
+    return wide <= STRIP / 2 && axis->count > 1 && !axis->wavelet;
+}
+
 /* Frequencies of a block, those of both halves together. */
 static inline int64_t slots_of(const axis_t *axis)
 {
@@ -45,7 +57,7 @@ static inline int64_t slots_of(const axis_t *axis)
  * had one frame each. -1 without memory. */
 EXPORT int cf_in_time(const axis_t *time, const float *x, int64_t wide, float *y)
 {
-    float *room = malloc(room_f32(time) * sizeof(float));
+    float *room = malloc(room_f32(time, wide) * sizeof(float));
     if (room)
         along_f32(time, x, wide, y, wide, wide, 0, room);
     free(room);
@@ -56,15 +68,15 @@ EXPORT int cf_in_time(const axis_t *time, const float *x, int64_t wide, float *y
 EXPORT int64_t cf_bits_in_time(const axis_t *time, const float *x, int64_t wide, float scale,
                                 float more)
 {
-    const int64_t size = time->count * time->slots * STRIP;
-    float *room = malloc(room_f32(time) * sizeof(float)), *y = malloc(size * sizeof(float));
+    const int64_t row = wide < STRIP ? wide : STRIP, size = time->count * time->slots * row;
+    float *room = malloc(room_f32(time, wide) * sizeof(float)), *y = malloc(size * sizeof(float));
     const int failed = !room || !y;
     int64_t bits = failed ? -1 : 0;
-    for (int64_t a = 0; a < wide && !failed; a += STRIP) {
-        const int64_t n = wide - a < STRIP ? wide - a : STRIP;
-        if (n < STRIP)
+    for (int64_t a = 0; a < wide && !failed; a += row) {
+        const int64_t n = wide - a < row ? wide - a : row;
+        if (n < row)
             memset(y, 0, size * sizeof(float));
-        along_f32(time, x + a, wide, y, STRIP, n, 0, room);
+        along_f32(time, x + a, wide, y, row, n, 0, room);
         bits += cf_log2_bits(y, size, scale, more);
     }
     free(room), free(y);

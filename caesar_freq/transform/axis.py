@@ -5,6 +5,8 @@ The order of all additions is part of the format: `kernels/dct_of.h` has the sam
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from caesar_freq.kernels.ordered import Array, like, namespace, product, zeros
@@ -59,7 +61,6 @@ class BlockDCT:
         self.count, self.slots = len(self.sizes), self.sizes[0]
         self.mask = np.arange(self.slots)[None, :] < np.array(self.sizes)[:, None]
         self._runs = self._equal_runs()
-        self._borders = self._lap_borders() if lapped else {}
 
     def _equal_runs(self) -> list[tuple[int, int, int, int]]:
         runs, block, sample = [], 0, 0
@@ -69,8 +70,11 @@ class BlockDCT:
             block, sample = block + number, sample + number * size
         return runs
 
-    def _lap_borders(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Samples left and right of the inner borders, outwards: ``[borders, half]`` by half."""
+    @cached_property
+    def _borders(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Samples left and right of the borders to lap, outwards: ``[borders, half]`` by half."""
+        if not self.lapped:
+            return {}
         ends = np.cumsum(self.sizes)
         borders: dict[int, list[int]] = {}
         for left, right, end in zip(self.sizes, self.sizes[1:], ends):

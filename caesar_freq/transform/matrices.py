@@ -49,13 +49,25 @@ def _cosines(period: int) -> np.ndarray:
     return np.array([half[min(j, period - j)] for j in range(period)], object)
 
 
-def _dct(size: int, kind: int) -> np.ndarray:
+def _entries(size: int) -> np.ndarray:
+    """What entries of a matrix may be, integers, by the multiple of ``pi / (4 size)``."""
+    return _cosines(8 * size) * isqrt(2 * _ONE * _ONE // size) >> _BITS
+
+
+def _multiples(size: int, kind: int) -> np.ndarray:
     k, n = np.arange(size)[:, None], np.arange(size)[None, :]
-    angles = (2 * n + 1) * (2 * k + 1) if kind == 4 else 2 * (2 * n + 1) * k
-    scale = isqrt(2 * _ONE * _ONE // size)
-    matrix = _cosines(8 * size)[angles % (8 * size)] * scale >> _BITS
+    return ((2 * n + 1) * (2 * k + 1) if kind == 4 else 2 * (2 * n + 1) * k) % (8 * size)
+
+
+def _mean(size: int) -> int:
+    """Entry of the first row of a DCT-II."""
+    return isqrt(_ONE * _ONE // size)
+
+
+def _dct(size: int, kind: int) -> np.ndarray:
+    matrix = _entries(size)[_multiples(size, kind)]
     if kind == 2:
-        matrix[0] = isqrt(_ONE * _ONE // size)
+        matrix[0] = _mean(size)
     return matrix
 
 
@@ -68,7 +80,11 @@ def _rounded(integers: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=256)
 def dct_matrix(size: int, kind: int = 2) -> np.ndarray:
     """Orthonormal DCT-II or DCT-IV matrix, float64 ``[frequency, sample]``."""
-    return _rounded(_dct(size, kind))
+    # few entries differ: they are rounded before there are size**2 of them
+    matrix = _rounded(_entries(size))[_multiples(size, kind)]
+    if kind == 2:
+        matrix[0] = _rounded(np.array([_mean(size)], object))
+    return matrix
 
 
 @lru_cache(maxsize=64)
