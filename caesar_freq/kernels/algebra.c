@@ -14,7 +14,14 @@ enum { COLUMNS = 1024, MAX_SWEEPS = 60 };
     CLONES static void name##_row(const real *w, int64_t terms, const real *x, int64_t inner,      \
                                   int64_t n, real *y)                                              \
     {                                                                                              \
-        for (int64_t i = 0; i < terms; i++)                                                        \
+        int64_t i = 0;                                                                             \
+        for (; i + 4 <= terms; i += 4) {                                                           \
+            const real *x0 = x + i * inner, *x1 = x0 + inner, *x2 = x1 + inner, *x3 = x2 + inner;  \
+            for (int64_t a = 0; a < n; a++)                                                        \
+                y[a] = (((y[a] + w[i] * x0[a]) + w[i + 1] * x1[a]) + w[i + 2] * x2[a]) +           \
+                       w[i + 3] * x3[a];                                                           \
+        }                                                                                          \
+        for (; i < terms; i++)                                                                     \
             for (int64_t a = 0; a < n; a++)                                                        \
                 y[a] += w[i] * x[i * inner + a];                                                   \
     }                                                                                              \
