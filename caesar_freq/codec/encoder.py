@@ -9,7 +9,8 @@ from functools import partial
 
 import numpy as np
 
-from caesar_freq.codec.choose import SPATIAL, choose_transform, sample
+from caesar_freq.codec.candidates import SPATIAL, sample
+from caesar_freq.codec.choose import choose_transform
 from caesar_freq.codec.chunk import Chunk, Written
 from caesar_freq.codec.chunk_encoder import ChunkEncoder
 from caesar_freq.codec.coders import (
