@@ -236,7 +236,7 @@ def test_eigenvectors_and_products_have_the_same_bits(use, n):  # noqa: F811
     for name in NAMES:
         use(name)
         every = [eigh(matrix) for matrix in (square + square.T, low @ low.T, np.zeros((n, n)))]
-        made = [product(square[:, :1] + np.arange(7), x.astype(t)) for t in ("f4", "f8")]
+        made = [product(square[:, :1] + np.arange(7), x.astype(t)) for t in ("f4", "f8", "i8")]
         found.add(b"".join(part.tobytes() for parts in (*every, made) for part in parts))
     assert len(found) == 1
 

@@ -39,6 +39,8 @@ enum { COLUMNS = 1024, MAX_SWEEPS = 60 };
 
 DEFINE_PRODUCT(cf_add_product_f32, float)
 DEFINE_PRODUCT(cf_add_product_f64, double)
+/* whole numbers, modulo 2^64 */
+DEFINE_PRODUCT(cf_add_product_i64, uint64_t)
 
 /* x += w * y */
 CLONES static void add_times(double w, const double *y, int64_t n, double *x)

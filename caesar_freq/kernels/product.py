@@ -11,18 +11,19 @@ from caesar_freq.kernels import SUFFIX, library, pointer
 
 #: Columns that are worked on together, so that they stay in the cache.
 _COLUMNS = 1024
+_SUFFIX = {**SUFFIX, np.dtype(np.int64): "i64"}
 
 
 def add_product(matrix: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
     """Add ``matrix [r, k] @ x [n, k, m]`` to `out` ``[n, r, m]``, term by term in order.
 
-    All C-contiguous and of one type, float32 or float64.
+    All C-contiguous and of one type, float32, float64 or int64.
     """
     if library() is None:
         _add_product(matrix, x, out)
         return
     rows, terms = map(c_int64, matrix.shape)
-    getattr(library(), f"cf_add_product_{SUFFIX[x.dtype]}")(
+    getattr(library(), f"cf_add_product_{_SUFFIX[x.dtype]}")(
         pointer(matrix), rows, terms, pointer(x), c_int64(len(x)), c_int64(x.shape[2]), pointer(out)
     )
 
