@@ -298,10 +298,15 @@ def golden_cases():
     drift = np.sin(years / 40 + x[:, :10, :16] / 9) + 0.02 * np.cos(0.7 * years + y[:, :10, :16])
     cut = np.where(np.sin(x / 4 + t) + np.cos(y / 3 - t) > 0.8, 1 + busy / 100, 0)
     packed = np.rint(bowl * 20 + busy) / 20
+    hours = np.arange(1300.0)[:, None] / 24
+    stations = np.sin(6.283 * hours + x[0, 0, :7]) + np.cumsum(np.sin(hours**2), 0) / 9
     filled = np.where((x - 9) ** 2 + (y - 11) ** 2 < 90, bowl + busy / 90, packed)
     return {
         "least_squares": (bowl + busy.astype(np.float32) / 50, "rel", 1e-5),
         "partial": (filled.astype(np.float32), "rel", 1e-5),
+        # the first was written when no chunk had more than 512 rows
+        "short_tiles": (stations.astype(np.float32), "rel", 1e-3),
+        "tall_tiles": (stations.astype(np.float32), "rel", 1e-3),
         "long_blocks": (drift.astype(np.float32), "nrmse", 1e-2),
         "dependent": (busy.astype(np.float32), "nrmse", 3e-3),
         "edges": (cut.astype(np.float32), "nrmse", 1e-2),

@@ -33,7 +33,15 @@ from caesar_freq.workflow import compression_plans
 
 
 @pytest.mark.parametrize(
-    "shape", [(100, 360, 700), (2, 3, 40, 360, 700), (3, 9, 64, 64), (2, 50, 8, 30, 40), (1000,)]
+    "shape",
+    [
+        (100, 360, 700),
+        (2, 3, 40, 360, 700),
+        (3, 9, 64, 64),
+        (2, 50, 8, 30, 40),
+        (1000,),
+        (3, 20, 2000, 90),
+    ],
 )
 @pytest.mark.parametrize("part_mb", [17, 40, 4000])
 def test_parts_have_the_chunks_of_the_whole_in_their_order(shape, part_mb):

@@ -11,6 +11,7 @@ from caesar_freq.codec import large
 from caesar_freq.codec.checking import bound_holds
 from caesar_freq.codec.chunks import boxes
 from caesar_freq.codec.container import Container
+from caesar_freq.codec.header import Header
 from caesar_freq.codec.layout import DEPENDENT, LINKED, N_BETAS, VOLUME
 from caesar_freq.codec.linked import (
     RUN,
@@ -186,7 +187,8 @@ def test_boxes_of_sections_lie_as_far_apart_as_links_assume():
     from caesar_freq.codec.links import chunks_per_section
 
     shape = (2, 3, 300, 700, 600)
-    distance, places = chunks_per_section(shape), list(boxes(shape))
+    header = Header(shape, np.dtype("f4"), "nrmse", 1e-2, False, [])
+    distance, places = chunks_per_section(header), list(boxes(shape))
     for n, box in enumerate(places):
         if box.section:
             before = places[n - distance]

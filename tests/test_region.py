@@ -28,7 +28,7 @@ def small_chunks():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunks, "CHUNK_VALUES", 1)
         patch.setattr(chunks, "_TILE", 16)
-        patch.setattr(chunks, "_TILE_VALUES", 256)
+        patch.setattr(chunks, "_TILE_VALUES", 16 * 12)
         yield
 
 

@@ -55,9 +55,19 @@ def _slices(sizes: list[int]) -> list[slice]:
     return [slice(end - size, end) for size, end in zip(sizes, ends)]
 
 
-def _limits(height: int, width: int) -> tuple[int, int, int]:
+def _most_rows(width: int, tall: bool) -> int:
+    return max(_TILE, _TILE_VALUES // width) if tall else _TILE
+
+
+def is_tall(shape: tuple[int, int, int, int, int]) -> bool:
+    """Whether chunks of an array may have more rows than streams could have at first."""
+    height, width = shape[3:]
+    return height > _TILE and _most_rows(width, True) > _TILE
+
+
+def _limits(height: int, width: int, tall: bool) -> tuple[int, int, int]:
     """Largest number of frames, rows and columns of a chunk."""
-    rows = -(-height // -(-height // _TILE))
+    rows = -(-height // -(-height // _most_rows(width, tall)))
     columns = max(_TILE, _TILE_VALUES // rows)
     widest = -(-width // -(-width // columns))
     frames = max(_BLOCK, CHUNK_VALUES // (rows * widest))
@@ -67,22 +77,27 @@ def _limits(height: int, width: int) -> tuple[int, int, int]:
 
 def chunk_frames(height: int, width: int) -> int:
     """Frames of all chunks but the last of a section: parts of a stream begin at multiples of it."""
-    return _limits(height, width)[0]
+    return _limits(height, width, True)[0]
 
 
-def chunk_count(shape: tuple[int, int, int, int, int]) -> int:
+def chunk_count(shape: tuple[int, int, int, int, int], tall: bool = True) -> int:
     """Number of chunks, without listing them."""
     variables, sections, frames, height, width = shape
-    longest, _, columns = _limits(height, width)
-    return variables * sections * -(-frames // longest) * -(-height // _TILE) * -(-width // columns)
+    longest, _, columns = _limits(height, width, tall)
+    rows = -(-height // _most_rows(width, tall))
+    return variables * sections * -(-frames // longest) * rows * -(-width // columns)
 
 
-def boxes(shape: tuple[int, int, int, int, int]) -> Iterator[Box]:
-    """Chunks of ``(V, S, T, H, W)`` in the order in which a stream holds them."""
+def boxes(shape: tuple[int, int, int, int, int], tall: bool = True) -> Iterator[Box]:
+    """Chunks of ``(V, S, T, H, W)`` in the order in which a stream holds them.
+
+    Those of narrow arrays are as many rows `tall` as those of low arrays are wide; streams did not
+    have that at first.
+    """
     variables, sections, frames, height, width = shape
-    longest, _, widest = _limits(height, width)
+    longest, _, widest = _limits(height, width, tall)
     times = [slice(t, min(t + longest, frames)) for t in range(0, frames, longest)]
-    rows = _slices(near_equal_sizes(height, _TILE))
+    rows = _slices(near_equal_sizes(height, _most_rows(width, tall)))
     columns = _slices(near_equal_sizes(width, widest))
     for v in range(variables):
         for s in range(sections):

@@ -7,7 +7,6 @@ from collections import Counter
 import numpy as np
 
 from caesar_freq.codec.census import chunk_census
-from caesar_freq.codec.chunks import boxes, five_dimensional
 from caesar_freq.codec.container import refuse_path
 from caesar_freq.codec.header import Header
 
@@ -62,8 +61,7 @@ def _census(data: bytes, header: Header, at: int) -> dict:
     streams, modes = Counter(), Counter()
     streams["model"], streams["metadata"] = len(header.model), len(header.metadata)
     streams["header"] = at - len(header.model) - len(header.metadata)
-    places = boxes(five_dimensional(header.shape))
-    for (length, _), box in zip(header.chunks, places, strict=True):
+    for (length, _), box in zip(header.chunks, header.places(), strict=True):
         chunk_streams, chunk_modes = chunk_census(data[at : at + length], box.shape[0])
         streams += chunk_streams
         modes += chunk_modes

@@ -11,7 +11,7 @@ from typing import TypeVar
 import google_crc32c
 import numpy as np
 
-from caesar_freq.codec.chunks import Box, boxes, five_dimensional
+from caesar_freq.codec.chunks import Box, five_dimensional
 from caesar_freq.codec.coders import Predictor
 from caesar_freq.codec.container import Container
 from caesar_freq.codec.header import Header
@@ -117,7 +117,7 @@ def decode_chunks(
     available = _predictors_of(header, predictors)
     todo = [
         (number, box, *overlap)
-        for number, box in enumerate(boxes(five_dimensional(header.shape)))
+        for number, box in enumerate(header.places())
         if (overlap := region.overlap(box)) is not None
     ]
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -24,7 +25,7 @@ from itertools import accumulate
 import google_crc32c
 import numpy as np
 
-from caesar_freq.codec.chunks import Box, chunk_count, five_dimensional
+from caesar_freq.codec.chunks import Box, boxes, chunk_count, five_dimensional, is_tall
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.transform.axis import KINDS
@@ -34,6 +35,8 @@ MAGIC = b"CFQ"
 VERSION = 1
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 MODES = ("abs", "rel", "nrmse", "psnr", "lossless", "pw_rel")
+#: Beside the number of dimensions: see `Header.tall`.
+_TALL = 8
 #: Time blocks up to this are numbers of their own; those after it stand for its doubles.
 _LAST_OWN = 128
 #: Steps ``2 ** (index / 512)`` of these indices are floats, the smallest 0.
@@ -87,7 +90,8 @@ class Variable:
 class Header:
     """Parsed head of a stream; see the fields' names.
 
-    `linked` says that some chunks refer to the section before (`codec.linked`).
+    `linked` says that some chunks refer to the section before (`codec.linked`), `tall` how narrow
+    arrays are cut (`chunks.boxes`).
     """
 
     shape: tuple[int, ...]
@@ -105,6 +109,11 @@ class Header:
     linked: bool = False
     chunks: list[tuple[int, int]] = field(default_factory=list)
     runs: list[int] = field(default_factory=list)
+    tall: bool = True
+
+    def places(self) -> Iterator[Box]:
+        """Those of the chunks, in their order."""
+        return boxes(five_dimensional(self.shape), self.tall)
 
     def variable_of(self, number: int, place: Box) -> Variable | None:
         """What the chunk of this number and place was coded with; None in a lossless stream."""
@@ -128,7 +137,8 @@ class Header:
             | bool(self.linked) << 6
             | bool(self.runs) << 7
         )
-        body = bytes([DTYPES.index(self.dtype), len(self.shape)])
+        tall = self.tall and is_tall(five_dimensional(self.shape))
+        body = bytes([DTYPES.index(self.dtype), len(self.shape) | _TALL * tall])
         body += b"".join(varint(n) for n in self.shape)
         body += struct.pack("<BdB", MODES.index(self.mode), self.bound, flags)
         if self.variables:
@@ -180,6 +190,7 @@ class Header:
     @classmethod
     def _parse(cls, reader: Reader) -> Header:
         dtype, ndim = reader.byte(), reader.byte()
+        tall, ndim = bool(ndim & _TALL), ndim & ~_TALL
         if dtype >= len(DTYPES) or not 1 <= ndim <= 5:
             raise CorruptStreamError("the header announces an unknown data type or shape")
         shape = tuple(reader.varint() for _ in range(ndim))
@@ -190,10 +201,12 @@ class Header:
             raise CorruptStreamError("the header announces an unknown error mode")
         header = cls(shape, DTYPES[dtype], MODES[mode], bound, bool(flags & 1), [])
         header.linked = bool(flags & 64)
+        header.tall = tall or not is_tall(five_dimensional(shape))
+        n_chunks = chunk_count(five_dimensional(shape), header.tall)
         if flags & 32:
             count = five_dimensional(shape)[0]
             if flags & 128:
-                header.runs = _read_runs(reader, chunk_count(five_dimensional(shape)))
+                header.runs = _read_runs(reader, n_chunks)
                 count = len(header.runs)
             header.variables = [Variable.unpack(reader) for _ in range(count)]
             header.fingerprint = reader.take(8).hex()
@@ -206,7 +219,6 @@ class Header:
             header.generator_source = reader.take(reader.varint()).decode(errors="replace")
         if flags & 16:
             header.metadata = reader.take(reader.varint())
-        n_chunks = chunk_count(five_dimensional(shape))
         if n_chunks * 5 > reader.left:
             raise CorruptStreamError("the header's chunk table is incomplete")
         for _ in range(n_chunks):

@@ -15,7 +15,7 @@ from caesar_freq.errors import CorruptStreamError, InputError
 
 _BLOCK = 1 << 20
 #: What the head says once for all parts.
-_COMMON = ("dtype", "mode", "bound", "double", "fill_value", "fingerprint", "model")
+_COMMON = ("dtype", "mode", "bound", "double", "fill_value", "fingerprint", "model", "tall")
 
 
 def join(paths: Sequence[Path], shape: Sequence[int], metadata: bytes, out: BinaryIO) -> int:
@@ -48,10 +48,11 @@ def join(paths: Sequence[Path], shape: Sequence[int], metadata: bytes, out: Bina
         heads.append(head)
         starts.append(start)
     chunks = [chunk for head in heads for chunk in head.chunks]
-    if len(chunks) != chunk_count(whole):
+    n_chunks = chunk_count(whole, heads[0].tall)
+    if len(chunks) != n_chunks:
         raise InputError(
             f"the parts in {paths[0].parent} have {len(chunks)} chunks but an array of shape "
-            f"{tuple(shape)} has {chunk_count(whole)}; compress it again"
+            f"{tuple(shape)} has {n_chunks}; compress it again"
         )
     variables = [variable for head in heads for variable in head.variables]
     # a part for each variable is what an ordinary stream has

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import Lock
 
-from caesar_freq.codec.chunks import boxes, five_dimensional
+from caesar_freq.codec.chunks import chunk_count, five_dimensional
 from caesar_freq.codec.coders import plain_transform
 from caesar_freq.codec.container import Container
+from caesar_freq.codec.header import Header
 from caesar_freq.codec.layout import LINKED, VOLUME
 from caesar_freq.codec.linked import Decoded, may_link
 from caesar_freq.codec.model import FrequencyModel
@@ -15,10 +16,10 @@ from caesar_freq.codec.reading import split_body
 from caesar_freq.errors import CorruptStreamError
 
 
-def chunks_per_section(shape: tuple[int, ...]) -> int:
+def chunks_per_section(header: Header) -> int:
     """How many chunks before a chunk the one at the same place in the section before lies."""
-    n_variables, n_sections, *_ = five_dimensional(shape)
-    return len(list(boxes(five_dimensional(shape)))) // (n_variables * n_sections)
+    n_variables, n_sections, *_ = shape = five_dimensional(header.shape)
+    return chunk_count(shape, header.tall) // (n_variables * n_sections)
 
 
 class Links:
@@ -38,8 +39,8 @@ class Links:
         self, stream: Container, model: FrequencyModel, body: Callable[[int], bytes], ahead: int
     ) -> None:
         self._stream, self._model, self._body, self._ahead = stream, model, body, ahead
-        self._boxes = list(boxes(five_dimensional(stream.header.shape)))
-        self._distance = chunks_per_section(stream.header.shape)
+        self._boxes = list(stream.header.places())
+        self._distance = chunks_per_section(stream.header)
         self._known: dict[int, _Entry] = {}
         self._lock = Lock()
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from caesar_freq.codec.backend import kernels
 from caesar_freq.codec.chunk import Chunk
-from caesar_freq.codec.chunks import Box, boxes, five_dimensional
+from caesar_freq.codec.chunks import Box
 from caesar_freq.codec.coders import PlainCoder
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.model import FrequencyModel
@@ -39,7 +39,7 @@ def refitted(
     make : callable
         The chunk at a place.
     """
-    places = list(boxes(five_dimensional(header.shape)))
+    places = list(header.places())
     rows, looked_at, total = [], 0, sum(math.prod(place.shape) for place in places)
     for number, variable in enumerate(header.variables):
         own = [place for place in places if place.variable == number]
