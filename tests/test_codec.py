@@ -144,7 +144,7 @@ def test_result_does_not_depend_on_threads():
 
 
 def test_several_chunks_cover_the_array():
-    x = field((2, 1030, 130))
+    x = field((2, 1030, 300))
     data = assert_bound(x, "rel", 1e-3)
     assert caesar_freq.info(data)["n_chunks"] > 1
 

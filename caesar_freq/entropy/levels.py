@@ -50,24 +50,36 @@ class _Frame(Structure):
     ]  # fmt: skip
 
 
-def _code_frame_in_c(
-    frame, before, older, errors, errors_before, skip, top, weights, bias, costs, sums, fit,
-    slots, mixer, state, data, limit, decoding,
-):  # fmt: skip
-    """`code_frame` by the native kernel."""
-    arrays = (frame, before, older, errors, errors_before, skip, weights, bias, costs, mixer,
-              sums, fit, slots, SQUASH, STRETCH, RATES, state)  # fmt: skip
-    height, width = frame.shape[0] - 3, frame.shape[1] - 4
-    shift = 64 - (slots.shape[1] - 1).bit_length()
-    y, x = c_int64(2), c_int64(2)
-    while True:
-        job = _Frame(height, width, top, shift, slots.shape[1], *(a.ctypes.data for a in arrays),
-                     data.ctypes.data, len(data), decoding, len(fit) > 0)  # fmt: skip
-        if library().cf_levels_frame(byref(job), byref(y), byref(x)):
-            return data
-        if len(data) >= limit:
-            return data[:0]
-        data = np.concatenate([data, np.zeros(len(data) + ROOM, np.uint8)])
+class _FramesInC:
+    """`code_frame` by the native kernel; what frames share stays where it is."""
+
+    def __init__(
+        self, width, top, weights, bias, costs, sums, fit, slots, mixer, state, limit, decoding
+    ) -> None:
+        self._keep = {"weights": weights, "bias": bias, "costs": costs, "mixer": mixer, "sums": sums,
+                      "fit": fit, "slots": slots, "squash": SQUASH, "stretch": STRETCH,
+                      "rates": RATES, "state": state}  # fmt: skip
+        self._job = _Frame(0, width, top, 64 - (slots.shape[1] - 1).bit_length(), slots.shape[1])
+        self._job.decoding, self._job.fitted = decoding, len(fit) > 0
+        self._set(self._keep)
+        self._limit = limit
+
+    def _set(self, arrays: dict[str, np.ndarray]) -> None:
+        for name, array in arrays.items():
+            setattr(self._job, name, array.ctypes.data)
+
+    def __call__(self, frame, before, older, errors, errors_before, skip, data) -> np.ndarray:
+        job, y, x = self._job, c_int64(2), c_int64(2)
+        job.height = len(frame) - 3
+        self._set({"frame": frame, "before": before, "older": older, "errors": errors,
+                   "errors_before": errors_before, "skip": skip})  # fmt: skip
+        while True:
+            job.data, job.length = data.ctypes.data, len(data)
+            if library().cf_levels_frame(byref(job), byref(y), byref(x)):
+                return data
+            if len(data) >= self._limit:
+                return data[:0]
+            data = np.concatenate([data, np.zeros(len(data) + ROOM, np.uint8)])
 
 
 def _run(levels, skip, top, state, data, limit, decoding, fitted):
@@ -75,7 +87,6 @@ def _run(levels, skip, top, state, data, limit, decoding, fitted):
     skip = (
         flags(skip).view(np.uint8) if skip.dtype == bool else np.ascontiguousarray(skip, np.uint8)
     )
-    padded = (height + 3, width + 4)
     weights = np.zeros(N_NEIGHBOURS, np.int64)
     bias = np.zeros((N_BIAS, 2), np.int64)
     costs = np.zeros((2, N_PREDICTORS, width + 4), np.int64)
@@ -83,23 +94,27 @@ def _run(levels, skip, top, state, data, limit, decoding, fitted):
     bits = min(max(levels.size.bit_length() + 1, _SLOT_BITS[0]), _SLOT_BITS[1])
     slots = new_slots(N_CONTEXTS, bits)
     mixer = np.full((MIX_SETS * N_NODES, N_CONTEXTS), (1 << 16) * 3 // 10, np.int64)
-    before = older = np.zeros(padded, np.int64)
-    errors_before = np.zeros(padded, np.int64)
-    code = code_frame if library() is None else _code_frame_in_c
+    shared = top, weights, bias, costs, sums, fit, slots, mixer, state
+    if library() is None:
+
+        def code(*arrays):
+            return code_frame(*arrays[:-1], *shared, arrays[-1], limit, decoding)
+    else:
+        code = _FramesInC(width, *shared, limit, decoding)
+    # the last three frames and the errors of two, by turns
+    last, wrong = (list(np.zeros((n, height + 3, width + 4), np.int64)) for n in (3, 2))
     for t in range(frames):
-        frame = before.copy()
+        frame, before, older = (last[(t - n) % 3] for n in range(3))
+        errors, errors_before = wrong[t % 2], wrong[t % 2 - 1]
+        frame[...] = before
         frame[2:-1, 2:-2] = levels[t]
-        errors = np.zeros(padded, np.int64)
-        data = code(
-            frame, before, older, errors, errors_before, skip[t], top, weights, bias, costs,
-            sums, fit, slots, mixer, state, data, limit, decoding,
-        )  # fmt: skip
+        errors[...] = 0
+        data = code(frame, before, older, errors, errors_before, skip[t], data)
         if not decoding and not len(data):
             return None
         levels[t] = frame[2:-1, 2:-2]
         frame[-1] = frame[-2]
         frame[0] = frame[1] = frame[2]
-        errors_before, before, older = errors, frame, before
     return data
 
 
