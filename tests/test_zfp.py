@@ -7,6 +7,7 @@ import pytest
 from test_lattice import kinds, same_bits
 
 import caesar_freq
+from caesar_freq.codec import chunks
 from caesar_freq.codec.chunk import Chunk
 from caesar_freq.codec.chunks import Box
 from caesar_freq.codec.layout import ZFP
@@ -103,8 +104,10 @@ def test_chunks_may_cut_blocks_anywhere(start, n_axes):
     assert same_bits(decode_zfp(data, values.shape, values.dtype), values)
 
 
-def test_large_arrays_are_cut_into_chunks_that_cut_blocks():
-    values = truncated(field((1, 1030, 70)))
+def test_large_arrays_are_cut_into_chunks_that_cut_blocks(monkeypatch):
+    monkeypatch.setattr(chunks, "_TILE", 30)
+    monkeypatch.setattr(chunks, "_TILE_VALUES", 30 * 70)
+    values = truncated(field((1, 103, 70)))
     data = caesar_freq.encode(values, "lossless", 0)
     assert set(kinds(data)) == {ZFP} and len(kinds(data)) > 1
     assert same_bits(caesar_freq.decode(data), values)
