@@ -19,6 +19,7 @@ setup(
                 f"caesar_freq/kernels/{name}.c"
                 for name in (
                     "module",
+                    "algebra",
                     "network",
                     "contexts",
                     "coder",

@@ -20,15 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from caesar_freq.api import encode
-from caesar_freq.codec.choose import (
-    SPATIAL,
-    WAVELETS,
-    choose_transform,
-    lagrangian,
-    larger_cells,
-    sample,
-    time_blocks,
-)
+from caesar_freq.codec.candidates import SPATIAL, WAVELETS, larger_cells, sample, time_blocks
+from caesar_freq.codec.choose import choose_transform, lagrangian
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import RoundingModel, step_of
 from caesar_freq.codec.volume import LevelOverflow

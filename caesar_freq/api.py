@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from caesar_freq.codec.backend import codec_device
-from caesar_freq.codec.choose import SPATIAL
+from caesar_freq.codec.candidates import SPATIAL
 from caesar_freq.codec.coders import Predictor
 from caesar_freq.codec.container import Container
 from caesar_freq.codec.decoder import decode_array

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from caesar_freq.api import decode, encode
-from caesar_freq.codec.choose import SPATIAL
+from caesar_freq.codec.candidates import SPATIAL
 from caesar_freq.codec.effort import USUAL, effort_of
 from caesar_freq.codec.model import load_frequency_model
 from caesar_freq.codec.packing import Reader, varint

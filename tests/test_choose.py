@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from test_search import field
 
 import caesar_freq
-from caesar_freq.codec import choose
+from caesar_freq.codec import candidates, choose
 from caesar_freq.codec.cells import CellSubset
 from caesar_freq.codec.effort import EFFORTS
 from caesar_freq.codec.header import Header
@@ -25,9 +25,9 @@ STEP, DEAD_ZONE = 4e-3, 0.6
     "frames", [1, 3, 4, 5, 16, 17, 32, 33, 48, 64, 65, 128, 129, 256, 500, 1500]
 )
 def test_no_two_time_blocks_cut_alike_and_none_is_missing(frames):
-    cuts = [tuple(near_equal_sizes(frames, t)) for t in choose.time_blocks(frames)]
+    cuts = [tuple(near_equal_sizes(frames, t)) for t in candidates.time_blocks(frames)]
     assert len(set(cuts)) == len(cuts)
-    assert set(cuts) == {tuple(near_equal_sizes(frames, t)) for t in choose.TIME_BLOCKS}
+    assert set(cuts) == {tuple(near_equal_sizes(frames, t)) for t in candidates.TIME_BLOCKS}
 
 
 @pytest.mark.parametrize("kind", ["dct", "lot", "haar", "cdf97"])
@@ -85,7 +85,7 @@ def test_a_transform_that_nothing_comes_near_is_coded_only_for_its_ratio(monkeyp
      ((32, 256, 256), 0), ((1, 40, 30), 64), ((1, 1, 20), 0), ((128, 1, 400), 512)],
 )  # fmt: skip
 def test_larger_cells_are_for_few_frames_or_rows(shape, largest):
-    assert max((cell for _, cell in choose.larger_cells(shape)), default=0) == largest
+    assert max((cell for _, cell in candidates.larger_cells(shape)), default=0) == largest
 
 
 @pytest.mark.parametrize(("shape", "times"), [((1, 1, 30000), 1.4), ((1, 400, 400), 1.2)])
@@ -102,14 +102,14 @@ def test_smooth_rows_and_frames_take_fewer_bytes_in_larger_cells(shape, times):
 
 
 def test_the_descent_finds_the_least_guess_of_a_bowl_without_looking_at_all():
-    asked, times = [], list(choose.TIME_BLOCKS)
+    asked, times = [], list(candidates.TIME_BLOCKS)
 
     def guess(spatial, time_block):
         asked.append((spatial, time_block))
         kind, cell = spatial
         return abs(times.index(time_block) - 4) + abs(np.log2(cell) - 5) + (kind == "dct")
 
-    choose._descend(guess, choose.SPATIAL, times)
+    choose._descend(guess, candidates.SPATIAL, times)
     assert (("lot", 32), 64) in asked and len(set(asked)) < 14
 
 
@@ -155,7 +155,7 @@ def test_long_series_take_long_blocks(shape, bound, times, monkeypatch):
     assert caesar_freq.info(data)["transforms"][0]["time_block"] > 128
     after = caesar_freq.decode(data, frames=(1500, 1510))
     np.testing.assert_array_equal(after, caesar_freq.decode(data)[1500:1510])
-    monkeypatch.setattr(choose, "TIME_BLOCKS", choose.TIME_BLOCKS[:6])
+    monkeypatch.setattr(candidates, "TIME_BLOCKS", candidates.TIME_BLOCKS[:6])
     assert len(caesar_freq.encode(x, "nrmse", bound)) > times * len(data)
 
 
@@ -171,7 +171,7 @@ def test_long_blocks_give_way_to_large_cells():
             time_block, 3.0
         )
 
-    choose._descend(guess, choose.SPATIAL, [1, 4, 16, 32, 64, 128, 256, 512])
+    choose._descend(guess, candidates.SPATIAL, [1, 4, 16, 32, 64, 128, 256, 512])
     assert (("lot", 32), 128) in asked
 
 
@@ -186,7 +186,9 @@ def test_plumes_in_still_air_may_take_the_wavelet(side, chosen):
     data = caesar_freq.encode(plume, "rel", 1e-3)
     found = caesar_freq.info(data)["transforms"][0]
     assert (found["kind"], found["cell"]) == chosen
-    others = {s: len(caesar_freq.encode(plume, "rel", 1e-3, spatial=(s,))) for s in choose.SPATIAL}
+    others = {
+        s: len(caesar_freq.encode(plume, "rel", 1e-3, spatial=(s,))) for s in candidates.SPATIAL
+    }
     assert len(data) <= min(others.values())
 
 

@@ -61,8 +61,8 @@ MODULES = [
     (OURS, "api codec.contents"),
     # whole files: phase 1 chooses its best model by the length of real, verified ones
     ({*OURS, "train_freq_compressor"},
-     "codec.bodies codec.cells codec.census codec.choose codec.chunk codec.container codec.decoder codec.effort "
-     "codec.encoder codec.grid codec.large codec.lattice codec.lossless codec.outliers codec.partial codec.plan codec.pointwise "
+     "codec.bodies codec.candidates codec.cells codec.census codec.choose codec.chunk codec.container codec.decoder codec.effort "
+     "codec.encoder codec.grid codec.large codec.lattice codec.lossless codec.outliers codec.partial codec.plan codec.pointwise codec.prices "
      "codec.refit codec.region codec.relative codec.search codec.spacing codec.spectra codec.statistics codec.step_ratio "
      "codec.tuning codec.zfp entropy.bands transform.in_time transform.zfp "
      "codec.stream entropy.integers entropy.least_squares entropy.level_blend entropy.level_kernels entropy.levels entropy.logistic entropy.pmf_fit entropy.sparse kernels.logarithms "

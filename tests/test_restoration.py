@@ -8,7 +8,7 @@ import pytest
 from test_generated_blocks import Motion, moving
 
 import caesar_freq
-from caesar_freq.codec import choose, chunk
+from caesar_freq.codec import candidates, chunk
 from caesar_freq.codec.checking import bound_holds
 from caesar_freq.codec.header import Header
 from caesar_freq.codec.packing import Reader
@@ -165,7 +165,7 @@ def test_wider_keyframes_are_found_where_they_pay():
 
 
 def test_auto_takes_keyframes_only_for_the_blocks_where_they_pay(monkeypatch):
-    monkeypatch.setattr(choose, "TIME_BLOCKS", (16,))  # four blocks at least may differ in mode
+    monkeypatch.setattr(candidates, "TIME_BLOCKS", (16,))  # four blocks at least may differ in mode
     still = np.random.default_rng(3).standard_normal((1, 48, 64)).astype(np.float32)
     x = np.concatenate([np.repeat(still, 32, 0), moving(32), np.repeat(still, 32, 0)])
     model = Mean(reach=0)

@@ -18,6 +18,7 @@ from caesar_freq.codec.search import step_of
 from caesar_freq.kernels.eigen import eigh
 from caesar_freq.kernels.errors import compare, log2_bits, size_histogram
 from caesar_freq.kernels.logarithms import exp2, log2
+from caesar_freq.kernels.ordered import product
 from caesar_freq.transform.axis import KINDS
 from caesar_freq.transform.blocks import LARGEST_CELL, Transform
 from caesar_freq.transform.in_time import in_time, log2_bits_in_time
@@ -209,8 +210,10 @@ def test_inner_products_are_exact_in_any_order():
     assert np.abs(found - exact).max() < 1e-9 * np.abs(exact).max()
 
 
+@pytest.mark.parametrize("name", ["native", "numba"])
 @pytest.mark.parametrize("n", [1, 2, 3, 40, 130])
-def test_eigenvectors_are_those_of_the_matrix(n):
+def test_eigenvectors_are_those_of_the_matrix(use, name, n):  # noqa: F811
+    use(name)
     rng = np.random.default_rng(n)
     t = np.arange(n)
     waves = np.stack([np.sin(0.37 * t), np.cos(0.37 * t), 1e-3 * np.sin(0.9 * t)])
@@ -223,6 +226,19 @@ def test_eigenvectors_are_those_of_the_matrix(n):
         assert np.abs(vectors.T @ vectors - np.eye(n)).max() < 1e-14 * n**0.5
         assert np.abs(values - np.linalg.eigvalsh(matrix)).max() <= 1e-14 * size * n**0.5
         assert np.all(np.diff(values) >= 0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 33])
+def test_eigenvectors_and_products_have_the_same_bits(use, n):  # noqa: F811
+    rng, found = np.random.default_rng(n), set()
+    square, low = rng.standard_normal((n, n)), rng.standard_normal((n, 2))
+    x = rng.standard_normal((3, 7, 1030))
+    for name in NAMES:
+        use(name)
+        every = [eigh(matrix) for matrix in (square + square.T, low @ low.T, np.zeros((n, n)))]
+        made = [product(square[:, :1] + np.arange(7), x.astype(t)) for t in ("f4", "f8", "i8")]
+        found.add(b"".join(part.tobytes() for parts in (*every, made) for part in parts))
+    assert len(found) == 1
 
 
 def test_kernels_are_native_here(use):  # noqa: F811

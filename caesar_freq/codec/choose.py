@@ -8,6 +8,15 @@ from itertools import product
 
 import numpy as np
 
+from caesar_freq.codec.candidates import (
+    LONG,
+    SPATIAL,
+    WAVELETS,
+    larger_cells,
+    longest_block,
+    sample,
+    time_blocks,
+)
 from caesar_freq.codec.cells import CellSubset
 from caesar_freq.codec.effort import EFFORTS, USUAL, Effort
 from caesar_freq.codec.model import FrequencyModel
@@ -24,26 +33,9 @@ from caesar_freq.transform.blocks import (
 )
 from caesar_freq.transform.in_time import in_time
 
-#: Spatial transforms ``(kind, cell)`` to choose from; time blocks are chosen apart.
-SPATIAL = (("lot", 16), ("dct", 16), ("lot", 8), ("dct", 8), ("lot", 32), ("dct", 32))
-#: Where few frames or rows would make small blocks of these, larger cells are tried, too, as long as
-#: their blocks hold at most so many values.
-LARGER, _LARGER_BLOCK = (
-    (("dct", 64), ("lot", 64), ("dct", 128), ("dct", 256), ("dct", 512)), 1 << 16
-)  # fmt: skip
-#: Those that are hardly ever the best, for the highest effort; the second, where at least so much of a volume
-#: is one value but for this part of a step, for the borders of plumes in still air.
-WAVELETS = (("haar", 16), ("cdf97", 16))
+#: Where at least so much of a volume is one value but for this part of a step, as far as so many values
+#: tell, a wavelet is looked at.
 _QUIET, _STILL, _LOOK_AT = 0.5, 1 / 16, 1 << 16
-#: Short ones are for what moves too fast: storms, cells under a microscope; long ones for climate, and
-#: those beyond `_LONG` for series of small frames.
-TIME_BLOCKS = (1, 4, 16, 32, 64, 128, 256, 512, 1024)
-_LONG = 128
-#: Fewer frames than this are one block of this length.
-_SHORT = 16
-#: Values of a sample, and rows and columns that it has at least; with so many that cells of 32 have
-#: neighbours, blocks beyond `_LONG` are looked at.
-SAMPLE_VALUES, _LEAST_SIDE, _ENOUGH = 1 << 20, 64, 96
 #: Where the descent begins.
 _SCOUTS, _FIRST_TIMES = (("lot", 16), ("dct", 8)), (4, 64)
 #: Bits of a coefficient of ``x * _COARSER`` steps by the estimate:
@@ -52,7 +44,7 @@ _COARSER, _LOG, _SIGNIFICANT = 1.2, 0.3, 16
 #: Transforms are coded where their estimate is within this factor of the least one, until one is no
 #: better; it says less where there are cells beyond 32. Then those in blocks of the next lengths.
 _HOPEFUL, _UNSURE, _NEXT, _USUAL = 1.02, 1.03, 1.01, 32
-#: The entropy model was trained on blocks of up to `_LONG` frames: longer ones are to be better by so much.
+#: The entropy model was trained on blocks of up to `LONG` frames: longer ones are to be better by so much.
 _DOUBT = 1.03
 
 
@@ -63,29 +55,6 @@ def lagrangian(step: float) -> float:
     bit for each halving of the step, ``-dR/dD = 6 / (step**2 ln 2)``.
     """
     return 6 / (np.log(2) * step * step)
-
-
-def sample(x: np.ndarray, n_values: int = SAMPLE_VALUES) -> np.ndarray:
-    """Central part of `x` ``[T, H, W]`` of about `n_values` values, time kept longest."""
-    frames, height, width = x.shape
-    if x.size <= n_values:
-        return x
-    # whole long blocks: a few frames more would be cut into shorter ones
-    longest = _longest(x.shape, n_values)
-    enough = max(longest, n_values // (height * width))
-    frames = min(frames, enough - enough % longest)
-    side = max(_LEAST_SIDE, int(np.sqrt(n_values / frames)))
-    if height <= side:
-        side = max(side, n_values // (frames * height))
-    sizes = (frames, min(height, side), min(width, side))
-    starts = [(n - m) // 2 for n, m in zip(x.shape, sizes)]
-    return x[tuple(slice(a, a + m) for a, m in zip(starts, sizes))]
-
-
-def _longest(shape: tuple[int, int, int], n_values: int) -> int:
-    """The longest blocks of which a sample of so many values holds one."""
-    frames = n_values // (min(shape[1], _ENOUGH) * min(shape[2], _ENOUGH))
-    return max([_LONG, *(t for t in TIME_BLOCKS if t <= frames)])
 
 
 @dataclass(frozen=True)
@@ -142,7 +111,7 @@ def choose_transform(
     ratio : bool
         Whether `Choice.ratio` is needed: then the transform is coded even if nothing comes near it.
     """
-    times = [t for t in time_blocks(x.shape[0]) if t <= _longest(x.shape, effort.sample)]
+    times = [t for t in time_blocks(x.shape[0]) if t <= longest_block(x.shape, effort.sample)]
     spectra = spectra or Spectra(sample(x, effort.sample), model.device)
     quiet, usual = _quiet(spectra.x, step), spatial == SPATIAL
     if usual:
@@ -164,14 +133,6 @@ def _quiet(x: np.ndarray, step: float) -> bool:
     """Whether most of a volume is one value, to a small part of `step`."""
     few = x.ravel()[:: max(1, x.size // _LOOK_AT) | 1]
     return bool(np.mean(np.abs(few - np.median(few)) < _STILL * step) >= _QUIET)
-
-
-def larger_cells(shape: tuple[int, int, int]) -> tuple[tuple[str, int], ...]:
-    """Those of `LARGER` that a volume ``[T, H, W]`` may have."""
-    return tuple(
-        (kind, cell) for kind, cell in LARGER
-        if max(shape[1:]) > cell // 2 and block_values(shape, _LONG, cell) <= _LARGER_BLOCK
-    )  # fmt: skip
 
 
 def _descend(guess: Callable, spatial: Sequence[tuple[str, int]], times: list[int]) -> tuple:
@@ -255,8 +216,8 @@ class _Trial:
             order = [key for key in order if self._guesses[key] <= hopeful * least]
             # the same estimate to the last bit is the same transform: of one cell there are no borders to lap
             order = [key for n, key in enumerate(order) if not self._again(key, order[:n])]
-            known = [key for key in self._guesses if key[1] <= _LONG]
-            if order[0][1] > _LONG and known:
+            known = [key for key in self._guesses if key[1] <= LONG]
+            if order[0][1] > LONG and known:
                 order = [order[0], min(known, key=self._guesses.get)]
         if len(order) == 1 and not ratio:
             (kind, cell), time_block = order[0]
@@ -272,7 +233,7 @@ class _Trial:
         for key in _next_times(*found, times) if self._effort.finalists > 1 else ():
             if key not in costs and self.guess(*key) <= _NEXT * self._guesses[found]:
                 costs[key] = self._cost(*key)
-        found = min(costs, key=lambda key: costs[key][0] * (1 if key[1] <= _LONG else _DOUBT))
+        found = min(costs, key=lambda key: costs[key][0] * (1 if key[1] <= LONG else _DOUBT))
         (kind, cell), time_block = found
         return Choice(kind, cell, time_block, costs[found][1])
 
@@ -297,9 +258,3 @@ class _Trial:
         ratio = float(np.sqrt(error / encoder.size)) / rounded if rounded else 1.0
         of_part = _LOG * log2_bits(own, self._scale, _SIGNIFICANT) / (1 << 15)
         return cost * (self._guesses[key] / of_part if of_part else 1.0), ratio
-
-
-def time_blocks(frames: int) -> list[int]:
-    """Lengths of which no two make the same blocks of so many frames."""
-    longest = next((t for t in TIME_BLOCKS if t >= max(frames, _SHORT)), TIME_BLOCKS[-1])
-    return [t for t in TIME_BLOCKS if t <= longest and (t < frames or t >= _SHORT)]

@@ -10,7 +10,14 @@ import numpy as np
 from caesar_freq.codec.backend import kernels
 from caesar_freq.codec.choose import lagrangian
 from caesar_freq.codec.chunk import Chunk, Written
-from caesar_freq.codec.coders import LEFT_OUT, ChunkCoder, ModeCoder, TooManyModes, plain_transform
+from caesar_freq.codec.coders import (
+    LEFT_OUT,
+    ChunkCoder,
+    ModeCoder,
+    TooManyModes,
+    may_have_modes,
+    plain_transform,
+)
 from caesar_freq.codec.effort import EFFORTS, USUAL, Effort
 from caesar_freq.codec.header import Header, Variable
 from caesar_freq.codec.layout import MODES, VOLUME
@@ -129,12 +136,9 @@ class ChunkEncoder:
         return chunk.write_closer(best, *chunk_limit(self.header, variable), self.header.bound)
 
     def has_modes(self, chunk: Chunk, variable: Variable) -> bool:
-        """Whether few temporal modes carry a chunk."""
-        if not self.effort.modes:
-            return False
-        volumes = {id(chunk): self._normalised(chunk, variable)}
-        target = self.target(variable)
-        return any(self._in_own_modes(volumes, variable, target, part) for part in LEFT_OUT)
+        """Whether few temporal modes may carry a chunk."""
+        x = self._normalised(chunk, variable)
+        return self.effort.modes and may_have_modes(x, self.target(variable))
 
     def histogram(self, chunk: Chunk, variable: Variable) -> np.ndarray:
         """Sizes of a chunk's coefficients, as `RoundingModel` takes them."""

@@ -212,11 +212,10 @@ class ModeCoder:
         self, x, variable: Variable, model: FrequencyModel, target: float, left_out: float,
         refined: bool = False,
     ) -> None:  # fmt: skip
-        found, allowed = None, left_out * target**2
-        # a look at every so many cells is cheap, and enough where there are too many modes
-        if temporal_modes(_thinned(x), allowed):
+        found = None
+        if may_have_modes(x, target, left_out):
             x = np.asarray(x)
-            found = temporal_modes(x, allowed)
+            found = temporal_modes(x, left_out * target**2)
         if found is None:
             raise TooManyModes
         self.modes = encode_modes(*found, _MODE_ROUNDING * target**2)
@@ -234,9 +233,11 @@ class TooManyModes(Exception):
     """A volume has no few temporal modes."""
 
 
-def _thinned(x) -> np.ndarray:
+def may_have_modes(x, target: float, left_out: float = max(LEFT_OUT)) -> bool:
+    """Whether every so many cells of a volume have few temporal modes; see `ModeCoder`."""
     stride = max(1, int(np.sqrt(x.shape[1] * x.shape[2] / _LOOK_AT)))
-    return copied(x[:, ::stride, ::stride])
+    thinned = copied(x[:, ::stride, ::stride])
+    return temporal_modes(thinned, left_out * target**2) is not None
 
 
 def decode_plain(data, shape, variable: Variable, step, model, dtype, time_block=None):

@@ -9,7 +9,8 @@ from functools import partial
 
 import numpy as np
 
-from caesar_freq.codec.choose import SPATIAL, choose_transform, sample
+from caesar_freq.codec.candidates import SPATIAL, sample
+from caesar_freq.codec.choose import choose_transform
 from caesar_freq.codec.chunk import Chunk, Written
 from caesar_freq.codec.chunk_encoder import ChunkEncoder
 from caesar_freq.codec.coders import (
@@ -44,6 +45,8 @@ _FEW = 4096
 _MEASURED = 1 << 20
 #: The transform that tells the step at which others are compared: space, time block.
 _FIRST = ("dct", 16), 16
+#: Where own modes are this much longer, no others are looked at: what is left out changes less.
+_AFAR = 1.1
 #: NRMSE from which on linked sections are tried with one grid, too.
 _SPARSE = 2e-3
 #: Files of fewer bytes than so many times those of the networks' name are not worth a look.
@@ -116,6 +119,8 @@ class Encoder(ChunkEncoder):
                 other = self._best(chunks, coders, start, target, dead_zone, rounding)
                 if _size(other) < _size(best):
                     best, own = other, moded
+                if _size(other) > _AFAR * _size(best):
+                    break
         if self.predictors and (self.strategy != "auto" or target >= HOPELESS):
             made = self._with_networks(chunks, volumes, plain, own, first, best, dead_zone)
             if made and self.strategy != "auto":

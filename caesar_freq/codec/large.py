@@ -159,7 +159,10 @@ class LargeVariable:
         variable, ratio, moded = self.encoder.pool.submit(settle).result()
         if moded:
             # chunks choose for themselves, but only where it can be expected to pay
-            alone = replace(self.encoder, known=replace(variable, step_index=0))
+            alone = replace(
+                self.encoder, known=replace(variable, step_index=0),
+                spatial=((variable.kind, variable.cell),),
+            )  # fmt: skip
             moded = any(chunk_kind(w.body) == MODES for w in alone.encode_variable([sample])[1])
         return variable, ratio, moded
 

@@ -9,7 +9,7 @@ from numbers import Real
 
 import numpy as np
 
-from caesar_freq.codec.choose import SPATIAL
+from caesar_freq.codec.candidates import SPATIAL
 from caesar_freq.codec.effort import USUAL, effort_of
 from caesar_freq.codec.header import DTYPES, MODES, Variable
 from caesar_freq.codec.strategies import STRATEGIES

@@ -21,6 +21,7 @@ from caesar_freq.codec.coders import Coded, Predictor
 from caesar_freq.codec.generated import SegmentedCoder, make_coder
 from caesar_freq.codec.header import Variable
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.prices import Price, frames_apart, sample_of, squared
 from caesar_freq.codec.restoration import RestoredCoder
 from caesar_freq.codec.segments import KEY_STEP, WINDOW, Mode
 from caesar_freq.codec.strategies import STRATEGIES
@@ -28,8 +29,8 @@ from caesar_freq.codec.volume import LevelOverflow
 
 #: Root-mean-square errors below this part of the range leave a network nothing to say.
 HOPELESS = 1e-3
-#: Values of the sample of a variable, at least and at most, its frames, and least side of any sample.
-_VALUES, _FRAMES, _SIDE = (72 << 10, 128 << 10), 32, 32
+#: Values of the sample of a variable, at least and at most, and its frames.
+_VALUES, _FRAMES = (72 << 10, 128 << 10), 32
 #: Parts of the values that the sample takes, that the network sees before `auto` looks at no more
 #: modes, and that samples of blocks take.
 _SAMPLED, _SEEN, _PLANNED = 1 / 6, 1 / 4, 1 / 16
@@ -53,22 +54,6 @@ _NEAR = 1.04
 _WORTH = 0.005
 #: The second step that tells what error is worth, and the limits of how the step may change.
 _OTHER_STEP, _GROWTH = 2**0.25, (0.5, 2.0)
-
-
-@dataclass
-class Price:
-    """What a mode costs on a sample: bits, those with what the error is worth, squared error."""
-
-    bits: float
-    total: float
-    error: float
-
-    def like(self, before: Price, after: Price) -> Price:
-        """What becomes of it if all changes as from `before` to `after`."""
-        names = ("bits", "total", "error")
-        return Price(
-            *(getattr(self, n) * getattr(after, n) / (getattr(before, n) or 1) for n in names)
-        )
 
 
 @dataclass
@@ -142,7 +127,7 @@ class Planner:
         plain = prices[Mode()]
 
         def saved(mode: Mode) -> float:
-            return _saved(plain, prices[mode])
+            return plain.saved_by(prices[mode])
 
         if not ranked or auto and not saved(ranked[0]) > _WORTH + least:
             return []
@@ -160,8 +145,8 @@ class Planner:
         """Set `restorer` if restoration pays; what it saves."""
         plain, most = prices[Mode()], 0.0
         for mode, price in prices.items():
-            if mode.restored and not mode.generated and _saved(plain, price) > max(most, _WORTH):
-                most = _saved(plain, price)
+            if mode.restored and not mode.generated and plain.saved_by(price) > max(most, _WORTH):
+                most = plain.saved_by(price)
                 self.restorer = mode.model, self._growth(plain, price), most
         return most
 
@@ -262,7 +247,7 @@ class Planner:
             return {}
         both = replace(mode, model=model, restored=True)
         if restore:
-            restorer = RestoredCoder(x, coder, self.predictors[model], both, _every(both))
+            restorer = RestoredCoder(x, coder, self.predictors[model], both, frames_apart(both))
             coded[both] = restorer.restored(coded[mode], step)
         return coded
 
@@ -273,10 +258,10 @@ class Planner:
 
     def _price(self, x: np.ndarray, mode: Mode, coded: Coded) -> Price:
         """Price of a coded sample, of which only every so many frames are restored."""
-        bits, every = 8 * (len(coded.data) - _SECOND * mode.generated), _every(mode)
+        bits, every = 8 * (len(coded.data) - _SECOND * mode.generated), frames_apart(mode)
         seen, decoded = x[::every], coded.decoded[::every]
         more = len(x) / len(seen)
-        error = more * _squared(seen, decoded)
+        error = more * squared(seen, decoded)
         if self.corrections:
             bits += 8 * more * self.corrections(seen, decoded, int(len(coded.data) / more))
             return Price(bits, bits, error)
@@ -291,39 +276,10 @@ class Planner:
             if self.corrections is None:
                 other = coder.code(_OTHER_STEP * step, self.dead_zone)
                 saved = 8 * (len(coded.data) - len(other.data))
-                less, more = _squared(x, coded.decoded), _squared(x, other.decoded)
+                less, more = squared(x, coded.decoded), squared(x, other.decoded)
                 if saved > 0 and more > less > 0:
                     self._worth = saved / (more - less)
                     self._power = max(0.2, math.log(more / less) / 2 / math.log(_OTHER_STEP))
         except LevelOverflow:
             return Price(math.inf, math.inf, math.inf)
         return self._price(x, Mode(), coded)
-
-
-def _saved(plain: Price, other: Price) -> float:
-    """Part of the plain bits; the price of the error, which is no part of the file, counts as bits."""
-    return (plain.total - other.total) / plain.bits
-
-
-def sample_of(x: np.ndarray, frames: int, values: int) -> np.ndarray:
-    """Central part of `x` ``[T, H, W]``: at most so many frames, about so many values; small frames
-    are not cut."""
-    frames = min(frames, len(x))
-    side = max(_SIDE, math.isqrt(values // frames) // 16 * 16)
-    whole = x[0].size <= 2 * side**2
-    lengths = x.shape if whole else np.minimum((frames, side, side), x.shape)
-    lengths = (frames, *lengths[1:])
-    starts = (np.array(x.shape) - lengths) // 2
-    part = tuple(slice(start, start + length) for start, length in zip(starts, lengths))
-    return np.ascontiguousarray(x[part])
-
-
-def _every(mode: Mode) -> int:
-    """Which frames of a sample are restored: every so many, keyframes and others by turns."""
-    if not mode.restored:
-        return 1
-    return 4 if mode.spacing % 2 or not mode.spacing else 3
-
-
-def _squared(x: np.ndarray, decoded: np.ndarray) -> float:
-    return float(np.sum(np.square(decoded.astype(np.float64) - x)))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from caesar_freq.codec.choose import sample
+from caesar_freq.codec.candidates import sample
 from caesar_freq.codec.coders import PlainCoder
 from caesar_freq.codec.header import Variable
 from caesar_freq.codec.model import FrequencyModel

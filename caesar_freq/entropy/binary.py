@@ -109,7 +109,7 @@ def finish(state: np.ndarray, data: np.ndarray) -> bytes:
             break
     state[LOW] = value
     if value > int(_WORD):
-        _carry(state, data)
+        _carry.py_func(state, data)  # once: compiled code would take longer to be loaded
     at = int(state[AT])
     data[at : at + 4] = np.frombuffer(int(state[LOW]).to_bytes(4, "big"), np.uint8)
     return data[: at + 4].tobytes().rstrip(b"\0")

@@ -5,8 +5,12 @@ Householder reduction to a tridiagonal matrix and implicit QL (Wilkinson and Rei
 
 from __future__ import annotations
 
+from ctypes import c_int64
+
 import numba as nb
 import numpy as np
+
+from caesar_freq.kernels import library, pointer
 
 _MAX_SWEEPS = 60
 _EPSILON = 2.0**-53
@@ -24,12 +28,29 @@ def eigh(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     np.linalg.LinAlgError
         If the iteration does not converge.
     """
-    a = np.array(matrix, np.float64)
-    diagonal, beside, rows = _tridiagonal(a)
-    if not _ql(diagonal, beside, rows):
+    a = np.array(matrix, np.float64, order="C")
+    if library() is None:
+        diagonal, beside, rows = _tridiagonal(a)
+        good = _ql(diagonal, beside, rows)
+    else:
+        diagonal, rows, good = _in_c(a)
+    if not good:
         raise np.linalg.LinAlgError("eigenvalues did not converge")
     order = np.argsort(diagonal, kind="stable")
     return diagonal[order], np.ascontiguousarray(rows[order].T)
+
+
+def _in_c(a: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Eigenvalues and eigenvectors (rows) in any order, and whether they are good; `a` is destroyed."""
+    n, beside, rows = c_int64(len(a)), np.zeros(len(a)), np.empty_like(a)
+    if library().cf_tridiagonal(pointer(a), n, pointer(beside), pointer(rows)) != 0:
+        raise MemoryError("eigenvectors got no memory for the inner products of frames")
+    diagonal = np.diag(a).copy()
+    return (
+        diagonal,
+        rows,
+        bool(library().cf_ql(pointer(diagonal), pointer(beside), pointer(rows), n)),
+    )
 
 
 @nb.njit(nogil=True, cache=True)

@@ -1,16 +1,35 @@
-"""The ordered matrix product of numpy arrays, in numba."""
+"""The ordered matrix product of numpy arrays, in C where the kernels are built, else in numba."""
 
 from __future__ import annotations
 
+from ctypes import c_int64
+
 import numba as nb
+import numpy as np
+
+from caesar_freq.kernels import SUFFIX, library, pointer
 
 #: Columns that are worked on together, so that they stay in the cache.
 _COLUMNS = 1024
+_SUFFIX = {**SUFFIX, np.dtype(np.int64): "i64"}
+
+
+def add_product(matrix: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+    """Add ``matrix [r, k] @ x [n, k, m]`` to `out` ``[n, r, m]``, term by term in order.
+
+    All C-contiguous and of one type, float32, float64 or int64.
+    """
+    if library() is None:
+        _add_product(matrix, x, out)
+        return
+    rows, terms = map(c_int64, matrix.shape)
+    getattr(library(), f"cf_add_product_{_SUFFIX[x.dtype]}")(
+        pointer(matrix), rows, terms, pointer(x), c_int64(len(x)), c_int64(x.shape[2]), pointer(out)
+    )
 
 
 @nb.njit(nogil=True, cache=True)
-def add_product(matrix, x, out):
-    """Add ``matrix [r, k] @ x [n, k, m]`` to `out` ``[n, r, m]``, term by term in order."""
+def _add_product(matrix, x, out):
     rows, terms = matrix.shape
     inner = x.shape[2]
     fours = terms - terms % 4

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from caesar_freq.codec.choose import sample
+from caesar_freq.codec.candidates import sample
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.options import Options
 from caesar_freq.codec.stream import encode_array

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from caesar_freq.codec.choose import sample
+from caesar_freq.codec.candidates import sample
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.portable import coding_order
 from caesar_freq.codec.volume import LevelOverflow

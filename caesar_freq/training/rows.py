@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caesar_freq.codec.choose import sample
+from caesar_freq.codec.candidates import sample
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.search import RoundingModel, step_of
 from caesar_freq.codec.volume import LevelOverflow
