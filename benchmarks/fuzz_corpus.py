@@ -86,6 +86,8 @@ def arrays() -> dict[str, np.ndarray]:
         "noise": rng.standard_normal((5, 17, 13)),
         "packed": np.rint(100 * smooth) / 16,
         "truncated": _truncated(smooth),
+        # float64 rounded to 28 bits, which is no grid
+        "rounded": np.ldexp(np.rint(np.ldexp(np.frexp(smooth**3)[0], 28)), np.frexp(smooth**3)[1]),
         "filled": np.where(x + y > 34, smooth, np.rint(100 * smooth) / 100),
         "radar": np.maximum(0, np.rint(40 * smooth)) * 0.1,
         "levels": rng.integers(0, 6, (7, 16, 9)) * 0.5,
@@ -101,7 +103,9 @@ def arrays() -> dict[str, np.ndarray]:
         "series": np.cumsum(rng.standard_normal((6000, 1, 1)), axis=0),
     }
     many = {f"{name}32": array.astype(np.float32) for name, array in made.items()}
-    return many | {f"{name}64": made[name] for name in ("smooth", "holes", "packed", "positive")}
+    return many | {
+        f"{name}64": made[name] for name in ("smooth", "holes", "packed", "positive", "rounded")
+    }
 
 
 def _truncated(values: np.ndarray, exponent: int = -8) -> np.ndarray:

@@ -319,6 +319,8 @@ def golden_cases():
         "lossless": (holes, "lossless", 0),
         "clouds": (clouds, "rel", 1e-2),
         "folded": (bowl, "lossless", 0),
+        "set_apart": (busy.astype(np.float32).astype(np.float64) ** 2, "lossless", 0),
+        "short": (busy.astype(np.float32).astype(np.float64), "lossless", 0),
         "modes": (waves, "nrmse", 1e-4),
         "linked": (
             np.stack([cube, cube + 0.2 * waves[:18], cube - 0.1 * waves[:18]])[None],

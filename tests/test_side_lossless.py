@@ -14,11 +14,18 @@ from caesar_freq.codec.lossless import decode_lossless, encode_lossless
 from caesar_freq.errors import CorruptStreamError
 
 
-def coded(x, number):
-    """`x` with predictor `number`, whether it is the best or not."""
+def coded(x, number, low=0):
+    """`x` with predictor `number` and `low` bits set apart, whether that is the best or not."""
     codes = lossless.ordered(x)
-    lossless._predict(codes, number)
-    return bytes([number]) + Zstd(1).encode(lossless._shuffled(codes))
+    lossless._predict(codes, number, low)
+    head = bytes([number | lossless._SET_APART, low]) if low else bytes([number])
+    return head + Zstd(1).encode(lossless._shuffled(codes))
+
+
+def rounded(x, low):
+    """`x` without its `low` lowest bits."""
+    codes = x.view(f"u{x.itemsize}")
+    return (codes >> codes.dtype.type(low) << codes.dtype.type(low)).view(x.dtype)
 
 
 class TestLossless:
@@ -35,7 +42,7 @@ class TestLossless:
         for pattern in PATTERNS[dtype]:
             x = np.full((4, 50, 60), pattern, f"u{np.dtype(dtype).itemsize}").view(dtype)
             data = encode_lossless(x)
-            assert len(data) == 1 + x.itemsize
+            assert len(data) in (1 + x.itemsize, 2 + x.itemsize // 2)
             np.testing.assert_array_equal(bits(decode_lossless(data, x.shape, x.dtype)), bits(x))
 
     def test_a_non_contiguous_array_returns(self):
@@ -56,9 +63,10 @@ class TestLossless:
         levels = np.random.default_rng(0).choice([0, 0.5, 1, 1.5], (16, 60, 70))
         assert len(encode_lossless(levels.astype(np.float32))) < 0.11 * levels.size * 4
 
+    @pytest.mark.parametrize("low", [0, 1, 11, 31])
     @pytest.mark.parametrize("number", range(10))
     @pytest.mark.parametrize("shape", [(30,), (5, 6), (3, 4, 5), (2, 1, 3, 4, 5)])
-    def test_every_predictor_returns_or_is_refused(self, number, shape):
+    def test_every_predictor_returns_or_is_refused(self, number, shape, low):
         x = with_patterns(
             shape, np.float32, [(i, i) for i in range(0, 30, 3)], PATTERNS[np.float32]
         )
@@ -66,8 +74,44 @@ class TestLossless:
             whole = coded(x, 0)
             self.refused(bytes([number]) + whole[1:], shape)
             return
-        data = coded(x, number)
+        data = coded(x, number, low)
         np.testing.assert_array_equal(bits(decode_lossless(data, shape, x.dtype)), bits(x))
+
+    def test_bits_that_were_rounded_away_cost_nothing(self):
+        """Whether all are cleared, set in every other value, or there by a longer dtype alone."""
+        x = smooth((8, 60, 70))
+        few = rounded(x, 11)
+        groomed = few.copy()
+        groomed.reshape(-1).view(np.uint32)[1::2] |= (1 << 11) - 1
+        whole, plain = len(encode_lossless(x)), len(encode_lossless(few))
+        assert plain < whole - 0.9 * 11 / 8 * x.size
+        assert len(encode_lossless(groomed)) < 1.03 * plain
+        assert len(encode_lossless(x.astype(np.float64))) == 1 + whole
+        # the pattern of a fill value is no other's
+        few[:, 20:50, 30:60] = 1e20
+        assert len(encode_lossless(few)) < plain
+
+    def test_low_bits_of_any_pattern_return(self):
+        x = smooth((3, 20, 30)).astype(np.float64)
+        x.reshape(-1).view(np.uint64)[5:9] = 0x7FF0000000000001, 0xFFF8000000000123, 1 << 63, 1
+        data = encode_lossless(x)
+        assert data[0] & lossless._SET_APART and 0 < data[1] < 64
+        np.testing.assert_array_equal(bits(decode_lossless(data, x.shape, x.dtype)), bits(x))
+        for wrong in (0, 64, 255):
+            self.refused(data[:1] + bytes([wrong]) + data[2:], x.shape, np.float64)
+
+    def test_float32_in_float64_is_coded_as_float32(self):
+        x = smooth((4, 20, 30))
+        x.reshape(-1).view(np.uint32)[3:7] = 0x7FC00123, 0xFFC00000, 1 << 31, 1
+        wide = x.astype(np.float64)
+        data = encode_lossless(wide)
+        assert data == bytes([lossless._SHORT]) + encode_lossless(x)
+        np.testing.assert_array_equal(bits(decode_lossless(data, x.shape, wide.dtype)), bits(wide))
+        self.refused(data, x.shape)
+        self.refused(data[:1] + data, x.shape, np.float64)
+        for other in (1e-50, 1e300, 1 + 2**-50):  # what float32 does not hold
+            wide[1, 2, 3] = other
+            assert encode_lossless(wide)[0] != lossless._SHORT
 
     def refused(self, data, shape=(4, 20, 30), dtype=np.float32):
         with pytest.raises(CorruptStreamError):
