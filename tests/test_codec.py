@@ -151,8 +151,7 @@ def test_several_chunks_cover_the_array():
 
 @pytest.mark.parametrize("kind, cell", [("haar", 16), ("cdf97", 16), ("lot", 32), ("dct", 8)])
 def test_forced_transforms(kind, cell):
-    options = {"spatial": ((kind, cell),), "effort": 0}  # without levels
-    data = assert_bound(field((33, 37, 49)), "nrmse", 1e-3, **options)
+    data = assert_bound(field((33, 37, 49)), "nrmse", 1e-3, spatial=((kind, cell),))
     (used,) = caesar_freq.info(data)["transforms"]
     assert (used["kind"], used["cell"]) == (kind, cell)
 

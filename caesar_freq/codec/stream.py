@@ -45,6 +45,9 @@ _DOUBLE_POINTWISE, _DOUBLE_RMS = 2e-4, 1e-5
 #: Streams below this many bytes are also coded with the packaged model, which need not be stored.
 _SMALL_STREAM = 100_000
 
+#: In streams of so few bytes steps and the name of the model are left out where no chunk needs them.
+_TINY = 2048
+
 
 def encode_array(
     array: np.ndarray,
@@ -173,8 +176,8 @@ def _stream(
     header.linked = bodies.modes["linked"] > 0
     header.chunks = bodies.table
     variables = header.variables
-    if whole is None and not embed and WITHOUT_VARIABLE.issuperset(+bodies.modes):
-        # in the smallest files steps and the model's name would be half of the bytes
+    spare = whole is None and not embed and bodies.size < _TINY
+    if spare and WITHOUT_VARIABLE.issuperset(+bodies.modes):
         header.variables, header.model = [], b""
     return header.pack(), bodies, variables
 
