@@ -44,9 +44,8 @@ from caesar_freq.errors import InputError, ModelError
 _DOUBLE_POINTWISE, _DOUBLE_RMS = 2e-4, 1e-5
 #: Streams below this many bytes are also coded with the packaged model, which need not be stored.
 _SMALL_STREAM = 100_000
-
 #: In streams of so few bytes steps and the name of the model are left out where no chunk needs them.
-_TINY = 2048
+_TINY = 512
 
 
 def encode_array(
