@@ -314,6 +314,7 @@ def golden_cases():
         "pw_rel": (signed.astype(np.float32), "pw_rel", 1e-3),
         "fine": (busy + bowl, "nrmse", 1e-9),
         "rel": (cube, "rel", 1e-3),
+        "one_value": (np.exp(-((cube - 10) ** 2) * 99).astype(np.float32), "psnr", 9),
         "nrmse64": (cube.astype(np.float64), "nrmse", 1e-3),
         "holes": (holes, "abs", 0.01),
         "lossless": (holes, "lossless", 0),
@@ -359,6 +360,23 @@ def test_golden_streams_stay_decodable(name):
     # one level off anywhere would move values by far more than another device's rounding
     expected = np.load(path.replace(".cfq", ".npz"))["data"]
     np.testing.assert_allclose(decoded, expected, rtol=0, atol=1e-5)
+
+
+def test_one_value_that_keeps_the_bound_takes_next_to_nothing():
+    """Neither steps nor a model's name are in the head where no chunk needs them."""
+    x = np.full((2, 3, 40, 50), 0.25, np.float32)
+    x += 1e-4 * np.random.default_rng(0).standard_normal(x.shape).astype(np.float32)
+    x[:, 1, 2, 3], x[0, 2, 5, 5] = 9.0, np.nan
+    for mode, bound, one in (("nrmse", 2e-2, True), ("abs", 4.4, True), ("abs", 4.3, False)):
+        data = caesar_freq.encode(x[:, None], mode, bound)
+        about = caesar_freq.info(data)
+        assert (about["modes_used"] == {"constant": 6}) == one
+        assert (about["transforms"] == []) == one
+        assert len(data) < 80 or not one
+        assert bound_holds(x[0], caesar_freq.decode(data)[0, 0], mode, bound)
+        assert bound_holds(x[1], caesar_freq.decode(data)[1, 0], mode, bound)
+    assert len(caesar_freq.encode(x[1], "nrmse", 2e-2)) < 40
+    assert len(caesar_freq.encode(x[1], "nrmse", 2e-2, embed_model=True)) > 1000
 
 
 @pytest.mark.parametrize("mode", ["abs", "pw_rel"])

@@ -29,6 +29,8 @@ _WHOLE = {
     PARTIAL: "partial_lattice",
     ZFP: "zfp_coefficients",
 }
+#: Modes of chunks that are decoded without the variable's step and range, and without a model.
+WITHOUT_VARIABLE = {"lossless", *_WHOLE.values()}
 
 
 def chunk_census(body: bytes, frames: int) -> tuple[Counter, Counter]:

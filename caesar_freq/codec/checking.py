@@ -9,6 +9,7 @@ import numpy as np
 from caesar_freq.codec.chunks import Box
 from caesar_freq.codec.container import Container
 from caesar_freq.codec.decoder import decode_chunks
+from caesar_freq.codec.header import Variable
 from caesar_freq.codec.options import Options
 from caesar_freq.codec.relative import relative_bound_holds
 from caesar_freq.codec.statistics import span
@@ -20,9 +21,13 @@ from caesar_freq.kernels.memory import empty
 _SMALLEST = 5e-324
 
 
-def broken_variable(stream: Container, source: Source, options, model, predictors) -> int | None:
-    """Decode what was written; the number of a variable whose bound does not hold there."""
-    variables = stream.header.variables
+def broken_variable(
+    stream: Container, source: Source, options, model, predictors, variables: list[Variable]
+) -> int | None:
+    """Decode what was written; the number of a variable whose bound does not hold there.
+
+    The `variables`, of which the ranges are looked at, need not be in the stream.
+    """
     squares: Counter = Counter()
     counts: Counter = Counter()
 

@@ -61,6 +61,10 @@ from caesar_freq.kernels.values import normalised, restored
 _ASK_LOSSLESS = 0.2
 #: A few frames may say that it takes so many times the bytes: more, and it is not tried.
 _LOSSLESS_MAY = 2.0
+#: A body of so many bytes or more holds too much for one value in all places to do.
+_MORE_THAN_ONE = 32
+#: One value may take so many bytes more than a volume of zeros: the head needs no step for it.
+_STEP_BYTES = 6
 #: Above so many bits per value it is worth asking whether coding levels is smaller. Rare spikes have few
 #: at loose bounds, and levels a sixth of them.
 _ASK_LATTICE = 1e-3
@@ -221,7 +225,10 @@ class Chunk:
         bound : float
             Allowed part of each value's size, where logarithms are coded.
         """
-        if self.constant or 8 * len(written.body) < _ASK_LATTICE * self.count:
+        if self.constant:
+            return written
+        written = self._smaller_constant(written, limit, rms)
+        if 8 * len(written.body) < _ASK_LATTICE * self.count:
             return written
         size = len(written.body)
         if (
@@ -242,6 +249,26 @@ class Chunk:
         if self.signs is not None:
             return self._smaller_logarithms(written, grid, bound)
         return self._smaller(written, grid)
+
+    def _smaller_constant(self, written: Written, limit: float, rms: bool) -> Written:
+        """`written`, or one value in all places if that errs by no more than `limit`."""
+        inside = len(written.body) - len(self.special)
+        if not limit or self.signs is not None or inside >= _MORE_THAN_ONE:
+            return written
+        valid = self.valid
+        low, high = float(valid.min()), float(valid.max())
+        middle = np.mean(valid, dtype=np.float64) if rms else low + (high - low) / 2
+        value = float(valid.dtype.type(middle))
+        with np.errstate(over="ignore"):
+            squares = sum(
+                float(np.sum(np.square(valid[at].astype(np.float64) - value)))
+                for at in parts(valid)
+            )
+        error = np.sqrt(squares / self.count) if rms else max(high - value, value - low)
+        if not error <= limit:
+            return written
+        body = self._body(CONSTANT, struct.pack("<d", value))
+        return Written(body, squares) if len(body) <= len(written.body) + _STEP_BYTES else written
 
     def _hopeless(self, written: Written, grid: Grid) -> bool:
         """Whether levels of `grid` are sure to take more bytes than `written`."""

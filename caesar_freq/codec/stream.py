@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from caesar_freq.codec.bodies import Bodies
+from caesar_freq.codec.census import WITHOUT_VARIABLE
 from caesar_freq.codec.checking import broken_variable
 from caesar_freq.codec.chunk import Chunk
 from caesar_freq.codec.chunks import Box, boxes, five_dimensional
@@ -43,6 +44,8 @@ from caesar_freq.errors import InputError, ModelError
 _DOUBLE_POINTWISE, _DOUBLE_RMS = 2e-4, 1e-5
 #: Streams below this many bytes are also coded with the packaged model, which need not be stored.
 _SMALL_STREAM = 100_000
+#: In streams of so few bytes steps and the name of the model are left out where no chunk needs them.
+_TINY = 512
 
 
 def encode_array(
@@ -100,7 +103,7 @@ def encode_source(
                 exact=exact, whole=whole,
             )  # fmt: skip
             found = [write(model)]
-            head, bodies = found[0]
+            head, bodies, _ = found[0]
             if options.embed_model is None and len(head) + bodies.size < _SMALL_STREAM:
                 # here the model's own bytes count: the packaged one may be better, it costs none
                 if model.fingerprint != FrequencyModel.base().fingerprint:
@@ -110,14 +113,14 @@ def encode_source(
                 fitted = refitted(model, Header.unpack(head)[0], chunks)
                 if fitted is not None:
                     found.append(write(fitted))
-            head, bodies = min(found, key=lambda s: len(s[0]) + s[1].size)
+            head, bodies, variables = min(found, key=lambda s: len(s[0]) + s[1].size)
         out.seek(0)
         out.truncate()
         out.write(head)
         bodies.copy_to(out)
         bodies.close()
         stream = Container(out)
-        broken = broken_variable(stream, source, options, model, predictors)
+        broken = broken_variable(stream, source, options, model, predictors, variables)
         if broken is None:
             return stream.size
         # errors were estimated from coefficients; measured on decoded values they are exact
@@ -127,15 +130,17 @@ def encode_source(
     )
 
 
-def _stream(source, options, model, predictors, pool, folder, exact, whole) -> tuple[bytes, Bodies]:
-    """Head and bodies of the stream under one model; `exact` as `Encoder` has it."""
+def _stream(
+    source, options, model, predictors, pool, folder, exact, whole
+) -> tuple[bytes, Bodies, list[Variable]]:
+    """Head and bodies of the stream under one model, and its variables; `exact` as `Encoder` has it."""
     header = Header(
         source.shape, source.dtype, options.mode, float(options.bound),
         _needs_double(source, options, whole), [], options.fill_value, metadata=options.metadata,
     )  # fmt: skip
     places = list(boxes(five_dimensional(source.shape)))
     make = partial(_chunk, source, options)
-    bodies = Bodies(folder)
+    bodies, embed = Bodies(folder), options.embed_model
     if options.lossless:
         for written in in_order(
             pool, lambda place: make(place).write_lossless(), places, options.workers
@@ -161,7 +166,6 @@ def _stream(source, options, model, predictors, pool, folder, exact, whole) -> t
                 "check the variable, or use the mode lossless to store it as it is"
             )
         header.fingerprint = model.fingerprint
-        embed = options.embed_model
         if embed or (embed is None and FrequencyModel.packaged(model.fingerprint) is None):
             header.model = model.to_bytes()
     for predictor in predictors:
@@ -170,7 +174,11 @@ def _stream(source, options, model, predictors, pool, folder, exact, whole) -> t
             header.generator_source = predictor.source
     header.linked = bodies.modes["linked"] > 0
     header.chunks = bodies.table
-    return header.pack(), bodies
+    variables = header.variables
+    spare = whole is None and not embed and bodies.size < _TINY
+    if spare and WITHOUT_VARIABLE.issuperset(+bodies.modes):
+        header.variables, header.model = [], b""
+    return header.pack(), bodies, variables
 
 
 def _chunk(source: Source, options: Options, place: Box) -> Chunk:
