@@ -222,6 +222,7 @@ class _Trial:
         if len(order) == 1 and not ratio:
             (kind, cell), time_block = order[0]
             return Choice(kind, cell, time_block)
+        self._spectra.forget_others({spatial for spatial, _ in order})
         costs, worse = {}, False
         for key in order:
             if worse and not self._effort.exhaustive:

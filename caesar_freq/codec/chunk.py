@@ -134,7 +134,15 @@ class Chunk:
     @property
     def valid(self) -> np.ndarray:
         """The values that are not masked, float [n]."""
-        return self.values.ravel() if self.whole else self.values[~self.mask]
+        if self.whole:
+            return self.values.ravel()
+        # frame by frame, into memory that goes back to the system
+        out, end = empty(self.count, self.values.dtype), 0
+        for frame, mask in zip(self.values, self.mask):
+            part = frame[~mask]
+            out[end : end + part.size] = part
+            end += part.size
+        return out
 
     @property
     def coded(self) -> np.ndarray | Logarithms:

@@ -37,7 +37,7 @@ from caesar_freq.codec.targets import FINEST, NRMSE_MARGIN, chunk_limit, has_roo
 from caesar_freq.codec.tuning import error_ratio
 from caesar_freq.codec.volume_encoder import VolumeEncoder
 from caesar_freq.kernels.errors import size_histogram
-from caesar_freq.kernels.memory import copied
+from caesar_freq.kernels.memory import copied, trim
 
 #: Variables of fewer bytes than this are coded on one grid, too: cells cut short may be smaller there.
 _FEW = 4096
@@ -156,12 +156,14 @@ class Encoder(ChunkEncoder):
         # the sample, worth more than the cells that tell the transform
         apart = self._refined and not self.effort.exhaustive and (precise or x.size > _MEASURED)
         spectra = Spectra(sample(x, self.effort.sample), self.model.device)
+        trim()
         step = self._likely_step(spectra, target, dead_zone)
         chosen = choose_transform(
             x, step, dead_zone, self.model, self.spatial, self.effort, self._refined, spectra,
             ratio=not (apart or self.pointwise),
         )  # fmt: skip
         del spectra
+        trim()
         variable = replace(
             variable, kind=chosen.kind, cell=chosen.cell, time_block=chosen.time_block
         )

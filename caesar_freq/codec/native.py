@@ -95,11 +95,10 @@ class _Blocks:
         arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
         self._keep = (arrays, network)
         self._time_ok = np.ascontiguousarray(transform.time.mask.astype(np.uint8))
-        # the first block does not look at one before it
-        self._now, self._before = (
-            (zeros(shape, np.int16), zeros(shape, np.uint8))
-            for shape in (transform.planes_shape[1:], transform.planes_shape[1:] if nt > 1 else 0)
-        )
+        shape = transform.planes_shape[1:]
+        self._sizes = zeros(shape, np.int16)
+        # of this block and of the one before it, which the first does not look at
+        self._logs = [zeros(shape, np.uint8), zeros(shape if nt > 1 else 0, np.uint8)]
         self.block = _Block(bt, bh, bw, nh, nw)
         self.block.dependent = dependent
         for name, array in arrays.items():
@@ -124,13 +123,15 @@ class _Blocks:
         self._end(library().cf_write_block(byref(self.block), byref(state), words, byref(word)))
 
     def _begin(self, t, q, rows, used) -> None:
-        if t > 1:  # the first two blocks find zeros that no memory was touched for
-            for array in self._now:
-                array[:] = 0
+        # the first blocks find zeros that no memory was touched for
+        if t > 0:
+            self._sizes[...] = 0
+        if t > 1:
+            self._logs[0][...] = 0
         self._place(t, q, rows, used)
         block = self.block
-        block.m, block.log_m = (a.ctypes.data for a in self._now)
-        block.p, block.log_p = (a.ctypes.data for a in self._before)
+        block.m, block.p = self._sizes.ctypes.data, q[t - 1].ctypes.data if t else None
+        block.log_m, block.log_p = (logs.ctypes.data for logs in self._logs)
 
     def _place(self, t, q, rows, used) -> None:
         block = self.block
@@ -141,7 +142,7 @@ class _Blocks:
     def _end(self, result: int) -> bool:
         if result < 0:
             raise MemoryError("the context coder got no memory for a plane of cells")
-        self._now, self._before = self._before, self._now
+        self._logs.reverse()
         return bool(result)
 
 

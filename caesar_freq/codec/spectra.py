@@ -38,6 +38,10 @@ class Spectra:
             self._made[spatial] = forward(self.transform(spatial, 1), self.x)
         return self._made[spatial]
 
+    def forget_others(self, spatial: set[tuple[str, int]]) -> None:
+        """Give back all but those of some kinds and cell sizes."""
+        self._made = {key: made for key, made in self._made.items() if key in spatial}
+
     def planes(self, spatial: tuple[str, int], time_block: int) -> np.ndarray:
         """Those of `Transform.forward`, but for rounding."""
         return in_time(self.transform(spatial, time_block).time, self.of(spatial))

@@ -39,6 +39,7 @@ from caesar_freq.codec.strategies import models_for
 from caesar_freq.data.lazy import Source
 from caesar_freq.data.sections import missing
 from caesar_freq.errors import InputError, ModelError
+from caesar_freq.kernels.memory import trim
 
 #: Bounds below which the transform works in float64 (pointwise and RMS, relative to the range).
 _DOUBLE_POINTWISE, _DOUBLE_RMS = 2e-4, 1e-5
@@ -120,6 +121,7 @@ def encode_source(
         bodies.copy_to(out)
         bodies.close()
         stream = Container(out)
+        trim()
         broken = broken_variable(stream, source, options, model, predictors, variables)
         if broken is None:
             return stream.size

@@ -9,7 +9,7 @@ int make_room(plane_t *plane, const block_t *b)
 {
     const int64_t size = (b->nh + 2) * (b->nw + 2), cells = b->nh * b->nw;
     const int32_t *used = b->used;
-    plane->sums[0] = calloc(3 * size + 2 * cells, sizeof(int16_t));
+    plane->sums[0] = calloc(3 * size + 3 * cells, sizeof(int16_t));
     plane->features = calloc(cells + 4, ROW);
     plane->bins = malloc(cells + 4);
     plane->cells = malloc((cells + 1) * 2 * sizeof(int32_t));
@@ -75,6 +75,28 @@ CLONES static void add_six(const int16_t *const *near, int64_t n, int16_t *sum)
         sum[a] = near[0][a] + near[1][a] + near[2][a] + near[3][a] + near[4][a] + near[5][a];
 }
 
+static inline int16_t size_of(int32_t level)
+{
+    const int32_t size = level < 0 ? -level : level;
+    return (int16_t)(size < MAGNITUDE_CAP ? size : MAGNITUDE_CAP);
+}
+
+/* add_six of levels, which are as many bytes again as their magnitudes but are there anyway. */
+CLONES static void add_six_sizes(const int32_t *const *near, int64_t n, int16_t *sum)
+{
+    for (int64_t a = 0; a < n; a++)
+        sum[a] = size_of(near[0][a]) + size_of(near[1][a]) + size_of(near[2][a]) +
+                 size_of(near[3][a]) + size_of(near[4][a]) + size_of(near[5][a]);
+}
+
+/* Magnitudes of a plane of levels into one with margins. */
+CLONES static void widen_sizes(const block_t *b, const int32_t *from, int16_t *to)
+{
+    for (int64_t v = 0; v < b->nh; v++)
+        for (int64_t u = 0; u < b->nw; u++)
+            to[(v + 1) * (b->nw + 2) + u + 1] = size_of(from[v * b->nw + u]);
+}
+
 /* A plane into one with margins. */
 static void widen(const block_t *b, const int16_t *from, int16_t *to)
 {
@@ -132,13 +154,14 @@ static void gather(const block_t *b, plane_t *plane, int64_t i, int64_t j, int64
     }
     if (b->first)
         return;
+    const int32_t *levels[6];
     for (int d = 0; d < 6; d++) {
         const int64_t at = neighbour(b, i, j, k, AROUND[d]);
-        sizes[d] = at < 0 ? plane->none : b->p + at;
+        levels[d] = at < 0 ? (const int32_t *)plane->none : b->p + at;
     }
     const int64_t here = ((i * b->bh + j) * b->bw + k) * cells;
-    add_six(sizes, cells, plane->line);
-    widen(b, b->p + here, plane->sums[2]);
+    add_six_sizes(levels, cells, plane->line);
+    widen_sizes(b, b->p + here, plane->sums[2]);
     for (int64_t n = 0; n < plane->n; n++) {
         const int32_t cell = plane->cells[2 * n], a = plane->cells[2 * n + 1];
         uint8_t *g = plane->features + n * ROW;

@@ -27,7 +27,7 @@ typedef struct {
     uint8_t *rows;        /* the same of tables: scale bins, 80 more in grid 1 */
     const int32_t *used;                              /* [nh, nw] */
     int16_t *m;           /* magnitudes, shape of q */
-    const int16_t *p;     /* the same of the block before, if there is one */
+    const int32_t *p;     /* q of the block before, if there is one */
     uint8_t *log_m;       /* their logarithms */
     const uint8_t *log_p;
 } block_t;
@@ -36,7 +36,7 @@ typedef struct {
 typedef struct {
     int16_t *sums[3];   /* of neighbours' magnitudes, a plane with margins each */
     int16_t *line;      /* one without margins */
-    int16_t *none;      /* a plane of zeros: neighbours that there are none of */
+    int16_t *none;      /* two planes of zeros: neighbours that there are none of */
     int32_t *near;      /* sum of `used` of the four cells around each */
     uint8_t *features, *bins;
     int32_t *cells;     /* index into a plane without margins, then into one with margins */

@@ -6,8 +6,11 @@ later one may not fit into: arrays of a chunk's size that come and go took twice
 
 from __future__ import annotations
 
+import ctypes
 import math
 import mmap
+from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -52,6 +55,20 @@ def empty(shape: tuple[int, ...] | int, dtype: type | np.dtype) -> np.ndarray:
     """Like `numpy.empty`."""
     size = math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize
     return np.empty(shape, dtype) if size < _LEAST else zeros(shape, dtype)
+
+
+def trim() -> None:
+    """Give back what the C library keeps of small arrays that are free, if it can be asked to (glibc)."""
+    if call := _trimming():
+        call(0)
+
+
+@lru_cache(maxsize=1)
+def _trimming() -> Callable | None:
+    try:
+        return getattr(ctypes.CDLL(None), "malloc_trim", None)
+    except (OSError, TypeError):  # there is no such thing on Windows
+        return None
 
 
 def give_back(array: np.ndarray) -> None:

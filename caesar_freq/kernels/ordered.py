@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from caesar_freq.kernels import memory
+
 #: A numpy array or a torch tensor.
 Array = Any
 _LANES = 64
@@ -104,7 +106,7 @@ def product(matrix: np.ndarray, x: Array) -> Array:
         # here, so that those who only look at a stream need not load numba
         from caesar_freq.kernels.product import add_product
 
-        out, outer = np.zeros(shape, x.dtype), math.prod(shape[:-2])
+        out, outer = memory.zeros(shape, x.dtype), math.prod(shape[:-2])
         flat = np.ascontiguousarray(x).reshape(outer, *x.shape[-2:])
         matrix = np.ascontiguousarray(matrix, x.dtype)
         add_product(matrix, flat, out.reshape(outer, *shape[-2:]))
