@@ -74,10 +74,10 @@ MODULES = [
      "codec.backend codec.chunks codec.coders codec.ends codec.entropy_side codec.fine codec.generated "
      "codec.header codec.layout codec.modes codec.native codec.native_quantise codec.portable codec.quantise codec.refine "
      "codec.restoration codec.segments codec.trellis codec.volume codec.volume_encoder entropy.coder entropy.dependent "
-     "entropy.rans kernels.eigen kernels.errors kernels.memory transform.blocks transform.modes transform.native codec.torch_kernels codec.torch_contexts"),
+     "entropy.rans kernels.eigen kernels.errors transform.blocks transform.modes transform.native codec.torch_kernels codec.torch_contexts"),
     # the frequency model, which merge reads and writes, and the axes of the transform
     ({*OURS, *TRAINING, "merge"},
-     "codec.model entropy.context entropy.network entropy.tables kernels kernels.ordered "
+     "codec.model entropy.context entropy.network entropy.tables kernels kernels.memory kernels.ordered "
      "kernels.product transform transform.axis transform.matrices transform.wavelets"),
     # holes in data: files of peers tell them in our way
     ({*MEASURED, "train_freq_compressor"}, "codec.special entropy.binary entropy.mask"),
