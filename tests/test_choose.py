@@ -13,6 +13,7 @@ from caesar_freq.codec.cells import CellSubset
 from caesar_freq.codec.effort import EFFORTS
 from caesar_freq.codec.header import Header
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.spectra import Spectra
 from caesar_freq.codec.volume_encoder import VolumeEncoder
 from caesar_freq.kernels.errors import compare
 from caesar_freq.transform.axis import near_equal_sizes
@@ -77,6 +78,22 @@ def test_a_transform_that_nothing_comes_near_is_coded_only_for_its_ratio(monkeyp
     )
     assert found.time_block == 16 and len(coded) == ratio
     assert (found.ratio != 1) == ratio
+
+
+def test_spectra_that_are_not_coded_are_given_back_first(monkeypatch):
+    """They are most of the memory of a choice."""
+    x, model, held = field((32, 64, 64), 2), FrequencyModel.base(), []
+    x /= np.ptp(x)
+    spectra, seen = Spectra(x), choose._Trial._cost
+    monkeypatch.setattr(
+        choose._Trial, "_cost",
+        lambda self, *key: held.append(len(spectra._made)) or seen(self, *key),
+    )  # fmt: skip
+    found = choose.choose_transform(x, 0.05, DEAD_ZONE, model, refined=True, spectra=spectra)
+    assert held and max(held) < 4
+    again = spectra.of(("dct", 32))  # made anew
+    np.testing.assert_array_equal(again, Transform(x.shape, 1, 32, "dct").forward(x))
+    assert found == choose.choose_transform(x, 0.05, DEAD_ZONE, model, refined=True)
 
 
 @pytest.mark.parametrize(

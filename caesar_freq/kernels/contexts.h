@@ -36,7 +36,8 @@ typedef struct {
 typedef struct {
     int16_t *sums[3];   /* of neighbours' magnitudes, a plane with margins each */
     int16_t *line;      /* one without margins */
-    int16_t *none;      /* two planes of zeros: neighbours that there are none of */
+    int16_t *none;      /* two planes of zeros: neighbours that there are none of; an even number of
+                         * int16 lie before, so that they serve as one of int32 */
     int32_t *near;      /* sum of `used` of the four cells around each */
     uint8_t *features, *bins;
     int32_t *cells;     /* index into a plane without margins, then into one with margins */
