@@ -156,7 +156,6 @@ class Encoder(ChunkEncoder):
         # the sample, worth more than the cells that tell the transform
         apart = self._refined and not self.effort.exhaustive and (precise or x.size > _MEASURED)
         spectra = Spectra(sample(x, self.effort.sample), self.model.device)
-        trim()
         step = self._likely_step(spectra, target, dead_zone)
         chosen = choose_transform(
             x, step, dead_zone, self.model, self.spatial, self.effort, self._refined, spectra,
