@@ -8,6 +8,8 @@ devices make the same one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from caesar_freq.codec.layout import N_CLASSES
@@ -37,15 +39,21 @@ def fit_alphas(planes: Array, classes: np.ndarray) -> np.ndarray:
     alphas = np.zeros(N_CLASSES, np.int64)
     if planes.shape[0] < 2:
         return alphas
-    before, after = planes[:-1, 0], planes[1:, 0]
     for c in range(N_CLASSES):
         here = classes == c
-        x, y = as_double(before[:, here]), as_double(after[:, here])
-        energy = total(x * x)
+        energy = total(_products(planes, here, 0))
         if energy > 0:
-            alphas[c] = int(np.clip(np.rint(64 * total(x * y) / energy), 0, 64))
+            alphas[c] = int(
+                np.clip(np.rint(64 * total(_products(planes, here, 1)) / energy), 0, 64)
+            )
     alphas[alphas < 6] = 0
     return alphas
+
+
+def _products(planes: Array, here: np.ndarray, apart: int) -> Iterator[Array]:
+    """Products of temporal means of blocks so far `apart`, of the frequencies in `here`, block by block."""
+    for t in range(len(planes) - 1):
+        yield as_double(planes[t, 0][here]) * as_double(planes[t + apart, 0][here])
 
 
 @njit(nogil=True, cache=True)
