@@ -308,6 +308,9 @@ def golden_cases():
         # the first was written when no chunk had more than 512 rows
         "short_tiles": (stations.astype(np.float32), "rel", 1e-3),
         "tall_tiles": (stations.astype(np.float32), "rel", 1e-3),
+        # stations in every frame, as blocks of frames, which they were first, and as a table
+        "lines": (stations[:, None].astype(np.float32), "rel", 1e-3),
+        "table": (stations[:, None].astype(np.float32), "rel", 1e-3),
         "long_blocks": (drift.astype(np.float32), "nrmse", 1e-2),
         "dependent": (busy.astype(np.float32), "nrmse", 3e-3),
         "edges": (cut.astype(np.float32), "nrmse", 1e-2),

@@ -62,7 +62,7 @@ def _census(data: bytes, header: Header, at: int) -> dict:
     streams["model"], streams["metadata"] = len(header.model), len(header.metadata)
     streams["header"] = at - len(header.model) - len(header.metadata)
     for (length, _), box in zip(header.chunks, header.places(), strict=True):
-        chunk_streams, chunk_modes = chunk_census(data[at : at + length], box.shape[0])
+        chunk_streams, chunk_modes = chunk_census(data[at : at + length], box.extent[0])
         streams += chunk_streams
         modes += chunk_modes
         at += length

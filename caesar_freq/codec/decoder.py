@@ -139,7 +139,7 @@ def decode_chunks(
             values = read_chunk(checked(number), box, header, variable, network, available, linked)
         except CorruptStreamError as error:
             raise CorruptStreamError(f"chunk {number} ({box}) is damaged: {error}") from error
-        return use(place, values[part])
+        return use(place, values.reshape(box.extent)[part])
 
     def run() -> Iterator[Result]:
         with ThreadPoolExecutor(workers) as pool:

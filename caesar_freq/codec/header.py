@@ -25,7 +25,7 @@ from itertools import accumulate
 import google_crc32c
 import numpy as np
 
-from caesar_freq.codec.chunks import Box, boxes, chunk_count, five_dimensional, is_tall
+from caesar_freq.codec.chunks import Box, boxes, chunk_count, five_dimensional, is_narrow
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.transform.axis import KINDS
@@ -35,8 +35,8 @@ MAGIC = b"CFQ"
 VERSION = 1
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 MODES = ("abs", "rel", "nrmse", "psnr", "lossless", "pw_rel")
-#: Beside the number of dimensions: see `Header.tall`.
-_TALL = 8
+#: Beside the number of dimensions: see `Header.narrow`.
+_NARROW = 8
 #: Time blocks up to this are numbers of their own; those after it stand for its doubles.
 _LAST_OWN = 128
 #: Steps ``2 ** (index / 512)`` of these indices are floats, the smallest 0.
@@ -90,8 +90,8 @@ class Variable:
 class Header:
     """Parsed head of a stream; see the fields' names.
 
-    `linked` says that some chunks refer to the section before (`codec.linked`), `tall` how narrow
-    arrays are cut (`chunks.boxes`).
+    `linked` says that some chunks refer to the section before (`codec.linked`), `narrow` how
+    narrow arrays are cut (`chunks.boxes`).
     """
 
     shape: tuple[int, ...]
@@ -109,11 +109,11 @@ class Header:
     linked: bool = False
     chunks: list[tuple[int, int]] = field(default_factory=list)
     runs: list[int] = field(default_factory=list)
-    tall: bool = True
+    narrow: bool = True
 
     def places(self) -> Iterator[Box]:
         """Those of the chunks, in their order."""
-        return boxes(five_dimensional(self.shape), self.tall)
+        return boxes(five_dimensional(self.shape), self.narrow)
 
     def variable_of(self, number: int, place: Box) -> Variable | None:
         """What the chunk of this number and place was coded with; None in a lossless stream."""
@@ -137,8 +137,8 @@ class Header:
             | bool(self.linked) << 6
             | bool(self.runs) << 7
         )
-        tall = self.tall and is_tall(five_dimensional(self.shape))
-        body = bytes([DTYPES.index(self.dtype), len(self.shape) | _TALL * tall])
+        narrow = self.narrow and is_narrow(five_dimensional(self.shape))
+        body = bytes([DTYPES.index(self.dtype), len(self.shape) | _NARROW * narrow])
         body += b"".join(varint(n) for n in self.shape)
         body += struct.pack("<BdB", MODES.index(self.mode), self.bound, flags)
         if self.variables:
@@ -190,7 +190,7 @@ class Header:
     @classmethod
     def _parse(cls, reader: Reader) -> Header:
         dtype, ndim = reader.byte(), reader.byte()
-        tall, ndim = bool(ndim & _TALL), ndim & ~_TALL
+        narrow, ndim = bool(ndim & _NARROW), ndim & ~_NARROW
         if dtype >= len(DTYPES) or not 1 <= ndim <= 5:
             raise CorruptStreamError("the header announces an unknown data type or shape")
         shape = tuple(reader.varint() for _ in range(ndim))
@@ -201,8 +201,8 @@ class Header:
             raise CorruptStreamError("the header announces an unknown error mode")
         header = cls(shape, DTYPES[dtype], MODES[mode], bound, bool(flags & 1), [])
         header.linked = bool(flags & 64)
-        header.tall = tall or not is_tall(five_dimensional(shape))
-        n_chunks = chunk_count(five_dimensional(shape), header.tall)
+        header.narrow = narrow or not is_narrow(five_dimensional(shape))
+        n_chunks = chunk_count(five_dimensional(shape), header.narrow)
         if flags & 32:
             count = five_dimensional(shape)[0]
             if flags & 128:

@@ -15,7 +15,7 @@ from caesar_freq.errors import CorruptStreamError, InputError
 
 _BLOCK = 1 << 20
 #: What the head says once for all parts.
-_COMMON = ("dtype", "mode", "bound", "double", "fill_value", "fingerprint", "model", "tall")
+_COMMON = ("dtype", "mode", "bound", "double", "fill_value", "fingerprint", "model", "narrow")
 
 
 def join(paths: Sequence[Path], shape: Sequence[int], metadata: bytes, out: BinaryIO) -> int:
@@ -48,7 +48,7 @@ def join(paths: Sequence[Path], shape: Sequence[int], metadata: bytes, out: Bina
         heads.append(head)
         starts.append(start)
     chunks = [chunk for head in heads for chunk in head.chunks]
-    n_chunks = chunk_count(whole, heads[0].tall)
+    n_chunks = chunk_count(whole, heads[0].narrow)
     if len(chunks) != n_chunks:
         raise InputError(
             f"the parts in {paths[0].parent} have {len(chunks)} chunks but an array of shape "

@@ -19,7 +19,7 @@ from caesar_freq.errors import CorruptStreamError
 def chunks_per_section(header: Header) -> int:
     """How many chunks before a chunk the one at the same place in the section before lies."""
     n_variables, n_sections, *_ = shape = five_dimensional(header.shape)
-    return chunk_count(shape, header.tall) // (n_variables * n_sections)
+    return chunk_count(shape, header.narrow) // (n_variables * n_sections)
 
 
 class Links:

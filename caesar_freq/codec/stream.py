@@ -184,7 +184,8 @@ def _stream(
 
 
 def _chunk(source: Source, options: Options, place: Box) -> Chunk:
-    return Chunk(source.read(place.index), place, options.fill_value, options.logarithmic)
+    values = source.read(place.index).reshape(place.shape)
+    return Chunk(values, place, options.fill_value, options.logarithmic)
 
 
 def _encode_variable(encoder, make, places, options, folder) -> tuple[Variable, Bodies, bool]:

@@ -61,7 +61,8 @@ def block_axes(shape: tuple[int, int, int], before: tuple[int, int, int], n_axes
 
 def find_lattice(values: np.ndarray, box: Box) -> Lattice | None:
     """The lattice of a sample of `values` ``[T, H, W]``, if there is one, at little cost."""
-    before = tuple(at.start % BLOCK for at in (box.time, box.height, box.width))
+    starts = (box.time.start, box.height.start, box.width.start)
+    before = tuple(starts[axis] % BLOCK for axis in box.axes)
     found = [
         lattice
         for n_axes in _SAMPLE
