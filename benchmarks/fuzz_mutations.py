@@ -51,7 +51,7 @@ def regroup(header: Header, other: Header, rng: np.random.Generator) -> Header:
         new = max(1, shape[axis] + int(rng.choice([-1, 1, 7, shape[axis]])))
         resized = (*shape[:axis], new, *shape[axis + 1 :])
         whole, now = five_dimensional(resized), five_dimensional(header.shape)
-        if chunk_count(whole, header.tall) == n_chunks and whole[0] == now[0]:
+        if chunk_count(whole, header.narrow) == n_chunks and whole[0] == now[0]:
             changed["shape"] = resized
     return replace(header, **changed)
 
