@@ -66,8 +66,8 @@ def _most_rows(width: int, narrow: bool) -> int:
     return max(_TILE, _TILE_VALUES // width) if narrow else _TILE
 
 
-def _is_table(height: int, width: int) -> bool:
-    """Whether frames are short lines, so that time and they make up a table."""
+def is_table(height: int, width: int) -> bool:
+    """Whether frames are short lines, so that time and they may be a table."""
     return min(height, width) == 1 and max(height, width) <= _TILE
 
 
@@ -75,12 +75,12 @@ def is_narrow(shape: tuple[int, int, int, int, int]) -> bool:
     """Whether chunks of an array are others than those that streams had at first."""
     height, width = shape[3:]
     tall = height > _TILE and _most_rows(width, True) > _TILE
-    return tall or _is_table(height, width)
+    return tall or is_table(height, width)
 
 
 def _limits(height: int, width: int, narrow: bool) -> tuple[int, int, int]:
     """Largest number of frames, rows and columns of a chunk."""
-    if narrow and _is_table(height, width):
+    if narrow and is_table(height, width):
         frames = _most_rows(max(height, width), True)
         return frames - frames % _TILE, height, width
     rows = -(-height // -(-height // _most_rows(width, narrow)))
@@ -108,8 +108,7 @@ def boxes(shape: tuple[int, int, int, int, int], narrow: bool = True) -> Iterato
     """Chunks of ``(V, S, T, H, W)`` in the order in which a stream holds them.
 
     Those of `narrow` arrays are as tall as those of low arrays are wide, and where every frame is
-    one line, stations or a single cell, time stands for height: 10 % fewer bytes than in blocks of
-    frames, in a half to a tenth of the time. Streams did not have that at first.
+    one line, stations or a single cell, time stands for height. Streams did not have that at first.
     """
     variables, sections, frames, height, width = shape
     longest, _, widest = _limits(height, width, narrow)
@@ -117,7 +116,7 @@ def boxes(shape: tuple[int, int, int, int, int], narrow: bool = True) -> Iterato
     rows = _slices(near_equal_sizes(height, _most_rows(width, narrow)))
     columns = _slices(near_equal_sizes(width, widest))
     axes = (0, 1, 2)
-    if narrow and _is_table(height, width):
+    if narrow and is_table(height, width):
         axes = (1, 0, 2) if height == 1 else (2, 0, 1)
     for v in range(variables):
         for s in range(sections):

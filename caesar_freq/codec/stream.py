@@ -16,7 +16,7 @@ from caesar_freq.codec.bodies import Bodies
 from caesar_freq.codec.census import WITHOUT_VARIABLE
 from caesar_freq.codec.checking import broken_variable
 from caesar_freq.codec.chunk import Chunk
-from caesar_freq.codec.chunks import Box, boxes, five_dimensional
+from caesar_freq.codec.chunks import Box, boxes, five_dimensional, is_table
 from caesar_freq.codec.coders import Predictor
 from caesar_freq.codec.container import Container
 from caesar_freq.codec.decoder import in_order
@@ -104,6 +104,8 @@ def encode_source(
                 exact=exact, whole=whole,
             )  # fmt: skip
             found = [write(model)]
+            if _may_be_blocks(source, options) and not predictors and whole is None:
+                found.append(write(model, narrow=False))
             head, bodies, _ = found[0]
             if options.embed_model is None and len(head) + bodies.size < _SMALL_STREAM:
                 # here the model's own bytes count: the packaged one may be better, it costs none
@@ -133,14 +135,21 @@ def encode_source(
 
 
 def _stream(
-    source, options, model, predictors, pool, folder, exact, whole
+    source, options, model, predictors, pool, folder, exact, whole, narrow=True
 ) -> tuple[bytes, Bodies, list[Variable]]:
-    """Head and bodies of the stream under one model, and its variables; `exact` as `Encoder` has it."""
+    """Head and bodies of the stream under one model, and its variables.
+
+    `exact` is as `Encoder` has it, `narrow` as `Header` does; generated frames need frames.
+    """
+    effort, narrow = effort_of(options.effort), narrow and not predictors
+    if not narrow and not predictors:
+        effort = replace(effort, levels=False)  # a table has them, and faster
     header = Header(
         source.shape, source.dtype, options.mode, float(options.bound),
         _needs_double(source, options, whole), [], options.fill_value, metadata=options.metadata,
+        narrow=narrow,
     )  # fmt: skip
-    places = list(boxes(five_dimensional(source.shape)))
+    places = list(header.places())
     make = partial(_chunk, source, options)
     bodies, embed = Bodies(folder), options.embed_model
     if options.lossless:
@@ -152,7 +161,7 @@ def _stream(
         encoder = Encoder(
             header, model, pool, models_for(options.strategy, predictors, options.spacing),
             options.strategy, options.spacing, options.spatial, exact=exact,
-            effort=effort_of(options.effort),
+            effort=effort,
         )  # fmt: skip
         any_valid = whole is not None
         for v in range(five_dimensional(header.shape)[0]):
@@ -181,6 +190,16 @@ def _stream(
     if spare and WITHOUT_VARIABLE.issuperset(+bodies.modes):
         header.variables, header.model = [], b""
     return header.pack(), bodies, variables
+
+
+def _may_be_blocks(source: Source, options: Options) -> bool:
+    """Whether a table of time and short lines has to be compared with blocks of frames.
+
+    Those are up to 2^16 frames long and so take half the bytes of seasons and tides at loose bounds.
+    """
+    _, _, frames, height, width = five_dimensional(source.shape)
+    asked = effort_of(options.effort).levels and not options.lossless
+    return asked and frames > 1 and is_table(height, width)
 
 
 def _chunk(source: Source, options: Options, place: Box) -> Chunk:
