@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 import caesar_freq
-from caesar_freq import cli
+from caesar_freq import api, cli
 from caesar_freq.data.field import Field
 from caesar_freq.data.metadata import pack
 
@@ -154,6 +154,36 @@ def test_one_sentence_names_the_culprit(fails, line, words):
     message = fails(line)
     assert words in message
     assert "Traceback" not in message and "pickle" not in message
+
+
+@pytest.mark.parametrize("key", ["../up", "x/", "end "])
+def test_a_name_that_netcdf_refuses_is_no_full_disk(fails, key):
+    np.savez("names.npz", **{key: field()})
+    with open("names.cfq", "wb") as stream:
+        array, metadata = pack([Field(key, field())])
+        stream.write(caesar_freq.encode(array, metadata=metadata))
+    message = fails("decompress names.cfq o.nc")
+    assert "name in NetCDF" in message and "write to .npz" in message and "disk" not in message
+
+
+def test_too_little_memory_is_one_sentence(fails, monkeypatch):
+    def encode_to(*_, **__):
+        np.zeros(1 << 58)
+
+    write_inputs()
+    monkeypatch.setattr(api, "encode_to", encode_to)
+    message = fails("compress x.npy o.cfq")
+    assert "not enough memory (Unable to allocate 2.00 EiB" in message and "threads" in message
+
+
+def test_an_array_of_negative_length(fails):
+    write_inputs()
+    with open("x.npy", "rb") as stream:
+        data = stream.read().replace(b"(8, 20, 24)", b"(-8,20, 24)")
+    with open("minus.npy", "wb") as stream:
+        stream.write(data)
+    for mode in ("rel", "lossless"):
+        assert "minus.npy is damaged" in fails(f"compress minus.npy o.cfq --mode {mode}")
 
 
 def test_a_missing_second_variable_leaves_no_half_output(fails):

@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 from field_helpers import assert_same
 
+from caesar_freq import cli
 from caesar_freq.data import files, metadata
 from caesar_freq.data.field import Field
 from caesar_freq.errors import InputError
@@ -15,6 +16,12 @@ from caesar_freq.errors import InputError
 
 def _rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
+
+
+def main_ok(*arguments) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(argument) for argument in arguments])
+    assert stop.value.code == 0
 
 
 def _dataset() -> xr.Dataset:
@@ -88,7 +95,10 @@ def test_packed_integers_become_floats_that_resolve_the_quantum(tmp_path):
     assert np.isnan(near.values[0, 0, 0]) and np.isnan(near.values).sum() == 1
     np.testing.assert_allclose(near.values.flat[1:], codes.ravel()[1:] * 1e-3 + 1, atol=1e-5)
     assert np.array_equal(np.rint((distant.values - 1e6) / 1e-3), codes)
-    assert not {"scale_factor", "add_offset", "_FillValue"} & set(near.attrs)
+    assert not {"scale_factor", "add_offset"} & set(near.attrs)
+    # else CDO and NCO would take NaN for a number
+    assert np.isnan(near.attrs["_FillValue"]) and near.attrs["_FillValue"].dtype == np.float32
+    assert "_FillValue" not in distant.attrs
 
 
 def test_big_endian_and_half_precision_are_read_as_native_floats(tmp_path):
@@ -106,6 +116,93 @@ def test_a_number_equal_to_the_fill_value_is_not_taken_for_a_hole(tmp_path):
     files.write(tmp_path / "r.nc", [field])
     (back,) = files.read(tmp_path / "r.nc")
     np.testing.assert_array_equal(back.values, values)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", ">f8"])
+@pytest.mark.parametrize("first", [1e20, np.nan])
+def test_every_kind_of_missing_comes_back_as_it_was(tmp_path, dtype, first):
+    dtype = np.dtype(dtype)
+    x = np.arange(8, dtype=dtype)
+    x[:6] = first, -99, -88, np.nan, -np.nan, np.inf
+    with netCDF4.Dataset(tmp_path / "x.nc", "w") as file:
+        file.createDimension("x", 8)
+        endian = "big" if dtype.str[0] == ">" else "native"
+        variable = file.createVariable("u", dtype, ("x",), fill_value=first, endian=endian)
+        variable.missing_value = np.array([-99, -88], dtype)
+        variable.set_auto_maskandscale(False)
+        variable[:] = x
+    for name in ("out.nc", "o.cfq", "parts.nc"):
+        if name == "out.nc":
+            files.write(tmp_path / name, files.read(tmp_path / "x.nc"))
+        elif name == "o.cfq":
+            main_ok("compress", tmp_path / "x.nc", tmp_path / name)
+            continue
+        else:
+            main_ok("decompress", tmp_path / "o.cfq", tmp_path / name)
+        with netCDF4.Dataset(tmp_path / name) as file:
+            file.set_auto_maskandscale(False)
+            after = file["u"][:6]
+            assert after.tobytes() == x[:6].astype(after.dtype).tobytes()
+            assert np.isnan(file["u"]._FillValue) == np.isnan(first)
+            assert file["u"].missing_value.tolist() == [-99, -88]
+    (field,) = files.read(tmp_path / "x.nc")
+    assert np.isnan(field.values[:5]).all() and not np.isnan(field.values[5:]).any()
+
+
+@pytest.mark.parametrize("shape, chunks", [((6, 4, 5), [6, 4, 5]), ((3000, 20, 20), [655, 20, 20])])
+def test_what_may_grow_may_grow_again(tmp_path, shape, chunks):
+    """`ncrcat` joins files along dimensions without limit only."""
+    x = np.zeros(shape, "f4")
+    with netCDF4.Dataset(tmp_path / "x.nc", "w") as file:
+        for name, size in zip(("time", "y", "x"), (None, *shape[1:])):
+            file.createDimension(name, size)
+        file.createVariable("time", "f8", ("time",))[:] = np.arange(shape[0])
+        for name in ("u", "v"):
+            file.createVariable(name, "f4", ("time", "y", "x"))[:] = x
+    names = ["--var", "u", "--var", "v"]
+    main_ok("compress", tmp_path / "x.nc", tmp_path / "o.cfq", *names, "--mode", "lossless")
+    main_ok("decompress", tmp_path / "o.cfq", tmp_path / "parts.nc")
+    files.write(tmp_path / "out.nc", files.read(tmp_path / "x.nc", ["u", "v"]))
+    for name in ("out.nc", "parts.nc"):
+        with netCDF4.Dataset(tmp_path / name) as file:
+            assert [file.dimensions[d].isunlimited() for d in ("time", "y", "x")] == [
+                True,
+                False,
+                False,
+            ]
+            assert file["u"].shape == file["v"].shape == shape and file["time"].shape == shape[:1]
+            assert file["u"].chunking() == chunks
+            assert np.array_equal(file["time"][:], np.arange(shape[0])) and not file["v"][:].any()
+
+
+def test_two_variables_may_grow_without_a_coordinate(tmp_path):
+    x = np.arange(6, dtype="f4").reshape(2, 3)
+    fields = [Field(name, x, ("t", "x"), unlimited=("t",)) for name in "uv"]
+    files.write(tmp_path / "o.nc", fields)
+    for field in files.read(tmp_path / "o.nc", ["u", "v"]):
+        np.testing.assert_array_equal(field.values, x)
+        assert field.unlimited == ("t",)
+
+
+def test_variables_of_other_types_are_left_out(tmp_path):
+    with netCDF4.Dataset(tmp_path / "x.nc", "w") as file:
+        file.createDimension("x", 2)
+        lengths = file.createVLType(np.int32, "lengths")
+        file.createVariable("ragged", lengths, ("x",))[0] = np.arange(3, dtype="i4")
+        variable = file.createVariable("u", "f4", ("x",))
+        variable[:], variable.coordinates = 1, "ragged"
+    (field,) = files.read(tmp_path / "x.nc")
+    assert field.coords == {} and field.values.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("factor", ["a tenth", np.array([0.1, 0.2]), np.array([], "f8")])
+def test_a_scale_factor_that_is_no_number_is_named(tmp_path, factor):
+    with netCDF4.Dataset(tmp_path / "x.nc", "w") as file:
+        file.createDimension("x", 2)
+        file.createVariable("u", "i2", ("x",))[:] = 1
+        file["u"].setncattr("scale_factor", factor)
+    with pytest.raises(InputError, match="variable 'u' in .*x.nc has the scale_factor .*mend"):
+        files.read(tmp_path / "x.nc")
 
 
 def test_odd_fill_values_of_packed_data(tmp_path):

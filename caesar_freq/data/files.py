@@ -123,7 +123,8 @@ def write(path: str | Path, fields: Sequence[Field]) -> None:
     ----------
     path : str or Path
         ``.npy`` (one field only), ``.npz`` (one key per field) or ``.nc``. In NetCDF, NaN is
-        written as the ``_FillValue`` of the field's attributes where it has one.
+        written as the ``_FillValue`` of the field's attributes where it has one; cells read with
+        another fill value, or as NaN, get that back (`unpacking.nans`).
     fields : sequence of Field
         Fields without `dims` get plain dimension names in NetCDF.
 

@@ -99,6 +99,8 @@ def map_npy(path: Path, offset: int = 0, size: int | None = None) -> Mapping:
             raise ValueError(f"version {version} of the format")
         shape, fortran, dtype = read(file)
         start = file.tell()
+    if min(shape, default=0) < 0:
+        raise ValueError(f"shape {shape}")
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be mapped")
     if size < start - offset + int(np.prod(shape, dtype=object)) * dtype.itemsize:

@@ -89,7 +89,7 @@ def _field(name, array, arrays: Mapping[str, Any], file_attrs, path: Path) -> Fi
     decoded = array.dtype.kind == "f" or is_packed(stored)
 
     def values(raw: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        return unpack(raw, stored) if decoded else (raw, stored)
+        return unpack(raw, stored, f"{what} in {path}") if decoded else (raw, stored)
 
     def cut(index) -> np.ndarray:
         try:
