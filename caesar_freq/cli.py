@@ -171,11 +171,13 @@ def decompress(
 
 @app.command()
 def info(source: Compressed, as_json: AsJson = False) -> None:
-    """Show what a compressed file holds, without decoding it."""
+    """Show what a compressed file holds, without decoding it; exit code 1 if it is cut off."""
     header = info_of(read_stream(source), source)
     header["names"] = names_of(source, header)
     header["metadata"] = len(header["metadata"])
     show(header, as_json)
+    if not header["complete"]:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -186,6 +186,13 @@ def test_an_array_of_negative_length(fails):
         assert "minus.npy is damaged" in fails(f"compress minus.npy o.cfq --mode {mode}")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+@pytest.mark.parametrize("suffix", ["npy", "npz", "nc", "zarr"])
+def test_a_pipe_is_not_waited_for(fails, suffix):
+    os.mkfifo(f"pipe.{suffix}")
+    assert f"pipe.{suffix}" in fails(f"compress pipe.{suffix} o.cfq")
+
+
 def test_a_missing_second_variable_leaves_no_half_output(fails):
     write_inputs()
     fails("compress x.npz o.cfq --var data --var rain")

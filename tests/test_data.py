@@ -289,6 +289,19 @@ def test_bad_input_is_one_sentence_that_names_it(tmp_path, name, keys, says):
     assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("suffix", ["npy", "npz", "nc"])
+def test_a_link_is_followed(tmp_path, suffix):
+    """Results are often links to a larger disk."""
+    (tmp_path / "disk").mkdir()
+    link, target = tmp_path / f"x.{suffix}", tmp_path / "disk" / f"there.{suffix}"
+    link.symlink_to(target)
+    for n in (1, 2):  # dangling at first
+        files.write(link, [Field("data", np.full(3, n, "f4"))])
+        assert link.is_symlink() and not target.is_symlink()
+        assert files.read(target)[0].values.tolist() == [n] * 3
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == [target.name]
+
+
 def test_a_failed_write_leaves_nothing(tmp_path):
     fields = [Field("a", np.ones((2, 3), "f4"), ("y", "x")), Field("b", np.ones(3, "f4"), ("y",))]
     with pytest.raises(InputError, match="'b' has 3 points along 'y'"):

@@ -17,8 +17,9 @@ def info(data: bytes) -> dict:
     Returns
     -------
     dict
-        ``version, shape, dtype, mode, bound, fill_value, original_bytes, compressed_bytes, cr,
-        bits_per_value, n_chunks, transforms, modes_used`` (frames by mode)``, bytes_by_stream,
+        ``version, shape, dtype, mode, bound, fill_value, complete`` (False if the stream is cut off or
+        something follows it; sizes are those of a complete one)``, original_bytes,
+        compressed_bytes, cr, bits_per_value, n_chunks, transforms, modes_used`` (frames by mode)``, bytes_by_stream,
         model_fingerprint, model_embedded, generator_sha256, generator_source, metadata``.
 
     Raises
@@ -30,6 +31,7 @@ def info(data: bytes) -> dict:
     """
     refuse_path(data)
     header, at = Header.unpack(data)
+    size = at + sum(length for length, _ in header.chunks)
     original = int(np.prod(header.shape, dtype=object)) * header.dtype.itemsize
     return {
         "version": data[3],
@@ -38,10 +40,11 @@ def info(data: bytes) -> dict:
         "mode": header.mode,
         "bound": header.bound,
         "fill_value": header.fill_value,
+        "complete": size == len(data),
         "original_bytes": original,
-        "compressed_bytes": len(data),
-        "cr": original / len(data),
-        "bits_per_value": 8 * len(data) * header.dtype.itemsize / original,
+        "compressed_bytes": size,
+        "cr": original / size,
+        "bits_per_value": 8 * size * header.dtype.itemsize / original,
         "n_chunks": len(header.chunks),
         "transforms": [
             {"kind": v.kind, "cell": v.cell, "time_block": v.time_block, "step": v.step * v.range}

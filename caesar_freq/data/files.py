@@ -98,7 +98,7 @@ def opened(path: str | Path, names: Sequence[str] | None = None) -> Iterator[lis
 
         with netcdf.opened(path, names) as fields:
             yield fields
-    elif suffix == ".nc" or (suffix == ".npy" and names and list(names) != [DEFAULT_KEY]):
+    elif not path.is_file() or (suffix == ".npy" and names and list(names) != [DEFAULT_KEY]):
         yield read(path, names)  # which says what is wrong
     else:
         yield [_mapped(path, key) for key in (names or [DEFAULT_KEY])]
