@@ -38,6 +38,7 @@ def test_bound_holds_and_effort_saves_bytes(make, mode, bound):
     sizes = [len(data) for data in streams]
     assert all(more <= TOLERANCE * less for less, more in zip(sizes, sizes[1:]))
     assert streams[2] == caesar_freq.encode(x, mode, bound)
+    assert streams[0] == caesar_freq.encode(x, mode, bound, effort=np.int64(0))
 
 
 def test_only_more_effort_finds_modes_and_grids():

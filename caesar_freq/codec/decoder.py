@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from caesar_freq.codec.container import Container
 from caesar_freq.codec.header import Header
 from caesar_freq.codec.links import Links
 from caesar_freq.codec.model import FrequencyModel
+from caesar_freq.codec.options import workers_of
 from caesar_freq.codec.reading import read_chunk
 from caesar_freq.codec.region import Region
 from caesar_freq.codec.segments import KINDS
@@ -121,7 +121,7 @@ def decode_chunks(
         if (overlap := region.overlap(box)) is not None
     ]
 
-    workers = threads or os.cpu_count() or 1
+    workers = workers_of(threads)
 
     def checked(number: int) -> bytes:
         body = stream.chunk(number)
