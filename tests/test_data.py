@@ -11,6 +11,7 @@ from field_helpers import assert_same
 from caesar_freq import cli
 from caesar_freq.data import files, metadata
 from caesar_freq.data.field import Field
+from caesar_freq.data.lazy import unreadable
 from caesar_freq.errors import InputError
 
 
@@ -195,6 +196,27 @@ def test_variables_of_other_types_are_left_out(tmp_path):
     assert field.coords == {} and field.values.tolist() == [1, 1]
 
 
+def test_a_coordinate_that_cannot_be_read_is_one_sentence(tmp_path):
+    path = tmp_path / "x.nc"
+    with netCDF4.Dataset(path, "w") as file:
+        file.createDimension("x", 64)
+        options = {"zlib": True, "fletcher32": True, "contiguous": False}
+        file.createVariable("x", "f8", ("x",), **options)[:] = np.arange(64) ** 1.5
+        file.createVariable("u", "f4", ("x",))[:] = 1
+    data = bytearray(path.read_bytes())
+    place = data.index(b"\x78\x5e")  # what zlib begins with at level 4
+    data[place + 40] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="x.nc is damaged: a part of it cannot be read"):
+        files.read(path)
+
+
+def test_a_filter_that_is_not_installed_is_no_damage():
+    error = RuntimeError("NetCDF: Filter error: undefined filter encountered")
+    assert "not installed here" in str(unreadable("x.nc", error))
+    assert "damaged" not in str(unreadable("x.nc", error))
+
+
 @pytest.mark.parametrize("factor", ["a tenth", np.array([0.1, 0.2]), np.array([], "f8")])
 def test_a_scale_factor_that_is_no_number_is_named(tmp_path, factor):
     with netCDF4.Dataset(tmp_path / "x.nc", "w") as file:
@@ -246,6 +268,7 @@ def _bad_files(folder):
     for name in ("garbage.npz", "garbage.npy", "garbage.nc", "garbage.tif"):
         (folder / name).write_bytes(b"not an array at all")
     (folder / "nothing.npz").write_bytes(b"")
+    (folder / "links.nc").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(2000))
     np.savez(folder / "whole.npz", data=np.ones(99, "f4"))
     (folder / "cut.npz").write_bytes((folder / "whole.npz").read_bytes()[:200])
     several = {name: (("y", "x"), np.ones((2, 3), "f4")) for name in ("u", "v")}
@@ -274,6 +297,9 @@ def _bad_files(folder):
         ("garbage.npy", None, "damaged"),
         ("garbage.nc", None, "damaged"),
         ("garbage.tif", None, ".npy, .npz, .nc"),
+        ("field.h5", None, "name ends in .nc; rename it, or make a link"),
+        ("field.grb2", None, "cdo -f nc4 copy"),
+        ("links.nc", None, "HDF5 file that the NetCDF library does not open.*links"),
         ("nothing.npz", None, "damaged"),
         ("cut.npz", None, "damaged"),
         ("several.nc", None, "u, v"),

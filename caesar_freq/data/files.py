@@ -23,6 +23,13 @@ SUFFIXES = (".npy", ".npz", ".nc")
 #: What the NetCDF library stores where nothing was written, unless a file declares something else.
 _UNWRITTEN = 9.969209968386869e36
 DEFAULT_KEY = "data"
+#: What to do with files of other names.
+_OTHERS = {
+    (".h5", ".hdf5", ".he5", ".nc4", ".nc3", ".cdf", ".netcdf"):
+        "HDF5 and NetCDF files are read if their name ends in .nc; rename it, or make a link",
+    (".grib", ".grib2", ".grb", ".grb2"):
+        "GRIB has to be converted first (cdo -f nc4 copy in.grib out.nc)",
+}  # fmt: skip
 
 
 def read(path: str | Path, names: Sequence[str] | None = None) -> list[Field]:
@@ -214,6 +221,9 @@ def _unreadable(path: str | Path, suffix: str, error: Exception) -> str:
 
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
+    for others, advice in _OTHERS.items():
+        if suffix in others:
+            raise InputError(f"{path} has the format {suffix}; {advice}")
     if suffix not in SUFFIXES:
         raise InputError(
             f"{path} has no known array format; use a file name ending in {', '.join(SUFFIXES)} "

@@ -50,27 +50,36 @@ def read(path: Path, names: Sequence[str] | None) -> list[Field]:
 def opened(path: Path, names: Sequence[str] | None) -> Iterator[list[Field]]:
     """See `caesar_freq.data.files.opened`."""
     try:
+        if missing := missing_bytes(Path(path)):
+            raise InputError(
+                f"{path} is cut off: it lacks {missing} bytes that its header announces; copy it again"
+            )
         dataset = netCDF4.Dataset(path)
     except OSError as error:
         raise InputError(f"{path} {wrong(path, error)}") from error
-    if missing := missing_bytes(Path(path)):
-        dataset.close()
-        raise InputError(
-            f"{path} is cut off: it lacks {missing} bytes that its header announces; copy it again"
-        )
+    except (RuntimeError, UnicodeDecodeError) as error:
+        raise unreadable(path, error) from error
     with dataset:
         dataset.set_auto_maskandscale(False)
         dataset.set_auto_chartostring(False)
-        names = list(names or [only_float_variable(dataset, path)])
-        known = variables_of(dataset)
-        for name in names:
-            if name not in known:
-                raise InputError(
-                    f"{path} has no variable {name!r}; its variables are: {listed(dataset)}"
-                )
-        lock = threading.Lock()  # the library is not for several threads at once
-        file_attrs = {key: dataset.getncattr(key) for key in dataset.ncattrs()}
-        yield [_read_field(known, name, path, lock, file_attrs) for name in names]
+        try:
+            fields = _read_fields(dataset, path, names)
+        except (OSError, RuntimeError, UnicodeDecodeError) as error:
+            raise unreadable(path, error) from error
+        yield fields
+
+
+def _read_fields(dataset: netCDF4.Dataset, path: Path, names: Sequence[str] | None) -> list[Field]:
+    names = list(names or [only_float_variable(dataset, path)])
+    known = variables_of(dataset)
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"{path} has no variable {name!r}; its variables are: {listed(dataset)}"
+            )
+    lock = threading.Lock()  # the library is not for several threads at once
+    file_attrs = {key: dataset.getncattr(key) for key in dataset.ncattrs()}
+    return [_read_field(known, name, path, lock, file_attrs) for name in names]
 
 
 @contextmanager
