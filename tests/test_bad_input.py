@@ -244,6 +244,36 @@ def test_damaged_file_at_any_place(fails):
     assert "short.cfq" in fails("verify x.npz short.cfq")
 
 
+@pytest.mark.parametrize("packed", [np.savez, np.savez_compressed])
+def test_a_damaged_archive_at_any_place(fails, packed):
+    packed("x.npz", data=field())
+    with open("x.npz", "rb") as stream:
+        data = stream.read()
+    rng = np.random.default_rng(0)
+    for place in [*range(60), *rng.integers(60, len(data) - 80, 40)]:
+        broken = bytearray(data)
+        broken[place] ^= int(rng.integers(1, 256))
+        with open("broken.npz", "wb") as stream:
+            stream.write(broken)
+        try:
+            loaded = np.load("broken.npz")["data"]
+        except BaseException:
+            loaded = None
+        if loaded is None:
+            assert "broken.npz is damaged" in fails("compress broken.npz o.cfq")
+
+
+@pytest.mark.parametrize("header", [b"(8, 20, 24), ", b"(8, (((24), ", b"", b"{"])
+def test_a_header_that_is_no_python(fails, header):
+    np.save("x.npy", field())
+    with open("x.npy", "rb") as stream:
+        data = stream.read()
+    at = data.index(b"(8, 20, 24), }")
+    with open("odd.npy", "wb") as stream:
+        stream.write(data[:at] + header.ljust(14) + data[at + 14 :])
+    assert "odd.npy is damaged" in fails("compress odd.npy o.cfq")
+
+
 def test_existing_output_survives_a_failure(fails):
     write_inputs()
     with open("o.npz", "wb") as stream:

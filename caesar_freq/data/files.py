@@ -6,7 +6,10 @@ keep what they can: an ``.npy`` file has neither name nor dimensions, an ``.npz`
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +26,11 @@ SUFFIXES = (".npy", ".npz", ".nc")
 #: What the NetCDF library stores where nothing was written, unless a file declares something else.
 _UNWRITTEN = 9.969209968386869e36
 DEFAULT_KEY = "data"
+#: What numpy, zipfile and zlib raise over bytes that are not what they should be.
+_DAMAGE = (
+    ValueError, ArithmeticError, OSError, EOFError, SyntaxError, RuntimeError, zipfile.BadZipFile,
+    zlib.error, struct.error, tokenize.TokenError,
+)  # fmt: skip
 #: What to do with files of other names.
 _OTHERS = {
     (".h5", ".hdf5", ".he5", ".nc4", ".nc3", ".cdf", ".netcdf"):
@@ -115,7 +123,7 @@ def _mapped(path: Path, key: str) -> Field:
     """A field of an ``.npy`` or ``.npz`` file, mapped if possible, else read."""
     try:
         mapping = map_npy(path) if path.suffix.lower() == ".npy" else map_npz(path, key)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, SyntaxError):
+    except _DAMAGE:
         mapping = None  # reading it says what is wrong
     if mapping is None:
         return read(path, [key])[0]
@@ -185,7 +193,7 @@ def load_npz(path: str | Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
                     f"{', '.join(archive.files) or '(none)'}; name the one to use"
                 )
             return {key: archive[key] for key in keys}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, SyntaxError) as error:
+    except _DAMAGE as error:
         raise InputError(_unreadable(path, ".npz", error)) from error
 
 
@@ -200,7 +208,7 @@ def _save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def _load_npy(path: Path) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, SyntaxError) as error:
+    except _DAMAGE as error:
         raise InputError(_unreadable(path, ".npy", error)) from error
     if not isinstance(array, np.ndarray):
         array.close()
