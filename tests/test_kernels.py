@@ -1,7 +1,6 @@
 """The native kernels and the portable ones give the same bits, whatever the instruction set."""
 
 import shutil
-import subprocess
 import sys
 import weakref
 from threading import Event, Thread
@@ -271,20 +270,3 @@ def test_large_arrays_begin_where_a_huge_page_does(size):
     assert array.ctypes.data % (1 << 21) == 0
     array[:] = 1
     assert array.sum(dtype=np.float64) == size
-
-
-def test_a_place_for_compiled_code_is_not_needed():
-    """As in a container whose package folder and home cannot be written."""
-    script = """
-import numba.core.dispatcher as dispatcher
-import numpy as np
-
-def refuse(_):
-    raise RuntimeError("cannot cache function: no locator available")
-
-dispatcher.FunctionCache = refuse
-import caesar_freq
-x = np.arange(24, dtype=np.float32).reshape(4, 6) ** 2
-assert np.abs(caesar_freq.decode(caesar_freq.encode(x, "abs", 0.5, effort=0)) - x).max() <= 0.5
-"""
-    subprocess.run([sys.executable, "-c", script], check=True)

@@ -82,7 +82,7 @@ MODULES = [
     # holes in data: files of peers tell them in our way
     ({*MEASURED, "train_freq_compressor"}, "codec.special entropy.binary entropy.mask"),
     ({*MEASURED, *TRAINING}, "codec.packing data.filling"),
-    ({*MEASURED, *TRAINING, "merge"}, "codec compiled entropy"),
+    ({*MEASURED, *TRAINING, "merge"}, "codec entropy"),
 ]  # fmt: skip
 
 READING = {"survey", "compress_part", "verify_part"}
@@ -149,7 +149,7 @@ def test_the_compression_of_large_data_has_rows_of_its_own():
     assert own <= set(table), "every module of compression needs a row"
     # training, models, peers and reports have no part in it
     folders = {name.split(".")[0] for name in all_modules() if rerun_by(name, code)}
-    assert folders == {"atomic", "codec", "compiled", "compression", "data", "entropy", "errors", "kernels",
+    assert folders == {"atomic", "codec", "compression", "data", "entropy", "errors", "kernels",
                        "transform"}  # fmt: skip
 
 

@@ -8,10 +8,10 @@ devices make the same one.
 
 from __future__ import annotations
 
+import numba as nb
 import numpy as np
 
 from caesar_freq.codec.layout import N_CLASSES
-from caesar_freq.compiled import njit
 from caesar_freq.kernels.ordered import Array, as_double, total
 
 #: Coefficients beyond this many steps are not coded; the block is stored losslessly instead.
@@ -48,7 +48,7 @@ def fit_alphas(planes: Array, classes: np.ndarray) -> np.ndarray:
     return alphas
 
 
-@njit()
+@nb.njit(nogil=True, cache=True)
 def quantise(planes, step, dead_zone, alphas, classes):
     """Quantise `planes`; returns levels int32 of the same shape and whether all fit `MAX_LEVEL`."""
     nt, bt, bh, bw, nh, nw = planes.shape
@@ -76,7 +76,7 @@ def quantise(planes, step, dead_zone, alphas, classes):
     return q, fits
 
 
-@njit()
+@nb.njit(nogil=True, cache=True)
 def _reconstructed(level, mu, scale_bin, centroid):
     """A coefficient in steps: its level at the centroid of its bin, on top of the prediction."""
     value = np.float64(level + mu)
@@ -87,7 +87,7 @@ def _reconstructed(level, mu, scale_bin, centroid):
     return value
 
 
-@njit()
+@nb.njit(nogil=True, cache=True)
 def dequantise(q, bins, step, alphas, classes, centroid, planes):
     """Fill float `planes` with the reconstruction of levels `q` (bins: see `coder.run_block`)."""
     nt, bt, bh, bw, nh, nw = q.shape
@@ -107,7 +107,7 @@ def dequantise(q, bins, step, alphas, classes, centroid, planes):
                                 previous[j, k, y, x] = level + mu
 
 
-@njit()
+@nb.njit(nogil=True, cache=True)
 def coefficient_error(q, bins, step, alphas, classes, centroid, planes):
     """Squared error of the reconstruction of `planes` in units of ``step**2 / ERROR_UNIT``.
 

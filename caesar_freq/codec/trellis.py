@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numba as nb
 import numpy as np
 
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.quantise import MAX_LEVEL
 from caesar_freq.codec.refine import UNIT, bits_of_levels
-from caesar_freq.compiled import njit
 from caesar_freq.entropy.coder import gather, plane_bias
 from caesar_freq.entropy.context import MAGNITUDE_CAP, N_LOCAL
 from caesar_freq.entropy.dependent import N_PHASES, grid_of, level_of, next_phase, phase_before
@@ -65,13 +65,13 @@ def lengths(model: FrequencyModel) -> np.ndarray:
     return np.rint(UNIT * (PRECISION - np.log2(counts) + raw)).astype(np.int64)
 
 
-@njit()
+@nb.njit(nogil=True, cache=True)
 def _lower(size, grid):
     """Largest level of a grid whose value is not above `size`."""
     return np.int64((size + grid) * 0.5)
 
 
-@njit()
+@nb.njit(nogil=True, cache=True)
 def _candidates(size, b, grid, price, middle, cost):
     """Costs of the best even and odd level of a grid; whether the even one is a far zero."""
     low = _lower(size, grid)
@@ -91,7 +91,7 @@ def _candidates(size, b, grid, price, middle, cost):
     return 0
 
 
-@njit()
+@nb.njit(nogil=True, cache=True)
 def choose_path(sizes, bins, n, phase, price, middle, back, values):
     """Best values of `n` coefficients from `phase` on.
 
@@ -147,7 +147,7 @@ def choose_path(sizes, bins, n, phase, price, middle, back, values):
     return fits
 
 
-@njit()
+@nb.njit(nogil=True, cache=True)
 def choose_block(
     y, step, alphas, classes, previous, price, middle, length,
     q, rows, used, m, p, first, shell_starts, positions, planes, masks, table, network,

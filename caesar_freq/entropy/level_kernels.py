@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import numba as nb
 import numpy as np
 
-from caesar_freq.compiled import njit
 from caesar_freq.entropy.binary import AT
 from caesar_freq.entropy.integers import (
     bit_length,
@@ -36,7 +36,7 @@ _RATE, _EARLIER_RATE = 6, 10
 N_BIAS = 1024
 
 
-@njit()
+@nb.njit(nogil=True, cache=True)
 def _code(
     bit, node, set_, rate, shift, hashes, slots, places, logits, mixer, state, data, decoding
 ):
@@ -58,7 +58,7 @@ def _code(
     return bit
 
 
-@njit()
+@nb.njit(nogil=True, cache=True)
 def code_error(
     error,
     likely,
@@ -109,7 +109,7 @@ def code_error(
     return -value if negative else value
 
 
-@njit()
+@nb.njit(nogil=True, cache=True)
 def code_frame(
     frame, before, older, errors, errors_before, skip, top, weights, bias, costs, sums, fit,
     slots, mixer, state, data, limit, decoding,

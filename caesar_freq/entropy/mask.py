@@ -7,9 +7,9 @@ five in the frame before (the template of JBIG, ITU-T T.82, with a reference fra
 
 from __future__ import annotations
 
+import numba as nb
 import numpy as np
 
-from caesar_freq.compiled import njit
 from caesar_freq.entropy.binary import AT, code_bit, finish, new_coder, new_contexts, open_coder
 from caesar_freq.errors import CorruptStreamError
 
@@ -19,7 +19,7 @@ _N_CONTEXTS = _PIXEL + (1 << 11)
 _BYTES_PER_BIT = 2
 
 
-@njit()
+@nb.njit(nogil=True, cache=True)
 def _context(frame, before, y, x):
     """Number of the neighbourhood of row `y` in frames with a border of 2."""
     around = before[y - 1, x] + 2 * before[y, x - 1] + 4 * before[y, x] + 8 * before[y, x + 1]
@@ -28,7 +28,7 @@ def _context(frame, before, y, x):
     return around + 1024 * frame[y - 1, x + 2]
 
 
-@njit()
+@nb.njit(nogil=True, cache=True)
 def _equal_rows(frame, before, first, end):
     for y in range(first, end):
         for x in range(frame.shape[1]):
@@ -37,7 +37,7 @@ def _equal_rows(frame, before, first, end):
     return 1
 
 
-@njit()
+@nb.njit(nogil=True, cache=True)
 def _code_frame(frame, before, contexts, state, data, decoding):
     """Code or fill in `frame`; both frames are int64 with a border of 2 zeros."""
     height, width = frame.shape

@@ -11,8 +11,6 @@ from math import factorial
 import numba as nb
 import numpy as np
 
-from caesar_freq.compiled import njit
-
 _MANTISSA = (1 << 52) - 1
 _ONE = 1023 << 52
 _LN2 = 0.6931471805599453
@@ -33,7 +31,7 @@ def log2(x: np.ndarray) -> np.ndarray:
     return out
 
 
-@njit()
+@nb.njit(nogil=True, cache=True)
 def _log2(m, exponents):
     for i in range(len(m)):
         above = 1.0 if m[i] > 1.4142135623730951 else 0.0
@@ -58,7 +56,7 @@ def exp2(y: np.ndarray) -> np.ndarray:
     return out
 
 
-@njit(error_model="numpy")
+@nb.njit(nogil=True, cache=True, error_model="numpy")
 def _exp2(y):
     for i in range(len(y)):
         whole = np.rint(y[i])

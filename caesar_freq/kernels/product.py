@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ctypes import c_int64
 
+import numba as nb
 import numpy as np
 
-from caesar_freq.compiled import njit
 from caesar_freq.kernels import SUFFIX, library, pointer
 
 #: Columns that are worked on together, so that they stay in the cache.
@@ -28,7 +28,7 @@ def add_product(matrix: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
     )
 
 
-@njit()
+@nb.njit(nogil=True, cache=True)
 def _add_product(matrix, x, out):
     rows, terms = matrix.shape
     inner = x.shape[2]
