@@ -29,6 +29,8 @@ setup(
                     "dct",
                     "errors",
                     "levels",
+                    "logarithms",
+                    "mask",
                     "sparse",
                     "trellis",
                     "values",

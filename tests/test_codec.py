@@ -1,6 +1,7 @@
 """Streams: bounds hold after decoding, whatever the array; damage is noticed."""
 
 import os
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -377,6 +378,14 @@ def test_one_value_that_keeps_the_bound_takes_next_to_nothing():
         assert bound_holds(x[1], caesar_freq.decode(data)[1, 0], mode, bound)
     assert len(caesar_freq.encode(x[1], "nrmse", 2e-2)) < 40
     assert len(caesar_freq.encode(x[1], "nrmse", 2e-2, embed_model=True)) > 1000
+
+
+def test_one_value_half_a_range_away_keeps_the_bound_without_rounding():
+    """The middle of two float64 numbers may be none: rounded, one of them is a little farther away."""
+    for x in np.random.default_rng(0).standard_normal((200, 6)):
+        decoded = caesar_freq.decode(caesar_freq.encode(x, "rel", 0.5))
+        allowed = (Fraction(x.max()) - Fraction(x.min())) / 2
+        assert all(abs(Fraction(a) - Fraction(b)) <= allowed for a, b in zip(x, decoded))
 
 
 @pytest.mark.parametrize("mode", ["abs", "pw_rel"])

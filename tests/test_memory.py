@@ -12,7 +12,13 @@ from caesar_freq.codec.chunks import boxes
 from caesar_freq.codec.coders import ChunkCoder, PlainCoder
 from caesar_freq.codec.grid import Grid, fitted
 from caesar_freq.codec.header import Variable
-from caesar_freq.codec.lossless import decode_lossless, encode_lossless, likely_bytes
+from caesar_freq.codec.lossless import (
+    _shuffled,
+    _unshuffled,
+    decode_lossless,
+    encode_lossless,
+    likely_bytes,
+)
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.normalised import Normalised
 from caesar_freq.codec.pointwise import correct
@@ -63,7 +69,19 @@ def test_lossless_bodies_take_two_arrays(peak):
     values = field()
     body = encode_lossless(values)
     assert peak(lambda: encode_lossless(values)) < 2.6 * values.nbytes
-    assert peak(lambda: decode_lossless(body, values.shape, values.dtype)) < 2.2 * values.nbytes
+    # what is given back meanwhile is not seen from here
+    assert peak(lambda: decode_lossless(body, values.shape, values.dtype)) < 2.5 * values.nbytes
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="memory cannot be given back")
+def test_shuffled_bytes_are_given_back_as_they_are_used():
+    for dtype in (np.uint32, np.uint64):
+        codes = memory.copied(np.arange(1, 1 << 20).astype(dtype))
+        expected = codes.copy()
+        shuffled = _shuffled(codes)
+        assert np.count_nonzero(codes) < 0.01 * codes.size
+        np.testing.assert_array_equal(_unshuffled(shuffled, codes.dtype), expected)
+        assert np.count_nonzero(shuffled) < 0.01 * shuffled.size
 
 
 def test_logarithms_are_made_part_by_part(peak):

@@ -77,12 +77,12 @@ MODULES = [
      "entropy.rans kernels.eigen kernels.errors transform.blocks transform.modes transform.native codec.torch_kernels codec.torch_contexts"),
     # the frequency model, which merge reads and writes, and the axes of the transform
     ({*OURS, *TRAINING, "merge"},
-     "codec.model entropy.context entropy.network entropy.tables kernels kernels.memory kernels.ordered "
+     "codec.model entropy.context entropy.network entropy.tables kernels.ordered "
      "kernels.product transform transform.axis transform.matrices transform.wavelets"),
     # holes in data: files of peers tell them in our way
     ({*MEASURED, "train_freq_compressor"}, "codec.special entropy.binary entropy.mask"),
     ({*MEASURED, *TRAINING}, "codec.packing data.filling"),
-    ({*MEASURED, *TRAINING, "merge"}, "codec entropy"),
+    ({*MEASURED, *TRAINING, "merge"}, "codec entropy kernels kernels.jit kernels.memory"),
 ]  # fmt: skip
 
 READING = {"survey", "compress_part", "verify_part"}

@@ -63,6 +63,8 @@ _ASK_LOSSLESS = 0.2
 _LOSSLESS_MAY = 2.0
 #: A body of so many bytes or more holds too much for one value in all places to do.
 _MORE_THAN_ONE = 32
+#: Relative room for what rounding adds to an error that is computed, or to a bound.
+_ROUNDING = 2.0**-48
 #: One value may take so many bytes more than a volume of zeros: the head needs no step for it.
 _STEP_BYTES = 6
 #: Above so many bits per value it is worth asking whether coding levels is smaller. Rare spikes have few
@@ -279,7 +281,7 @@ class Chunk:
                 for at in parts(valid)
             )
         error = np.sqrt(squares / self.count) if rms else max(high - value, value - low)
-        if not error <= limit:
+        if not error * (1 + _ROUNDING) <= limit:
             return written
         body = self._body(CONSTANT, struct.pack("<d", value))
         return Written(body, squares) if len(body) <= len(written.body) + _STEP_BYTES else written

@@ -11,7 +11,7 @@ from numcodecs import Shuffle, Zstd
 
 from caesar_freq.codec.parts import parts
 from caesar_freq.errors import CorruptStreamError
-from caesar_freq.kernels.memory import empty
+from caesar_freq.kernels.memory import empty, give_back
 
 #: Compression level of the data, and of the trials that choose a predictor.
 _LEVEL, _TRIAL_LEVEL = 16, 3
@@ -35,6 +35,8 @@ _SHORT = 0xFE
 #: Added to a predictor's byte where another follows that says how many low bits are set apart: those
 #: that rounding or a shorter dtype left equal. Differences of the bits above are small numbers.
 _SET_APART = 0x40
+#: Values that are shuffled at a time.
+_SHUFFLED = 1 << 18
 #: It is tried with so many low bits as are equal in all but these parts of the values, if they are
 #: not fewer than 6: by chance one value in 32 has those.
 _UNLIKE, _FEWEST_EQUAL = (1 / 16, 1 / 2), 6
@@ -129,9 +131,32 @@ def _predict(codes: np.ndarray, number: int, low: int) -> None:
         _each(partial(_turned, by=low), codes, codes)
 
 
+def _slices(size: int) -> list[slice]:
+    """Of a flat array, in parts large enough for `numcodecs.Shuffle` to be fast."""
+    return [slice(start, start + _SHUFFLED) for start in range(0, size, _SHUFFLED)]
+
+
 def _shuffled(codes: np.ndarray) -> np.ndarray:
-    little = np.ascontiguousarray(codes, codes.dtype.newbyteorder("<"))
-    return Shuffle(little.itemsize).encode(little, out=empty(little.nbytes, np.uint8))
+    """The bytes of `codes` by their significance, the lowest of all first; `codes` are given back."""
+    flat, shuffle = codes.reshape(-1), Shuffle(codes.itemsize)
+    planes = empty((codes.itemsize, flat.size), np.uint8)
+    for at in _slices(flat.size):
+        part = flat[at].astype(flat.dtype.newbyteorder("<"), copy=False)
+        planes[:, at] = shuffle.encode(part).reshape(codes.itemsize, -1)
+        give_back(flat[at])
+    return planes.reshape(-1)
+
+
+def _unshuffled(data: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Inverse of `_shuffled`, in native byte order; `data` are given back."""
+    planes, shuffle = data.reshape(dtype.itemsize, -1), Shuffle(dtype.itemsize)
+    codes = empty(planes.shape[1], dtype)
+    for at in _slices(codes.size):
+        raw = shuffle.decode(np.ascontiguousarray(planes[:, at]))
+        codes[at] = raw.view(dtype.newbyteorder("<"))
+        for plane in planes:
+            give_back(plane[at])
+    return codes
 
 
 def _trial(sample: np.ndarray, number: int, low: int, level: int = _TRIAL_LEVEL) -> int:
@@ -266,9 +291,8 @@ def decode_lossless(data: bytes, shape: tuple[int, ...], dtype: np.dtype) -> np.
         Zstd().decode(frame, out=shuffled)
     except (RuntimeError, ValueError) as error:
         raise CorruptStreamError("a lossless part is damaged") from error
-    raw = Shuffle(dtype.itemsize).decode(shuffled, out=empty(n_bytes, np.uint8))
+    codes = _unshuffled(shuffled, np.dtype(f"u{dtype.itemsize}")).reshape(shape or (1,))
     del shuffled
-    codes = raw.view(unsigned).astype(unsigned.newbyteorder("="), copy=False).reshape(shape or (1,))
     axes, folded = _PREDICTORS[number]
     if codes.ndim == 1 and -2 in axes:
         raise CorruptStreamError("a lossless part is damaged: it has no such axis")

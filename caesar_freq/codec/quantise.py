@@ -8,10 +8,12 @@ devices make the same one.
 
 from __future__ import annotations
 
-import numba as nb
+from collections.abc import Iterator
+
 import numpy as np
 
 from caesar_freq.codec.layout import N_CLASSES
+from caesar_freq.kernels.jit import njit
 from caesar_freq.kernels.ordered import Array, as_double, total
 
 #: Coefficients beyond this many steps are not coded; the block is stored losslessly instead.
@@ -37,18 +39,24 @@ def fit_alphas(planes: Array, classes: np.ndarray) -> np.ndarray:
     alphas = np.zeros(N_CLASSES, np.int64)
     if planes.shape[0] < 2:
         return alphas
-    before, after = planes[:-1, 0], planes[1:, 0]
     for c in range(N_CLASSES):
         here = classes == c
-        x, y = as_double(before[:, here]), as_double(after[:, here])
-        energy = total(x * x)
+        energy = total(_products(planes, here, 0))
         if energy > 0:
-            alphas[c] = int(np.clip(np.rint(64 * total(x * y) / energy), 0, 64))
+            alphas[c] = int(
+                np.clip(np.rint(64 * total(_products(planes, here, 1)) / energy), 0, 64)
+            )
     alphas[alphas < 6] = 0
     return alphas
 
 
-@nb.njit(nogil=True, cache=True)
+def _products(planes: Array, here: np.ndarray, apart: int) -> Iterator[Array]:
+    """Products of temporal means of blocks so far `apart`, of the frequencies in `here`, block by block."""
+    for t in range(len(planes) - 1):
+        yield as_double(planes[t, 0][here]) * as_double(planes[t + apart, 0][here])
+
+
+@njit(nogil=True, cache=True)
 def quantise(planes, step, dead_zone, alphas, classes):
     """Quantise `planes`; returns levels int32 of the same shape and whether all fit `MAX_LEVEL`."""
     nt, bt, bh, bw, nh, nw = planes.shape
@@ -76,7 +84,7 @@ def quantise(planes, step, dead_zone, alphas, classes):
     return q, fits
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _reconstructed(level, mu, scale_bin, centroid):
     """A coefficient in steps: its level at the centroid of its bin, on top of the prediction."""
     value = np.float64(level + mu)
@@ -87,7 +95,7 @@ def _reconstructed(level, mu, scale_bin, centroid):
     return value
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def dequantise(q, bins, step, alphas, classes, centroid, planes):
     """Fill float `planes` with the reconstruction of levels `q` (bins: see `coder.run_block`)."""
     nt, bt, bh, bw, nh, nw = q.shape
@@ -107,7 +115,7 @@ def dequantise(q, bins, step, alphas, classes, centroid, planes):
                                 previous[j, k, y, x] = level + mu
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def coefficient_error(q, bins, step, alphas, classes, centroid, planes):
     """Squared error of the reconstruction of `planes` in units of ``step**2 / ERROR_UNIT``.
 

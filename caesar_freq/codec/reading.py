@@ -50,14 +50,15 @@ def split_body(body: bytes) -> tuple[int, dict[str, bytes], bytes]:
     reader = Reader(body)
     kind = reader.byte()
     if kind == LOSSLESS:
-        return kind, {}, reader.rest()
+        return kind, {}, memoryview(body)[1:]  # not a copy of what may be large
     parts = {name: reader.take(reader.varint()) for flag, name in PARTS if kind & flag}
     return kind & ~FLAGS, parts, reader.rest()
 
 
 def _from_levels_of_logarithms(data: bytes, mask, signs: np.ndarray, dtype: np.dtype) -> np.ndarray:
     levels, grid = read_lattice(data, mask, np.dtype(np.float64))
-    values = empty(levels.shape, dtype)
+    # in their memory if they fit
+    values = levels.view(dtype) if levels.itemsize == dtype.itemsize else empty(levels.shape, dtype)
     for at in slices(levels):
         logs = grid.restore(levels[at].astype(np.int64), np.dtype(np.float64))
         values[at] = from_logarithms(logs, signs[at], dtype)

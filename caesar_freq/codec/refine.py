@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import numba as nb
 import numpy as np
 
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.codec.quantise import MAX_LEVEL
 from caesar_freq.entropy.tables import DIRECT, N_BINS, PRECISION, Tables
+from caesar_freq.kernels.jit import njit
 
 #: What a bit is worth in squared steps. On the rate-distortion curve of a fine quantiser it is
 #: ``ln 2 / 6 = 0.116`` (`choose.lagrangian`); bytes are flat between 0.1 and 0.13.
@@ -67,7 +67,7 @@ def prices(model: FrequencyModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return thresholds, np.rint(WEIGHT * UNIT * bits[:, :MOST]).astype(np.int64), middle
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _magnitude(size, thresholds):
     if size < thresholds[0]:
         return np.int64(0)
@@ -79,7 +79,7 @@ def _magnitude(size, thresholds):
     return m
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _ends(saved, used):
     """Where each cell ends best: ``saved [shells, nh, nw]`` without each shell; `used` is moved."""
     for y in range(used.shape[0]):
@@ -92,7 +92,7 @@ def _ends(saved, used):
             used[y, x] = end
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def refine(planes, step, alphas, classes, bins, thresholds, price, middle):
     """Levels int32 of `planes`, and whether all fit `quantise.MAX_LEVEL`.
 

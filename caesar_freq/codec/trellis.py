@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import numba as nb
 import numpy as np
 
 from caesar_freq.codec.model import FrequencyModel
@@ -22,6 +21,7 @@ from caesar_freq.entropy.dependent import N_PHASES, grid_of, level_of, next_phas
 from caesar_freq.entropy.network import HIDDEN, plane_bins
 from caesar_freq.entropy.rans import class_of
 from caesar_freq.entropy.tables import CLASS_BITS, CLASS_LOW, MAX_CLASSED, N_BINS, PRECISION
+from caesar_freq.kernels.jit import njit
 
 #: What a bit is worth in squared steps; bytes are flat between 0.33 and 0.5.
 WEIGHT = 0.4
@@ -65,13 +65,13 @@ def lengths(model: FrequencyModel) -> np.ndarray:
     return np.rint(UNIT * (PRECISION - np.log2(counts) + raw)).astype(np.int64)
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _lower(size, grid):
     """Largest level of a grid whose value is not above `size`."""
     return np.int64((size + grid) * 0.5)
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _candidates(size, b, grid, price, middle, cost):
     """Costs of the best even and odd level of a grid; whether the even one is a far zero."""
     low = _lower(size, grid)
@@ -91,7 +91,7 @@ def _candidates(size, b, grid, price, middle, cost):
     return 0
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def choose_path(sizes, bins, n, phase, price, middle, back, values):
     """Best values of `n` coefficients from `phase` on.
 
@@ -147,7 +147,7 @@ def choose_path(sizes, bins, n, phase, price, middle, back, values):
     return fits
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def choose_block(
     y, step, alphas, classes, previous, price, middle, length,
     q, rows, used, m, p, first, shell_starts, positions, planes, masks, table, network,

@@ -88,6 +88,7 @@ class VolumeEncoder:
         q, fits = chosen.quantise(self.planes, step, dead_zone, self.alphas, self.classes)
         if fits and self.refined:
             bins = chosen.scale_bins(q, chosen.ends_of(q), self.transform, self.model)
+            del q
             tables = prices(self.model)
             q, fits = chosen.refine(self.planes, step, self.alphas, self.classes, bins, *tables)
         if not fits:

@@ -8,7 +8,6 @@ arithmetic.
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from caesar_freq.entropy.binary import AT, finish, new_coder, open_coder
@@ -29,6 +28,7 @@ from caesar_freq.entropy.level_kernels import (
 )
 from caesar_freq.entropy.logistic import new_slots
 from caesar_freq.errors import CorruptStreamError
+from caesar_freq.kernels.jit import njit
 from caesar_freq.kernels.memory import zeros
 from caesar_freq.transform.zfp import Axes
 
@@ -42,7 +42,7 @@ _RATE, _GAIN = 6, 13
 _SLOT_BITS = (12, 18)
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _along(bands, band, step, order, i, j, k, axis, inputs, n):
     """What the lower bands along one axis say: even ones their sum, odd ones their difference."""
     di, dj, dk = axis == 0, axis == 1, axis == 2
@@ -59,7 +59,7 @@ def _along(bands, band, step, order, i, j, k, axis, inputs, n):
     return n
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _gather(bands, band, block, order, i, j, k, inputs):
     """Neighbours from which a coefficient is predicted; returns how many there are."""
     same = bands[band]
@@ -73,7 +73,7 @@ def _gather(bands, band, block, order, i, j, k, inputs):
     return _along(bands, band, block[1] * block[2], order[0], i, j, k, 0, inputs, n)
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _parents(bands, band, block, order, i, j, k):
     """Size of the next lower coefficients of the block."""
     total = np.int64(0)
@@ -88,18 +88,18 @@ def _parents(bands, band, block, order, i, j, k):
     return total
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _octave(size, most):
     return min(half_octave(size), most)
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _packed(a, b, c, d):
     """Four small numbers as one, to be hashed."""
     return np.uint64(((a * 64 + b) * 64 + c) * 64 + d)
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _form_contexts(band, sequency, partial, inputs, parents, fine, centre, local, sizes, i, j, k, hashes):  # fmt: skip
     """Contexts of the error of a prediction; returns the set of weights that mixes them."""
     same = 2 * (abs(inputs[0]) + abs(inputs[1])) + abs(inputs[2]) + abs(inputs[3])
@@ -131,7 +131,7 @@ def _form_contexts(band, sequency, partial, inputs, parents, fine, centre, local
     return min(activity >> 1, 3) * 3 + min(energy >> 2, 2)
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _code_band(
     bands, band, block, exist_t, exist_h, exist_w, sizes, misses, weights, slots, mixer, state, data,
     decoding,

@@ -7,8 +7,9 @@ fast at first and slowly later.
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
+
+from caesar_freq.kernels.jit import njit
 
 # Fields of a coder's state.
 LOW, RANGE, CODE, AT = 0, 1, 2, 3
@@ -41,7 +42,7 @@ def open_coder(data: np.ndarray) -> np.ndarray:
     return state
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def code_bit(bit, context, contexts, state, data, decoding):
     """Code `bit`, or decode it from `data`, in a context that then learns; returns the bit."""
     probability = contexts[context, 0] >> 1
@@ -55,7 +56,7 @@ def code_bit(bit, context, contexts, state, data, decoding):
     return bit
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def code_split(bit, ones, state, data, decoding):
     """Code or decode a bit whose 1 takes `ones` (uint64) of the coder's range; returns the bit."""
     if decoding:
@@ -84,7 +85,7 @@ def code_split(bit, ones, state, data, decoding):
     return bit
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _carry(state, data):
     at = np.int64(state[AT]) - 1
     while data[at] == 255:

@@ -6,7 +6,6 @@ frequency, cell by cell. All that steers decoding is integer and already decoded
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from caesar_freq.entropy.context import MAGNITUDE_CAP, N_LOCAL
@@ -14,12 +13,13 @@ from caesar_freq.entropy.dependent import grid_of, level_of, next_phase, value_o
 from caesar_freq.entropy.network import HIDDEN, plane_bins
 from caesar_freq.entropy.rans import pull_magnitude, push_magnitude
 from caesar_freq.entropy.tables import N_BINS
+from caesar_freq.kernels.jit import njit
 
 #: What `run_block` does with the coefficients.
 ENCODE, DECODE, COLLECT = 0, 1, 2
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def shells_used(q):
     """One more than the last non-zero shell of every cell of `q` ``[bt, bh, bw, nh, nw]``."""
     bt, bh, bw, nh, nw = q.shape
@@ -34,7 +34,7 @@ def shells_used(q):
     return used
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def gather(m, p, i, j, k, s, used, time_ok, row_ok, column_ok, table, sums1, sums2, f, ys, xs):
     """Local features of the coefficients of frequency (i, j, k) that are coded; their number."""
     nh, nw = used.shape
@@ -84,7 +84,7 @@ def gather(m, p, i, j, k, s, used, time_ok, row_ok, column_ok, table, sums1, sum
     return n
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def plane_bias(b1, w_plane, plane, not_first, bias):
     """First-layer bias of a plane: features 15 to 21 are the same for all its coefficients."""
     for h in range(HIDDEN):
@@ -94,7 +94,7 @@ def plane_bias(b1, w_plane, plane, not_first, bias):
         bias[h] = total + (w_plane[4, h] * np.float32(64) if not_first else np.float32(0))
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def run_block(
     action, dependent, q, bins, used, m, p, first, shell_starts, positions, planes, masks, table,
     network, tables, starts, counts, n_ops, words, state, word, rows, values,

@@ -13,11 +13,11 @@ A decoder needs no more than `next_phase`. Each time block begins in phase 0.
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from caesar_freq.entropy.context import log_table
 from caesar_freq.entropy.tables import N_BINS
+from caesar_freq.kernels.jit import njit
 
 N_PHASES = 8
 #: A step of both grids together is this part of that of a plain quantiser with about the same error.
@@ -28,27 +28,27 @@ HALF_TABLE = log_table(2)
 _LARGEST = 1 << 29
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def grid_of(phase):
     """Which of the two grids a phase uses."""
     return phase & 1
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def next_phase(phase, level):
     """The phase after a level."""
     grid = phase & 1
     return ((phase >> 1 & 1) ^ grid) | (((phase >> 2) ^ (level & 1)) << 1) | grid << 2
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def phase_before(phase, odd):
     """The phase before `phase` if the level there was even (`odd` is 0) or odd (1)."""
     grid = phase >> 2
     return grid | ((phase & 1) ^ grid) << 1 | ((phase >> 1 & 1) ^ odd) << 2
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def value_of(level, grid):
     """Value in steps of a level of a grid."""
     if level == 0:
@@ -57,13 +57,13 @@ def value_of(level, grid):
     return value if level > 0 else -value
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def level_of(value, grid):
     """Inverse of `value_of`."""
     return (value + grid) >> 1 if value >= 0 else -((grid - value) >> 1)
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def levels_of(values, bins, phase):
     """Turn `values` in coding order into levels, and `bins` into those of their grids, in place.
 

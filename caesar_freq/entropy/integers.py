@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba as nb
+from caesar_freq.kernels.jit import njit
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def bit_length(a):
     n = 0
     while a:
@@ -14,7 +14,7 @@ def bit_length(a):
     return n
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def half_octave(a):
     """0, 1, 2, 3, then two numbers an octave; `a` >= 0."""
     if a < 4:
@@ -23,26 +23,26 @@ def half_octave(a):
     return 2 * n - 2 + ((a >> (n - 2)) & 1)
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def eighth_octave(a):
     """0 to 7, then eight numbers an octave; `a` >= 0."""
     n = bit_length(a)
     return a if n < 4 else 8 * n + (a >> (n - 4) & 7)
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def signed_octave(a, most):
     """Half-octave number of `a` with its sign, clipped to +-`most`, shifted to start at 0."""
     q = min(half_octave(abs(a)), most)
     return most + q if a > 0 else most - q
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def clip(a, low, high):
     return min(max(a, low), high)
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def median(west, north, northwest):
     """The median edge detector of LOCO-I."""
     low, high = min(west, north), max(west, north)

@@ -8,8 +8,9 @@ which no machine rounds differently, and the weights are then rounded to integer
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
+
+from caesar_freq.kernels.jit import njit
 
 #: Neighbours, and rows of their sums of products: one more column for the level itself.
 N_TAPS, N_COLUMNS = 31, 32
@@ -27,7 +28,7 @@ def new_fits(width: int) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros((stripes, N_TAPS, N_COLUMNS)), np.zeros((stripes, N_COLUMNS), np.int64)
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def gather(frame, before, older, y, x, near):
     """Neighbours less their `base`, which is returned, into `near` (float64)."""
     base = (frame[y, x - 1] + frame[y - 1, x] + 2 * before[y, x]) >> 2
@@ -54,7 +55,7 @@ def gather(frame, before, older, y, x, near):
     return base
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def predict(base, near, sums, fit, first):
     """Prediction in 1/8 level by the weights of a stripe.
 
@@ -69,7 +70,7 @@ def predict(base, near, sums, fit, first):
     return base * 8 + (total >> 13)
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _solve(sums, fit):
     """Solve the normal equations by elimination and let the sums fade."""
     rows = sums.copy()
@@ -95,7 +96,7 @@ def _solve(sums, fit):
         fit[k] = np.int64(min(max(weight, -_LARGEST), _LARGEST))
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def learn_level(level, base, near, sums, fit):
     """Add a level to the sums of its stripe."""
     near[N_TAPS] = level - base

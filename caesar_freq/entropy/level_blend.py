@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
+from caesar_freq.kernels.jit import njit
 
-@nb.njit(nogil=True, cache=True)
+
+@njit(nogil=True, cache=True)
 def _cost(above, row, x):
     """Errors of a predictor around column `x`."""
     return above[x] + above[x + 1] + row[x - 1] + ((above[x - 1] + row[x - 2]) >> 1)
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def blended(guess, above, row, x):
     """Mean of the first seven predictions, with weights that fall with the square of the errors."""
     weight_sum, weighted = np.int64(0), np.int64(0)
@@ -24,7 +25,7 @@ def blended(guess, above, row, x):
     return guess[0] + weighted // weight_sum
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def blended_sharply(guess, above, row, x):
     """Mean of all predictions, with weights that fall with the third power of the errors."""
     least = _cost(above[0], row[0], x)

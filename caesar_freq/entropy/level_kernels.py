@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from caesar_freq.entropy.binary import AT
@@ -17,6 +16,7 @@ from caesar_freq.entropy.integers import (
 from caesar_freq.entropy.least_squares import N_COLUMNS, STRIPE, gather, learn_level, predict
 from caesar_freq.entropy.level_blend import blended, blended_sharply
 from caesar_freq.entropy.logistic import LIMIT, SQUASH, STRETCH, code_mixed, learn
+from caesar_freq.kernels.jit import njit
 
 # Predictions are in 1/8 level.
 _FINE = 3
@@ -36,7 +36,7 @@ _RATE, _EARLIER_RATE = 6, 10
 N_BIAS = 1024
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _code(
     bit, node, set_, rate, shift, hashes, slots, places, logits, mixer, state, data, decoding
 ):
@@ -58,7 +58,7 @@ def _code(
     return bit
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def code_error(
     error,
     likely,
@@ -109,7 +109,7 @@ def code_error(
     return -value if negative else value
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def code_frame(
     frame, before, older, errors, errors_before, skip, top, weights, bias, costs, sums, fit,
     slots, mixer, state, data, limit, decoding,

@@ -7,10 +7,10 @@ probabilities in 2**-16. All tables are computed in integers, so every machine h
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from caesar_freq.entropy.binary import RANGE, code_split
+from caesar_freq.kernels.jit import njit
 
 #: Logits stay below this in size (11.5 nats, a probability of 2**-16.6).
 LIMIT = 2943
@@ -52,7 +52,7 @@ def new_slots(n_contexts: int, bits: int) -> np.ndarray:
     return np.full((n_contexts, 1 << bits), 1 << 31, np.uint32)
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def learn(slots, at, bit, longest):
     """Move the probability of slot `at` towards `bit`; it remembers about `longest` bits."""
     slot = np.int64(slots[at])
@@ -63,7 +63,7 @@ def learn(slots, at, bit, longest):
     slots[at] = np.uint32(probability << _COUNT_BITS | min(count + 1, longest))
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def code_mixed(bit, probability, state, data, decoding):
     """Code a bit that is 1 with `probability` (1 to 65535 of 65536)."""
     ones = (state[RANGE] >> _SIXTEEN) * np.uint64(probability)

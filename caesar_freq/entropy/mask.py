@@ -7,11 +7,15 @@ five in the frame before (the template of JBIG, ITU-T T.82, with a reference fra
 
 from __future__ import annotations
 
-import numba as nb
+from ctypes import c_int, c_int64
+
 import numpy as np
 
 from caesar_freq.entropy.binary import AT, code_bit, finish, new_coder, new_contexts, open_coder
 from caesar_freq.errors import CorruptStreamError
+from caesar_freq.kernels import library, pointer
+from caesar_freq.kernels.jit import njit
+from caesar_freq.kernels.memory import zeros
 
 _FRAME, _ROW, _PIXEL = 0, 1, 3
 _N_CONTEXTS = _PIXEL + (1 << 11)
@@ -19,7 +23,7 @@ _N_CONTEXTS = _PIXEL + (1 << 11)
 _BYTES_PER_BIT = 2
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _context(frame, before, y, x):
     """Number of the neighbourhood of row `y` in frames with a border of 2."""
     around = before[y - 1, x] + 2 * before[y, x - 1] + 4 * before[y, x] + 8 * before[y, x + 1]
@@ -28,7 +32,7 @@ def _context(frame, before, y, x):
     return around + 1024 * frame[y - 1, x + 2]
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _equal_rows(frame, before, first, end):
     for y in range(first, end):
         for x in range(frame.shape[1]):
@@ -37,9 +41,9 @@ def _equal_rows(frame, before, first, end):
     return 1
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _code_frame(frame, before, contexts, state, data, decoding):
-    """Code or fill in `frame`; both frames are int64 with a border of 2 zeros."""
+    """Code or fill in `frame`; both frames are uint8 with a border of 2 zeros."""
     height, width = frame.shape
     same = 0 if decoding else _equal_rows(frame, before, 0, height)
     if code_bit(same, _FRAME, contexts, state, data, decoding):
@@ -57,15 +61,33 @@ def _code_frame(frame, before, contexts, state, data, decoding):
             frame[y, x] = code_bit(frame[y, x], context, contexts, state, data, decoding)
 
 
+def _frame_coder():
+    """`_code_frame`, in C where the kernels are built."""
+    kernels = library()
+    if kernels is None:
+        return _code_frame
+
+    def code_frame(frame, before, contexts, state, data, decoding) -> None:
+        pointers = [pointer(a) for a in (frame, before, contexts, state, data)]
+        sizes = [c_int64(n) for n in (len(data), *frame.shape)]
+        kernels.cf_mask_frame(*pointers, *sizes, c_int(decoding))
+
+    return code_frame
+
+
 def _run(mask: np.ndarray, state: np.ndarray, data: np.ndarray, decoding: bool) -> None:
-    contexts = new_contexts(_N_CONTEXTS)
+    """Code a mask, or fill it in."""
+    contexts, code_frame = new_contexts(_N_CONTEXTS), _frame_coder()
     padded = (mask.shape[1] + 4, mask.shape[2] + 4)
-    before = np.zeros(padded, np.int64)
+    before = np.zeros(padded, np.uint8)
     for plane in mask:
-        frame = np.zeros(padded, np.int64)
-        frame[2:-2, 2:-2] = plane
-        _code_frame(frame, before, contexts, state, data, decoding)
-        plane[:] = frame[2:-2, 2:-2]
+        frame = np.zeros(padded, np.uint8)
+        inside = frame[2:-2, 2:-2]
+        if not decoding:
+            inside[...] = plane
+        code_frame(frame, before, contexts, state, data, decoding)
+        if decoding:
+            plane[...] = inside
         before = frame
 
 
@@ -73,9 +95,9 @@ def encode_mask(mask: np.ndarray) -> bytes:
     """Code a boolean array ``[T, H, W]``; its shape is not part of the bytes."""
     frames, height, _ = mask.shape
     n_bits = mask.size + frames * (height + 1)
-    data = np.zeros(_BYTES_PER_BIT * n_bits + 8, np.uint8)
+    data = zeros(_BYTES_PER_BIT * n_bits + 8, np.uint8)
     state = new_coder()
-    _run(mask.copy(), state, data, False)
+    _run(mask, state, data, False)
     return finish(state, data)
 
 
@@ -87,7 +109,7 @@ def decode_mask(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
     CorruptStreamError
         If `data` goes on after the last pixel.
     """
-    mask = np.zeros(shape, bool)
+    mask = zeros(shape, bool)
     padded = np.frombuffer(data.ljust(4, b"\0"), np.uint8).copy()
     state = open_coder(padded)
     _run(mask, state, padded, True)

@@ -6,10 +6,10 @@ float64 and integers, any order of summation and any device give the same bins b
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from caesar_freq.entropy.context import N_LOCAL
+from caesar_freq.kernels.jit import njit
 
 HIDDEN = 16
 #: Bin of a scale of one quantisation step; four bins an octave.
@@ -35,7 +35,7 @@ def bins_reference(features: np.ndarray, weights: tuple[np.ndarray, ...]) -> np.
     return np.clip(((hidden @ w3 + b3[0]) >> 7) + UNIT_BIN, 0, 79)
 
 
-@nb.njit(fastmath=True, nogil=True, cache=True)
+@njit(fastmath=True, nogil=True, cache=True)
 def plane_bins(features, n, w1, b1, w2, b2, w3, b3, bins):
     """Scale bins of the `n` coefficients of one plane, batches of four for the vector units.
 

@@ -7,11 +7,11 @@ coding itself on small grids (`docs/codec.md`).
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from caesar_freq.entropy.dependent import grid_of, next_phase, value_of
 from caesar_freq.entropy.tables import CLASS_BITS, CLASS_LOW, DIRECT, N_BINS, PRECISION, Tables
+from caesar_freq.kernels.jit import njit
 
 LOWER = np.uint64(1 << 31)
 _MASK = np.uint64((1 << PRECISION) - 1)
@@ -22,7 +22,7 @@ _WORD = np.uint64(32)
 _LOW_WORD = np.uint64(0xFFFFFFFF)
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def write(starts, counts, n, words):
     """Code operations ``(start, count)`` backwards; returns the final state and the word count.
 
@@ -41,7 +41,7 @@ def write(starts, counts, n, words):
     return state, used
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def push_magnitude(value, b, cumulative, escape, starts, counts, n):
     """Append the operations that code `value` under bin `b`; returns the new count.
 
@@ -73,7 +73,7 @@ def push_magnitude(value, b, cumulative, escape, starts, counts, n):
     return n
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def push_raw(value, bits, starts, counts, n):
     """Append `bits` (1..16) equiprobable bits."""
     starts[n] = value << (PRECISION - bits)
@@ -81,7 +81,7 @@ def push_raw(value, bits, starts, counts, n):
     return n + 1
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def class_of(m):
     """Class symbol of magnitude `m`; past the last class for magnitudes without one."""
     if m < DIRECT:
@@ -92,7 +92,7 @@ def class_of(m):
     return DIRECT + (octave - 4) * 8 + ((m >> (octave - 3)) & 7)
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def pull_raw(bits, state, words, position):
     """Read `bits` equiprobable bits; returns value, state and word position."""
     shift = np.uint64(PRECISION - bits)
@@ -105,7 +105,7 @@ def pull_raw(bits, state, words, position):
     return np.int64(value), state, position
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def pull_magnitude(b, cumulative, escape, coarse, state, words, position):
     """Read one value under bin `b`; returns value, state and word position."""
     slot = np.int64(state & _MASK)
@@ -159,7 +159,7 @@ def pull_values(
     return values, int(state), word, phase
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _push_all(values, bins, cumulative, escape, starts, counts):
     n = 0
     for a in range(len(values)):
@@ -167,7 +167,7 @@ def _push_all(values, bins, cumulative, escape, starts, counts):
     return n
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _pull_all(values, bins, cumulative, escape, coarse, state, words, word, phase, dependent):
     for a in range(len(bins)):
         grid = grid_of(phase) if dependent else 0

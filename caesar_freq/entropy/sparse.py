@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from ctypes import c_int, c_int64, c_void_p
 from typing import Protocol
 
-import numba as nb
 import numpy as np
 
 from caesar_freq.entropy.binary import AT, RANGE, code_split, finish, new_coder, open_coder
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels import library
+from caesar_freq.kernels.jit import njit
 from caesar_freq.kernels.memory import zeros
 
 #: Fixed point of probabilities and densities.
@@ -46,7 +46,7 @@ class Planes(Protocol):
     def __iter__(self) -> Iterator[np.ndarray]: ...
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _code(bit, context, contexts, state, data, decoding):
     """`binary.code_bit` with finer probabilities that settle to more exact ones."""
     probability = contexts[context, 0]
@@ -63,7 +63,7 @@ def _code(bit, context, contexts, state, data, decoding):
     return bit
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _flag_context(frame, before, density, y, x):
     level = _LEVELS[density >> 10]
     near = 2 * (frame[y, x - 1] != 0) + 2 * (frame[y - 1, x] != 0) + 2 * (before[y, x] != 0)
@@ -73,12 +73,12 @@ def _flag_context(frame, before, density, y, x):
     return level * _NEAR + min(near, _NEAR - 1)
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _sign(value):
     return 1 + (value > 0) - (value < 0)
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _code_value(value, frame, before, y, x, contexts, state, data, decoding):
     """Sign and size of a value that is not zero; returns it, 0 if its size is impossible."""
     left, above, behind = frame[y, x - 1], frame[y - 1, x], before[y, x]
@@ -109,7 +109,7 @@ def _code_value(value, frame, before, y, x, contexts, state, data, decoding):
     return -size if negative else size
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _code_frame(frame, before, density, contexts, state, data, decoding):
     """Code or fill in `frame`; all three are int64 with a border of 1. False if it is damaged."""
     height, width = frame.shape

@@ -23,7 +23,7 @@ CHOICES = {"numba": -1, "portable": 0, "avx2": 1, "native": 2}
 #: How the kernels' names end for each floating-point type.
 SUFFIX = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
 #: Interface of the compiled kernels that this source calls (`module.c`).
-VERSION = 11
+VERSION = 12
 
 
 @lru_cache(maxsize=1)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from ctypes import c_int64
 
-import numba as nb
 import numpy as np
 
 from caesar_freq.kernels import library, pointer
+from caesar_freq.kernels.jit import njit
 
 _MAX_SWEEPS = 60
 _EPSILON = 2.0**-53
@@ -53,7 +53,7 @@ def _in_c(a: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
     )
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _tridiagonal(a):
     """``a = Q T Q'``: diagonal and subdiagonal of T, and Q' (rows); `a` is destroyed."""
     n = len(a)
@@ -104,7 +104,7 @@ def _tridiagonal(a):
     return np.diag(a).copy(), beside, q
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _ql(d, e, z):
     """Implicit QL of a tridiagonal matrix; rotates the rows of `z`. Whether it converged."""
     n, norm = len(d), 0.0

@@ -43,7 +43,7 @@ def compare(
             difference = namespace(before).where(mask, like(0.0, difference), difference)
         parts = difference / like(scale, difference)
         top = float(difference.max()) if parts.shape and 0 not in parts.shape else 0.0
-        return top, total(parts * parts)
+        return top, total([parts * parts])
     if mask is None:
         mask = np.broadcast_to(np.False_, before.shape)
     before, after, mask = np.ascontiguousarray(before), np.ascontiguousarray(after), flags(mask)

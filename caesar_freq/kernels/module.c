@@ -7,7 +7,7 @@
 /* Raised whenever a function is added or called differently; kernels.VERSION has to agree. */
 EXPORT int cf_version(void)
 {
-    return 11;
+    return 12;
 }
 
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", NULL, -1, NULL,

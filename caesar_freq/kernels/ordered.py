@@ -8,6 +8,7 @@ are rounded before they are added (no fused multiply-add).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -41,8 +42,8 @@ def zeros(shape: tuple[int, ...], x: Array) -> Array:
 
 
 def as_double(x: Array) -> Array:
-    """`x` in float64."""
-    return x.astype(np.float64) if isinstance(x, np.ndarray) else x.double()
+    """`x` in float64, itself if it is."""
+    return x.astype(np.float64, copy=False) if isinstance(x, np.ndarray) else x.double()
 
 
 def as_single(x: Array) -> Array:
@@ -70,15 +71,29 @@ def contiguous(x: Array) -> Array:
     return np.ascontiguousarray(x) if isinstance(x, np.ndarray) else x.contiguous()
 
 
-def total(values: Array) -> float:
-    """Sum of float64 values in the order of `kernels/errors.c`.
+def total(values: Iterable[Array]) -> float:
+    """Sum of float64 values, given in parts one after another, in the order of `kernels/errors.c`.
 
     Groups of 64 * 64 values, in each of them every 64th value in turn, then the 64 sums by halves,
-    then group by group.
+    then group by group; how the values are parted makes no difference.
     """
-    values = values.reshape(-1)
-    missing = -len(values) % _LANES**2
-    values = namespace(values).concatenate([values, zeros((missing,), values)])
+    result, rest = 0.0, None
+    for part in values:
+        part = part.reshape(-1)
+        rest = part if rest is None else namespace(part).concatenate([rest, part])
+        whole = len(rest) // _LANES**2 * _LANES**2
+        for one in _groups(rest[:whole]):
+            result += one
+        rest = rest[whole:]
+    if rest is not None and len(rest):
+        missing = zeros((_LANES**2 - len(rest),), rest)
+        for one in _groups(namespace(rest).concatenate([rest, missing])):
+            result += one
+    return result
+
+
+def _groups(values: Array) -> list[float]:
+    """Sums of the groups of 64 * 64 `values`."""
     groups = values.reshape(-1, _LANES, _LANES)
     sums = zeros((groups.shape[0], _LANES), values)
     for step in range(_LANES):
@@ -86,10 +101,7 @@ def total(values: Array) -> float:
     while sums.shape[1] > 1:
         half = sums.shape[1] // 2
         sums = sums[:, :half] + sums[:, half:]
-    result = 0.0
-    for one in sums.ravel().tolist():
-        result += one
-    return result
+    return sums.ravel().tolist()
 
 
 def product(matrix: np.ndarray, x: Array) -> Array:

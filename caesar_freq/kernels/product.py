@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ctypes import c_int64
 
-import numba as nb
 import numpy as np
 
 from caesar_freq.kernels import SUFFIX, library, pointer
+from caesar_freq.kernels.jit import njit
 
 #: Columns that are worked on together, so that they stay in the cache.
 _COLUMNS = 1024
@@ -28,7 +28,7 @@ def add_product(matrix: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
     )
 
 
-@nb.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _add_product(matrix, x, out):
     rows, terms = matrix.shape
     inner = x.shape[2]
