@@ -87,7 +87,10 @@ def test_arrays_in_groups_come_back_in_their_groups(tmp_path):
     tree.to_zarr(tmp_path / "tree.zarr", consolidated=False)
     names = ["wind", "inner/gust"]
     options = [word for name in names for word in ("--var", name)]
-    for arguments in (["compress", "tree.zarr", "t.cfq", *options], ["decompress", "t.cfq", "b.nc"]):
+    for arguments in (
+        ["compress", "tree.zarr", "t.cfq", *options],
+        ["decompress", "t.cfq", "b.nc"],
+    ):
         command = [str(tmp_path / a) if "." in a else a for a in arguments]
         with pytest.raises(SystemExit) as ended:
             main(command)
