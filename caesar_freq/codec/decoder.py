@@ -10,13 +10,13 @@ from typing import TypeVar
 import google_crc32c
 import numpy as np
 
+from caesar_freq.codec.backend import workers_of
 from caesar_freq.codec.chunks import Box, five_dimensional
 from caesar_freq.codec.coders import Predictor
 from caesar_freq.codec.container import Container
 from caesar_freq.codec.header import Header
 from caesar_freq.codec.links import Links
 from caesar_freq.codec.model import FrequencyModel
-from caesar_freq.codec.options import workers_of
 from caesar_freq.codec.reading import read_chunk
 from caesar_freq.codec.region import Region
 from caesar_freq.codec.segments import KINDS

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 
+from caesar_freq.codec.backend import workers_of
 from caesar_freq.codec.candidates import SPATIAL
 from caesar_freq.codec.effort import USUAL, effort_of
 from caesar_freq.codec.header import DTYPES, MODES, Variable
@@ -61,19 +61,6 @@ class Whole:
 
     variables: Sequence[Variable]
     first: int = 0
-
-
-def workers_of(threads: int | None) -> int:
-    """Number of threads that a caller means.
-
-    Raises
-    ------
-    InputError
-        If it is not a positive integer.
-    """
-    if threads is not None and not (isinstance(threads, Integral) and threads > 0):
-        raise InputError(f"threads is {threads!r}; give a number of at least 1, or None for all")
-    return threads or os.cpu_count() or 1
 
 
 def _is_bound(bound: object) -> bool:
