@@ -44,30 +44,27 @@ def check_source(path: Path) -> None:
         raise InputError(f"{path} does not exist or is not a file; check the path")
 
 
-def read_stream(path: Path) -> bytes:
-    """All bytes of a compressed file."""
-    check_source(path)
-    return path.read_bytes()
-
-
-def info_of(data: bytes, source: Path) -> dict[str, Any]:
-    """What `caesar_freq.info` says of the bytes of a file."""
+def info_of(source: Path) -> dict[str, Any]:
+    """What `caesar_freq.info` says of a file."""
     from caesar_freq.codec.contents import info as read_info
 
-    return named(source, read_info, data)
+    check_source(source)
+    with open(source, "rb") as file:
+        return named(source, read_info, file)
 
 
 def decode_stream(source: Path, model: str | None, device: str, threads: int | None):
     """The array in a compressed file, and what `info_of` says of it."""
     from caesar_freq.api import decode
 
-    data = read_stream(source)
-    header = info_of(data, source)
+    header = info_of(source)
     generators = generators_of(header, model, device) if model else []
     frequency = model if model and not generators else None
-    array = named(
-        source, decode, data, generator=generators, model=frequency, threads=threads, device=device
-    )
+    with open(source, "rb") as file:
+        array = named(
+            source, decode, file, generator=generators, model=frequency, threads=threads,
+            device=device,
+        )  # fmt: skip
     return array, header
 
 

@@ -19,6 +19,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`.
 
+    Where `path` is a symbolic link, what it points to is replaced and the link stays.
     The temporary name keeps the suffix of `path`, since writers such as ``numpy.savez`` look at it.
 
     Raises
@@ -26,10 +27,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     InputError
         If the folder does not exist or cannot be written, or the disk is full.
     """
-    path = Path(path)
+    real = Path(os.path.realpath(path))
     try:
         handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent
+            prefix=f".{real.stem}.", suffix=Path(path).suffix, dir=real.parent
         )
     except OSError as error:
         raise InputError(
@@ -45,7 +46,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~umask)
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
-        os.replace(temporary, path)
+        os.replace(temporary, real)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and (error.errno in _NO_ROOM or error.filename == name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +75,17 @@ class CfqFile:
         """Number of axes."""
         return len(self.shape)
 
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        return self[...].astype(dtype or self.dtype, copy=False)
+
     def __getitem__(self, index) -> np.ndarray:
         index = index if isinstance(index, tuple) else (index,)
+        for part in index:
+            if not (isinstance(part, slice) or part is Ellipsis or _is_integer(part)):
+                raise IndexError(f"an index is {part!r}; integers, slices and ... are possible")
         if sum(part is Ellipsis for part in index) > 1 or len(index) > self.ndim + (... in index):
             raise IndexError(f"too many indices for an array of shape {self.shape}")
         at = index.index(...) if ... in index else len(index)
@@ -89,6 +99,10 @@ class CfqFile:
         return decode(self._file, **dict(zip(names, covering)), **self._options)[local]
 
 
+def _is_integer(part) -> bool:
+    return isinstance(part, Integral) and not isinstance(part, bool)
+
+
 def _covering(part, size: int) -> tuple[slice, int | slice]:
     """The range of an axis that holds `part` of it, and `part` within that range."""
     if isinstance(part, slice):
@@ -97,5 +111,6 @@ def _covering(part, size: int) -> tuple[slice, int | slice]:
             return slice(0, 0), slice(None)
         low, high = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1])
         return slice(low, high + 1), slice(None, None, wanted.step)
-    number = range(size)[part]  # raises what numpy would raise
-    return slice(number, number + 1), 0
+    if not -size <= part < size:
+        raise IndexError(f"index {part} is out of bounds for an axis of length {size}")
+    return slice(part % size, part % size + 1), 0

@@ -22,7 +22,6 @@ from caesar_freq.arguments import (
     named,
     names_of,
     range_of,
-    read_stream,
 )
 from caesar_freq.cluster.command import app as cluster
 from caesar_freq.errors import InputError, run_main
@@ -154,7 +153,7 @@ def decompress(
         stream = named(source, Container, file)
         generators = []
         if stream.header.generator_sha256 and model:
-            generators = generators_of(info_of(read_stream(source), source), model, device.value)
+            generators = generators_of(info_of(source), model, device.value)
         frequency = load_frequency_model(model) if model and not generators else None
         try:
             selection = named(source, select, stream, var, **ranges)
@@ -171,11 +170,13 @@ def decompress(
 
 @app.command()
 def info(source: Compressed, as_json: AsJson = False) -> None:
-    """Show what a compressed file holds, without decoding it."""
-    header = info_of(read_stream(source), source)
+    """Show what a compressed file holds, without decoding it; exit code 1 if it is cut off."""
+    header = info_of(source)
     header["names"] = names_of(source, header)
     header["metadata"] = len(header["metadata"])
     show(header, as_json)
+    if not header["complete"]:
+        raise typer.Exit(1)
 
 
 @app.command()

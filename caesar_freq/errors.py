@@ -38,6 +38,12 @@ def run_main(main: Callable[..., int | None], argv: Sequence[str] | None = None)
     except CaesarError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
+    except MemoryError as error:
+        print(
+            f"error: there is not enough memory ({error}); use fewer threads or a smaller part",
+            file=sys.stderr,
+        )
+        code = 2
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         code = 130

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 import caesar_freq
-from caesar_freq import cli
+from caesar_freq import api, cli
 from caesar_freq.data.field import Field
 from caesar_freq.data.metadata import pack
 
@@ -156,6 +156,43 @@ def test_one_sentence_names_the_culprit(fails, line, words):
     assert "Traceback" not in message and "pickle" not in message
 
 
+@pytest.mark.parametrize("key", ["../up", "x/", "end "])
+def test_a_name_that_netcdf_refuses_is_no_full_disk(fails, key):
+    np.savez("names.npz", **{key: field()})
+    with open("names.cfq", "wb") as stream:
+        array, metadata = pack([Field(key, field())])
+        stream.write(caesar_freq.encode(array, metadata=metadata))
+    message = fails("decompress names.cfq o.nc")
+    assert "name in NetCDF" in message and "write to .npz" in message and "disk" not in message
+
+
+def test_too_little_memory_is_one_sentence(fails, monkeypatch):
+    def encode_to(*_, **__):
+        np.zeros(1 << 58)
+
+    write_inputs()
+    monkeypatch.setattr(api, "encode_to", encode_to)
+    message = fails("compress x.npy o.cfq")
+    assert "not enough memory (Unable to allocate 2.00 EiB" in message and "threads" in message
+
+
+def test_an_array_of_negative_length(fails):
+    write_inputs()
+    with open("x.npy", "rb") as stream:
+        data = stream.read().replace(b"(8, 20, 24)", b"(-8,20, 24)")
+    with open("minus.npy", "wb") as stream:
+        stream.write(data)
+    for mode in ("rel", "lossless"):
+        assert "minus.npy is damaged" in fails(f"compress minus.npy o.cfq --mode {mode}")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+@pytest.mark.parametrize("suffix", ["npy", "npz", "nc", "zarr"])
+def test_a_pipe_is_not_waited_for(fails, suffix):
+    os.mkfifo(f"pipe.{suffix}")
+    assert f"pipe.{suffix}" in fails(f"compress pipe.{suffix} o.cfq")
+
+
 def test_a_missing_second_variable_leaves_no_half_output(fails):
     write_inputs()
     fails("compress x.npz o.cfq --var data --var rain")
@@ -205,6 +242,36 @@ def test_damaged_file_at_any_place(fails):
             stream.write(data[:length])
         assert "short.cfq" in fails("decompress short.cfq o.npz")
     assert "short.cfq" in fails("verify x.npz short.cfq")
+
+
+@pytest.mark.parametrize("packed", [np.savez, np.savez_compressed])
+def test_a_damaged_archive_at_any_place(fails, packed):
+    packed("x.npz", data=field())
+    with open("x.npz", "rb") as stream:
+        data = stream.read()
+    rng = np.random.default_rng(0)
+    for place in [*range(60), *rng.integers(60, len(data) - 80, 40)]:
+        broken = bytearray(data)
+        broken[place] ^= int(rng.integers(1, 256))
+        with open("broken.npz", "wb") as stream:
+            stream.write(broken)
+        try:
+            loaded = np.load("broken.npz")["data"]
+        except BaseException:
+            loaded = None
+        if loaded is None:
+            assert "broken.npz is damaged" in fails("compress broken.npz o.cfq")
+
+
+@pytest.mark.parametrize("header", [b"(8, 20, 24), ", b"(8, (((24), ", b"", b"{"])
+def test_a_header_that_is_no_python(fails, header):
+    np.save("x.npy", field())
+    with open("x.npy", "rb") as stream:
+        data = stream.read()
+    at = data.index(b"(8, 20, 24), }")
+    with open("odd.npy", "wb") as stream:
+        stream.write(data[:at] + header.ljust(14) + data[at + 14 :])
+    assert "odd.npy is damaged" in fails("compress odd.npy o.cfq")
 
 
 def test_existing_output_survives_a_failure(fails):

@@ -57,6 +57,38 @@ def test_a_header_that_is_cut_off_is_refused(tmp_path, form):
             read(path, ["wind"])
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_header_in_disorder_is_never_shown_to_the_library(tmp_path, monkeypatch, form):
+    """Some of them end the process there by a segmentation fault."""
+    path = tmp_path / "wind.nc"
+    _write(path, form, records=True, helpers=True)
+    whole = path.read_bytes()
+
+    def touched(*_):
+        raise AssertionError("the library was called")
+
+    monkeypatch.setattr(netCDF4, "Dataset", touched)
+    wide = 8 if form == "NETCDF3_64BIT_DATA" else 4
+    at = whole.index(b"time") - wide  # the length of the first name
+    for length in (-1, -(1 << 20), 1 << 30):
+        path.write_bytes(
+            whole[:at] + length.to_bytes(wide, "big", signed=True) + whole[at + wide :]
+        )
+        with pytest.raises(InputError, match="wind.nc is damaged: its header"):
+            read(path, ["wind"])
+
+
+def test_a_name_that_is_no_text_is_one_sentence(tmp_path):
+    path = tmp_path / "wind.nc"
+    _write(path, "NETCDF3_CLASSIC", records=True, helpers=True)
+    for name in (b"units", b"title", b"number"):
+        whole = path.read_bytes()
+        path.write_bytes(whole.replace(name, b"\xbc" + name[1:]))
+        with pytest.raises(InputError, match="wind.nc is damaged: a part of it cannot be read"):
+            read(path, ["wind"])
+        path.write_bytes(whole)
+
+
 def test_one_record_variable_of_short_values_has_no_padding(tmp_path):
     path = tmp_path / "count.nc"
     with netCDF4.Dataset(path, "w", format="NETCDF3_CLASSIC") as out:

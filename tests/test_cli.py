@@ -205,6 +205,19 @@ def test_info_counts_all_bytes_in_both_forms(run, tmp_path):
     assert f"compressed_bytes      {size}\n" in text and f"{mode} 12" in text
 
 
+def test_info_of_a_file_that_is_cut_off_claims_no_ratio_for_it(run, tmp_path):
+    np.save("x.npy", field())
+    succeed(run("compress", "x.npy", "x.cfq"))
+    whole = json.loads(succeed(run("info", "x.cfq", "--json")))
+    data = (tmp_path / "x.cfq").read_bytes()
+    for other in (data[:-1], data + b"more"):
+        (tmp_path / "y.cfq").write_bytes(other)
+        code, out, _ = run("info", "y.cfq", "--json")
+        about = json.loads(out)
+        assert code == 1 and whole["complete"] and not about["complete"]
+        assert about["cr"] == whole["cr"] and about["compressed_bytes"] == len(data)
+
+
 def test_trained_model_is_used_and_embedded(run, tmp_path):
     base = FrequencyModel.base()
     model = replace(base, b3=base.b3 + 100)

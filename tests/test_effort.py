@@ -9,7 +9,8 @@ from test_search import field
 
 import caesar_freq
 from caesar_freq.cli import main
-from caesar_freq.codec import chunk
+from caesar_freq.codec import chunk, chunks
+from caesar_freq.codec import large as large_module
 from caesar_freq.codec.checking import bound_holds
 from caesar_freq.codec.model import FrequencyModel
 from caesar_freq.errors import InputError
@@ -37,6 +38,7 @@ def test_bound_holds_and_effort_saves_bytes(make, mode, bound):
     sizes = [len(data) for data in streams]
     assert all(more <= TOLERANCE * less for less, more in zip(sizes, sizes[1:]))
     assert streams[2] == caesar_freq.encode(x, mode, bound)
+    assert streams[0] == caesar_freq.encode(x, mode, bound, effort=np.int64(0))
 
 
 def test_only_more_effort_finds_modes_and_grids():
@@ -46,6 +48,18 @@ def test_only_more_effort_finds_modes_and_grids():
 
     assert used(vortices(), 1e-3, 1) == {"plain"} and used(vortices(), 1e-3, 2) == {"own_modes"}
     assert used(grid(), 1e-5, 0) == {"plain"} and used(grid(), 1e-5, 1) == {"lattice"}
+
+
+@pytest.mark.parametrize("mode", ["rel", "nrmse"])
+@pytest.mark.parametrize("large", [False, True])
+def test_no_effort_makes_noise_larger_than_it_is(monkeypatch, mode, large):
+    x = np.random.default_rng(0).standard_normal((3, 17, 19)).astype(np.float32)
+    if large:
+        monkeypatch.setattr(chunks, "CHUNK_VALUES", 1)
+        monkeypatch.setattr(large_module, "EXACT_BYTES", 1)
+    data = caesar_freq.encode(x, mode, 1e-12, effort=0)
+    assert len(data) < x.nbytes + 100
+    assert np.array_equal(caesar_freq.decode(data), x)
 
 
 def test_thirty_two_frames_may_be_one_block():

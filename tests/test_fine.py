@@ -49,6 +49,15 @@ def test_bounds_hold_and_files_are_smaller_than_without_a_loss(bound):
         assert len(data) < 0.9 * lossless
 
 
+def test_a_sample_that_float32_restores_exactly_tells_no_error():
+    """Its error of 0 was taken for a ratio, and no step has an error of 0."""
+    x = np.random.default_rng(0).standard_normal((1, 17, 19)).astype(np.float32)
+    x = x.astype(np.float64)
+    for bound in (1e-11, 1e-12):
+        after = caesar_freq.decode(caesar_freq.encode(x, "nrmse", bound))
+        assert np.sqrt(np.mean((after - x) ** 2)) <= bound * np.ptp(x)
+
+
 def test_coarse_steps_and_small_levels_have_no_low_bits():
     x = smooth()
     transform = Transform(SHAPE, 16, 8)

@@ -18,6 +18,7 @@ from caesar_freq.entropy.levels import decode_levels
 from caesar_freq.entropy.levels import encode_levels as encode_levels_of_grid
 from caesar_freq.entropy.sparse import encode_sparse
 from caesar_freq.errors import ConfigError, CorruptStreamError
+from caesar_freq.kernels import jit
 from caesar_freq.kernels.errors import size_histogram
 from caesar_freq.kernels.memory import zeros
 from caesar_freq.kernels.values import normalised, restored
@@ -270,3 +271,14 @@ def test_large_arrays_begin_where_a_huge_page_does(size):
     assert array.ctypes.data % (1 << 21) == 0
     array[:] = 1
     assert array.sum(dtype=np.float64) == size
+
+
+def test_a_folder_for_compiled_code_is_not_needed(monkeypatch):
+    """In a container neither the package nor the home may be writable."""
+
+    def refuse(_):
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr("numba.core.dispatcher.FunctionCache", refuse)
+    double = jit.njit(nogil=True, cache=True)(lambda x: 2 * x)
+    assert double(4) == 8 and double._dispatcher.nopython_signatures

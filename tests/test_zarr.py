@@ -81,7 +81,30 @@ def test_the_commands_take_a_store(tmp_path):
         np.testing.assert_array_equal(after["lon"].values, np.linspace(0, 30, 7))
 
 
+def test_arrays_in_groups_come_back_in_their_groups(tmp_path):
+    inner = dataset().rename(wind="gust").drop_vars("lon")
+    tree = xarray.DataTree.from_dict({"/": dataset(), "/inner": inner})
+    tree.to_zarr(tmp_path / "tree.zarr", consolidated=False)
+    names = ["wind", "inner/gust"]
+    options = [word for name in names for word in ("--var", name)]
+    for arguments in (
+        ["compress", "tree.zarr", "t.cfq", *options],
+        ["decompress", "t.cfq", "b.nc"],
+    ):
+        command = [str(tmp_path / a) if "." in a else a for a in arguments]
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+        assert ended.value.code == 0
+    with opened(tmp_path / "tree.zarr", names) as fields, opened(tmp_path / "b.nc", names) as after:
+        for one, other in zip(fields, after):
+            assert one.coords.keys() == other.coords.keys() and "lon" in one.coords
+            assert np.nanmax(np.abs(one.values[...] - other.values[...])) <= 1e-3 * 6
+
+
 def refusals(folder):
+    zarr.save_group(folder / "damaged.zarr", u=np.ones(3, "f4"))
+    for path in (folder / "damaged.zarr" / "u").glob("*.json"):
+        path.write_text("{")
     group = zarr.open_group(folder / "group.zarr", mode="w")
     for name in ("u", "v"):
         group.create_array(name, shape=(4, 5), dtype="f4")
@@ -94,6 +117,7 @@ def refusals(folder):
         ("group.zarr", ["mask"], "holds int8 numbers, but only float32 and float64"),
         ("empty.zarr", None, "has no float variable; its variables are: (none)"),
         ("file.zarr", None, "is no Zarr store"),
+        ("damaged.zarr", None, "is no Zarr store (Expecting property name"),
         ("none.zarr", None, "is no Zarr store"),
     ]
 

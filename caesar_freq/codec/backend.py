@@ -1,8 +1,12 @@
-"""Which kernels do the work: C where the package was built with them, else numba; or torch on a device."""
+"""What does the work: kernels in C where the package was built with them, else numba; or torch on a
+device; and how many threads.
+"""
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
+from numbers import Integral
 from typing import Any
 
 from caesar_freq.errors import InputError, ModelError
@@ -59,3 +63,16 @@ def codec_device(name: str | None) -> str | None:
     if int(name[5:] or 0) >= torch.cuda.device_count():
         raise InputError(f"--device {name} needs a CUDA device and there is none; use --device cpu")
     return name
+
+
+def workers_of(threads: int | None) -> int:
+    """Number of threads that a caller means.
+
+    Raises
+    ------
+    InputError
+        If it is not a positive integer.
+    """
+    if threads is not None and not (isinstance(threads, Integral) and threads > 0):
+        raise InputError(f"threads is {threads!r}; give a number of at least 1, or None for all")
+    return threads or os.cpu_count() or 1

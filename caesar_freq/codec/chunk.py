@@ -222,6 +222,12 @@ class Chunk:
         fine = self._exact_grid is None or self._exact_grid.top >= MOST_CORRECTED
         return common_grid(self.valid) if fine and self.count and self.signs is None else None
 
+    def write_shorter(self, written: Written) -> Written:
+        """`written`, or a lossless body where it takes more bytes than the values themselves."""
+        if len(written.body) <= self.values.nbytes:
+            return written
+        return min(self.write_lossless(), written, key=lambda w: len(w.body))
+
     def write_closer(
         self, written: Written, limit: float, rms: bool = False, bound: float = 0.0
     ) -> Written:

@@ -132,7 +132,7 @@ class ChunkEncoder:
             others = [self._write(chunk, way, variable, dead_zone) for way in ways if way]
             best = min([best, *others], key=lambda one: self._cost(one, variable))
         if not self.effort.levels:
-            return best
+            return chunk.write_shorter(best)
         return chunk.write_closer(best, *chunk_limit(self.header, variable), self.header.bound)
 
     def has_modes(self, chunk: Chunk, variable: Variable) -> bool:

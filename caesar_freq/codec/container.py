@@ -16,12 +16,16 @@ from caesar_freq.errors import CorruptStreamError, InputError
 _START = len(MAGIC) + 1 + 10
 
 
-def refuse_path(data: object) -> None:
-    """Raise InputError if `data` is the path of a stream instead of the stream."""
+def _refuse_others(data: object) -> None:
+    """Raise InputError if `data` is neither bytes nor a binary file; a path is the usual mistake."""
     if isinstance(data, (str, os.PathLike)):
         raise InputError(
             f"{data} is a path, and bytes or an open file are needed; use CfqFile({str(data)!r}), or "
             "open it first"
+        )
+    if isinstance(data, io.TextIOBase) or not hasattr(data, "seek"):
+        raise InputError(
+            f"{type(data).__name__} holds no bytes; give bytes or a file opened with mode 'rb'"
         )
 
 
@@ -38,6 +42,13 @@ class Container:
     size : int
         Length in bytes.
     header : Header
+
+    Raises
+    ------
+    CorruptStreamError
+        If the head of the stream is not ours, truncated or altered.
+    InputError
+        If `data` is a path or something else that holds no bytes.
     """
 
     def __init__(self, data: bytes | memoryview | BinaryIO) -> None:
@@ -46,7 +57,7 @@ class Container:
             self._view = memoryview(data).cast("B")
             self.size = len(self._view)
         except TypeError:
-            refuse_path(data)
+            _refuse_others(data)
             self._view, self._file, self._lock = None, data, threading.Lock()
             self.size = data.seek(0, io.SEEK_END)
         self.header, start = self._header()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from typing import TypeVar
 import google_crc32c
 import numpy as np
 
+from caesar_freq.codec.backend import workers_of
 from caesar_freq.codec.chunks import Box, five_dimensional
 from caesar_freq.codec.coders import Predictor
 from caesar_freq.codec.container import Container
@@ -121,7 +121,7 @@ def decode_chunks(
         if (overlap := region.overlap(box)) is not None
     ]
 
-    workers = threads or os.cpu_count() or 1
+    workers = workers_of(threads)
 
     def checked(number: int) -> bytes:
         body = stream.chunk(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 from caesar_freq.errors import InputError
 
@@ -66,6 +67,7 @@ def effort_of(level: int) -> Effort:
         If there is no such level.
     """
     # not only a check of the range: True is no level, and neither is 1.5
-    if type(level) is not int or not 0 <= level < len(EFFORTS):
+    number = isinstance(level, Integral) and not isinstance(level, bool)
+    if not number or not 0 <= level < len(EFFORTS):
         raise InputError(f"effort is {level!r}; choose 0 (fastest), 1, 2 or 3 (fewest bytes)")
     return EFFORTS[level]

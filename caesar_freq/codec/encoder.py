@@ -128,7 +128,10 @@ class Encoder(ChunkEncoder):
             if made and _size(made) + self._naming < _size(best):
                 best = made
         levels, links = self.effort.levels, self.effort.links
-        closer = best[0], self._closer(chunks, *best[::-1]) if levels else best[1]
+        if levels:
+            closer = best[0], self._closer(chunks, *best[::-1])
+        else:
+            closer = best[0], self._map(Chunk.write_shorter, chunks, best[1])
         # where next to nothing is left, sections repeat the one before better on one grid
         both = self.model.grid_pmf is not None and target >= _SPARSE
         for dependent in ((True, False) if both else (True,)) if links else ():
@@ -336,8 +339,8 @@ class Encoder(ChunkEncoder):
         counts, sizes = zip(*found)
         return RoundingModel(sum(counts), sum(sizes), dead_zone, ratio)
 
-    def _map(self, function: Callable, chunks: Iterable) -> list:
-        return list(self.pool.map(function, chunks))
+    def _map(self, function: Callable, *chunks: Iterable) -> list:
+        return list(self.pool.map(function, *chunks))
 
 
 def _size(result: tuple[Variable, list[Written]]) -> int:

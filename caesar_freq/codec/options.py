@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 
-import numpy as np
-
+from caesar_freq.codec.backend import workers_of
 from caesar_freq.codec.candidates import SPATIAL
 from caesar_freq.codec.effort import USUAL, effort_of
 from caesar_freq.codec.header import DTYPES, MODES, Variable
@@ -35,7 +34,7 @@ class Options:
     @property
     def workers(self) -> int:
         """Number of threads, and of chunks in flight."""
-        return self.threads or os.cpu_count() or 1
+        return workers_of(self.threads)
 
     @property
     def lossless(self) -> bool:
@@ -64,6 +63,13 @@ class Whole:
     first: int = 0
 
 
+def _is_bound(bound: object) -> bool:
+    try:
+        return isinstance(bound, Real) and 0 <= float(bound) < math.inf
+    except OverflowError:  # an integer
+        return False
+
+
 def check_call(source: Source, options: Options) -> None:
     """All checks of the call that need no value."""
     if source.dtype not in DTYPES:
@@ -85,8 +91,12 @@ def check_call(source: Source, options: Options) -> None:
             f"unknown strategy {options.strategy!r}; choose one of {', '.join(STRATEGIES)}"
         )
     effort_of(options.effort)
-    real = isinstance(options.bound, Real)
-    if options.mode != "lossless" and not (real and 0 <= options.bound < np.inf):
+    workers_of(options.threads)
+    if not isinstance(options.fill_value, Real | None):
+        raise InputError(f"the fill value is {options.fill_value!r}; give a number or None")
+    if not isinstance(options.metadata, bytes):
+        raise InputError(f"the metadata are {type(options.metadata).__name__}; give bytes")
+    if options.mode != "lossless" and not _is_bound(options.bound):
         raise InputError(f"the bound is {options.bound}; it must be a finite number of at least 0")
     if options.mode == "pw_rel" and options.bound >= 1:
         raise InputError(

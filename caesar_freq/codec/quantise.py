@@ -8,11 +8,13 @@ devices make the same one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from caesar_freq.codec.layout import N_CLASSES
+from caesar_freq.codec.parts import BLOCK
 from caesar_freq.kernels.jit import njit
 from caesar_freq.kernels.ordered import Array, as_double, total
 
@@ -51,9 +53,13 @@ def fit_alphas(planes: Array, classes: np.ndarray) -> np.ndarray:
 
 
 def _products(planes: Array, here: np.ndarray, apart: int) -> Iterator[Array]:
-    """Products of temporal means of blocks so far `apart`, of the frequencies in `here`, block by block."""
-    for t in range(len(planes) - 1):
-        yield as_double(planes[t, 0][here]) * as_double(planes[t + apart, 0][here])
+    """Products of temporal means of blocks so far `apart`, of the frequencies in `here`, part by part."""
+    last = len(planes) - 1
+    step = -(-BLOCK // math.prod(planes.shape[2:]))
+    for t in range(0, last, step):
+        stop = min(t + step, last)
+        one, other = planes[t:stop, 0], planes[t + apart : stop + apart, 0]
+        yield as_double(one[:, here]) * as_double(other[:, here])
 
 
 @njit(nogil=True, cache=True)

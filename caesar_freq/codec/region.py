@@ -140,6 +140,8 @@ def _range(name: str, value: Range, size: int) -> slice:
 
 def _pair(name: str, value) -> slice:
     try:
+        if isinstance(value, list):  # of variables it would be each of them, here the ends
+            raise TypeError
         start, stop = value
     except (TypeError, ValueError) as error:
         raise InputError(

@@ -62,7 +62,8 @@ class RoundingModel:
     dead_zone : float
         In steps.
     ratio : float
-        Real error over that of plain rounding, measured on a sample.
+        Real error over that of plain rounding, measured on a sample; 0 says nothing and is taken
+        for 1: the sample is in float32, which steps below its precision restore exactly.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class RoundingModel:
         self._low, self._high = (
             (edges << 15).view(np.float32).astype(np.float64) for edges in (bins, bins + 1)
         )
-        self._n_values, self._dead_zone, self._ratio = n_values, dead_zone, ratio
+        self._n_values, self._dead_zone, self._ratio = n_values, dead_zone, ratio or 1.0
         squares = self._low * self._low + self._low * self._high + self._high * self._high
         #: squared error of the first bins, if all of them become zero
         self._zeroed = np.append(0.0, np.cumsum(self._counts * squares / 3))

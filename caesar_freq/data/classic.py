@@ -1,7 +1,8 @@
 """How long a NetCDF classic file (formats 1, 2 and 5) has to be, by its own header.
 
 The NetCDF library reads what lies beyond the end of such a file as zeros, so a download or a run
-that was cut off would be compressed without a word. HDF5 (NetCDF-4) notices by itself.
+that was cut off would be compressed without a word, and a damaged header may crash it: this looks
+first. HDF5 (NetCDF-4) notices by itself.
 
 Source: "File Format Specifications", NetCDF User's Guide.
 """
@@ -33,7 +34,10 @@ class _Header:
         return struct.unpack(form, data)[0]  # struct.error at the end of the file
 
     def length(self) -> int:
-        return self.number(self.length_format)
+        length = self.number(self.length_format)
+        if length < 0:
+            raise ValueError(f"length {length}")
+        return length
 
     def skip(self, size: int) -> None:
         self.file.seek(-(-size // 4) * 4, 1)
@@ -75,7 +79,7 @@ def missing_bytes(path: Path) -> int:
 
 def _needed(header: _Header) -> int:
     """End of the last value, without the padding that not every writer adds."""
-    records = header.length()
+    records = header.number(header.length_format)
     dims = []
     for _ in header.items(_DIMENSION):
         header.skip(header.length())

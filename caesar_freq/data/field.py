@@ -53,6 +53,8 @@ class Field:
         Every auxiliary variable the field refers to.
     file_attrs : dict
         Global attributes of the file.
+    unlimited : tuple of str
+        Those of `dims` that may grow (NetCDF), such as time in files that others append to.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Field:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     coords: Mapping[str, Coordinate] = field(default_factory=dict)
     file_attrs: Mapping[str, Any] = field(default_factory=dict)
+    unlimited: tuple[str, ...] = ()
 
 
 def seen_from(name: str, other: str, known: Collection[str]) -> str | None:

@@ -6,7 +6,10 @@ keep what they can: an ``.npy`` file has neither name nor dimensions, an ``.npz`
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +26,18 @@ SUFFIXES = (".npy", ".npz", ".nc")
 #: What the NetCDF library stores where nothing was written, unless a file declares something else.
 _UNWRITTEN = 9.969209968386869e36
 DEFAULT_KEY = "data"
+#: What numpy, zipfile and zlib raise over bytes that are not what they should be.
+_DAMAGE = (
+    ValueError, ArithmeticError, OSError, EOFError, SyntaxError, RuntimeError, zipfile.BadZipFile,
+    zlib.error, struct.error, tokenize.TokenError,
+)  # fmt: skip
+#: What to do with files of other names.
+_OTHERS = {
+    (".h5", ".hdf5", ".he5", ".nc4", ".nc3", ".cdf", ".netcdf"):
+        "HDF5 and NetCDF files are read if their name ends in .nc; rename it, or make a link",
+    (".grib", ".grib2", ".grb", ".grb2"):
+        "GRIB has to be converted first (cdo -f nc4 copy in.grib out.nc)",
+}  # fmt: skip
 
 
 def read(path: str | Path, names: Sequence[str] | None = None) -> list[Field]:
@@ -98,7 +113,7 @@ def opened(path: str | Path, names: Sequence[str] | None = None) -> Iterator[lis
 
         with netcdf.opened(path, names) as fields:
             yield fields
-    elif suffix == ".nc" or (suffix == ".npy" and names and list(names) != [DEFAULT_KEY]):
+    elif not path.is_file() or (suffix == ".npy" and names and list(names) != [DEFAULT_KEY]):
         yield read(path, names)  # which says what is wrong
     else:
         yield [_mapped(path, key) for key in (names or [DEFAULT_KEY])]
@@ -108,7 +123,7 @@ def _mapped(path: Path, key: str) -> Field:
     """A field of an ``.npy`` or ``.npz`` file, mapped if possible, else read."""
     try:
         mapping = map_npy(path) if path.suffix.lower() == ".npy" else map_npz(path, key)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, SyntaxError):
+    except _DAMAGE:
         mapping = None  # reading it says what is wrong
     if mapping is None:
         return read(path, [key])[0]
@@ -123,7 +138,8 @@ def write(path: str | Path, fields: Sequence[Field]) -> None:
     ----------
     path : str or Path
         ``.npy`` (one field only), ``.npz`` (one key per field) or ``.nc``. In NetCDF, NaN is
-        written as the ``_FillValue`` of the field's attributes where it has one.
+        written as the ``_FillValue`` of the field's attributes where it has one; cells read with
+        another fill value, or as NaN, get that back (`unpacking.nans`).
     fields : sequence of Field
         Fields without `dims` get plain dimension names in NetCDF.
 
@@ -177,7 +193,7 @@ def load_npz(path: str | Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
                     f"{', '.join(archive.files) or '(none)'}; name the one to use"
                 )
             return {key: archive[key] for key in keys}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, SyntaxError) as error:
+    except _DAMAGE as error:
         raise InputError(_unreadable(path, ".npz", error)) from error
 
 
@@ -192,7 +208,7 @@ def _save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def _load_npy(path: Path) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, SyntaxError) as error:
+    except _DAMAGE as error:
         raise InputError(_unreadable(path, ".npy", error)) from error
     if not isinstance(array, np.ndarray):
         array.close()
@@ -213,6 +229,9 @@ def _unreadable(path: str | Path, suffix: str, error: Exception) -> str:
 
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
+    for others, advice in _OTHERS.items():
+        if suffix in others:
+            raise InputError(f"{path} has the format {suffix}; {advice}")
     if suffix not in SUFFIXES:
         raise InputError(
             f"{path} has no known array format; use a file name ending in {', '.join(SUFFIXES)} "

@@ -99,6 +99,8 @@ def map_npy(path: Path, offset: int = 0, size: int | None = None) -> Mapping:
             raise ValueError(f"version {version} of the format")
         shape, fortran, dtype = read(file)
         start = file.tell()
+    if min(shape, default=0) < 0:
+        raise ValueError(f"shape {shape}")
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be mapped")
     if size < start - offset + int(np.prod(shape, dtype=object)) * dtype.itemsize:
@@ -197,4 +199,9 @@ class Source:
 
 def unreadable(path: str | Path, error: Exception) -> InputError:
     """An error for a part of a file that cannot be read."""
+    if "Filter error" in str(error):
+        return InputError(
+            f"{path} was compressed by a filter of HDF5 that is not installed here ({error}); set "
+            "HDF5_PLUGIN_PATH to where it is, or rewrite the file elsewhere (nccopy -d 4 in.nc out.nc)"
+        )
     return InputError(f"{path} is damaged: a part of it cannot be read ({error}); make it again")

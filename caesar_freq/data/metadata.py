@@ -132,6 +132,7 @@ def metadata_to_bytes(fields: Sequence[Field], roles: Mapping[str, str] | None =
                 "order": sum(axis_order(field, roles), []),
                 "attrs": _attrs_to_json(field.attrs),
                 "coords": [list(coords).index(name) for name in field.coords],
+                **({"unlimited": field.unlimited} if field.unlimited else {}),
             }
             for field in fields
         ],
@@ -174,6 +175,7 @@ def templates(shape: Sequence[int], metadata: bytes) -> list[Template]:
                 attrs=_attrs_from_json(entry["attrs"]),
                 coords=dict(coords[index] for index in entry["coords"]),
                 file_attrs=file_attrs,
+                unlimited=tuple(entry.get("unlimited", ())),
             )
             for entry, template in zip(header["fields"], _places(header, shape), strict=True)
         ]

@@ -24,7 +24,7 @@ from caesar_freq.data.field import FILL_ATTRS, Coordinate, Field, check_values, 
 from caesar_freq.data.lazy import LazyArray, unreadable
 from caesar_freq.data.parts import Parts, sorted_parts
 from caesar_freq.data.template import Template
-from caesar_freq.data.unpacking import fill_values, is_packed, unpack
+from caesar_freq.data.unpacking import fill_values, is_packed, refilled, unpack
 from caesar_freq.data.variables import (
     attributes,
     helpers,
@@ -35,6 +35,7 @@ from caesar_freq.data.variables import (
 )
 from caesar_freq.errors import InputError
 
+_CHUNK_VALUES = 1 << 18
 # Dimension names given to arrays that have none, last axis last.
 _PLAIN_DIMS = ("variable", "section", "time", "height", "width")
 
@@ -49,27 +50,36 @@ def read(path: Path, names: Sequence[str] | None) -> list[Field]:
 def opened(path: Path, names: Sequence[str] | None) -> Iterator[list[Field]]:
     """See `caesar_freq.data.files.opened`."""
     try:
+        if missing := missing_bytes(Path(path)):
+            raise InputError(
+                f"{path} is cut off: it lacks {missing} bytes that its header announces; copy it again"
+            )
         dataset = netCDF4.Dataset(path)
     except OSError as error:
         raise InputError(f"{path} {wrong(path, error)}") from error
-    if missing := missing_bytes(Path(path)):
-        dataset.close()
-        raise InputError(
-            f"{path} is cut off: it lacks {missing} bytes that its header announces; copy it again"
-        )
+    except (RuntimeError, UnicodeDecodeError) as error:
+        raise unreadable(path, error) from error
     with dataset:
         dataset.set_auto_maskandscale(False)
         dataset.set_auto_chartostring(False)
-        names = list(names or [only_float_variable(dataset, path)])
-        known = variables_of(dataset)
-        for name in names:
-            if name not in known:
-                raise InputError(
-                    f"{path} has no variable {name!r}; its variables are: {listed(dataset)}"
-                )
-        lock = threading.Lock()  # the library is not for several threads at once
-        file_attrs = {key: dataset.getncattr(key) for key in dataset.ncattrs()}
-        yield [_read_field(known, name, path, lock, file_attrs) for name in names]
+        try:
+            fields = _read_fields(dataset, path, names)
+        except (OSError, RuntimeError, UnicodeDecodeError) as error:
+            raise unreadable(path, error) from error
+        yield fields
+
+
+def _read_fields(dataset: netCDF4.Dataset, path: Path, names: Sequence[str] | None) -> list[Field]:
+    names = list(names or [only_float_variable(dataset, path)])
+    known = variables_of(dataset)
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"{path} has no variable {name!r}; its variables are: {listed(dataset)}"
+            )
+    lock = threading.Lock()  # the library is not for several threads at once
+    file_attrs = {key: dataset.getncattr(key) for key in dataset.ncattrs()}
+    return [_read_field(known, name, path, lock, file_attrs) for name in names]
 
 
 @contextmanager
@@ -82,6 +92,11 @@ def _created(path: Path) -> Iterator[netCDF4.Dataset]:
         # a full disk is called either "Permission denied" or "NetCDF: HDF error"
         if isinstance(error, RuntimeError) and not str(error).startswith("NetCDF: "):
             raise
+        if "name" in str(error).lower():  # illegal, in use, or too long
+            raise InputError(
+                f"a variable, dimension or attribute cannot have its name in NetCDF ({error}); "
+                "write to .npz"
+            ) from error
         reason = f"{getattr(error, 'strerror', None) or error}, perhaps since the disk is full"
         raise OSError(errno.EIO, reason, str(path)) from error
 
@@ -93,9 +108,9 @@ def write(path: Path, fields: Sequence[Field]) -> None:
         names = {field.name for field in fields}
         for field in fields:
             dims = field.dims or _PLAIN_DIMS[-field.values.ndim :]
-            _write_coords(dataset, field.coords, names)
+            _write_coords(dataset, field, names)
             values, attrs = _with_fill(field)
-            _write_variable(dataset, field.name, dims, values, attrs)
+            _write_variable(dataset, field.name, dims, values, attrs, field.unlimited)
 
 
 class _FillTaken(Exception):
@@ -121,28 +136,27 @@ def _write_parts(path, templates, dtype, parts) -> None:
         variables, fills = [], []
         for template in templates:
             dims = template.dims or _PLAIN_DIMS[-len(template.shape) :]
-            _write_coords(dataset, template.coords, names)
+            _write_coords(dataset, template, names)
             variables.append(
                 _create_variable(
-                    dataset, template.name, dims, template.shape, dtype, template.attrs
+                    dataset, template.name, dims, template.shape, dtype, template.attrs,
+                    template.unlimited,
                 )
-            )
+            )  # fmt: skip
             fills.append(np.array(fill_values(template.attrs), dtype))
         for number, where, values in sorted_parts(templates, parts):
             fill = fills[number]
             if np.isin(values, fill[~np.isnan(fill)]).any():
                 raise _FillTaken(number)
-            if fill.size:
-                values = np.where(np.isnan(values), fill[0], values)
-            variables[number][where] = values
+            variables[number][where] = refilled(values, fill)
 
 
-def _write_coords(dataset, coords: Mapping[str, Coordinate], names: set[str]) -> None:
+def _write_coords(dataset, field: Field | Template, names: set[str]) -> None:
     """Write coordinates that are neither there already nor fields of their own."""
     there = variables_of(dataset)
-    for name, coord in coords.items():
+    for name, coord in field.coords.items():
         if name not in there and name not in names:
-            _write_variable(dataset, name, coord.dims, coord.values, coord.attrs)
+            _write_variable(dataset, name, coord.dims, coord.values, coord.attrs, field.unlimited)
 
 
 def _read_field(
@@ -153,13 +167,13 @@ def _read_field(
     file_attrs: Mapping[str, Any],
 ) -> Field:
     variable = known[name]
-    stored = attributes(variable)
+    stored, what = attributes(variable), f"variable {name!r}"
     if not isinstance(variable.dtype, np.dtype) or variable.dtype.kind not in "iuf":
-        raise InputError(f"variable {name!r} in {path} does not hold numbers; name another one")
+        raise InputError(f"{what} in {path} does not hold numbers; name another one")
     decoded = variable.dtype.kind == "f" or is_packed(stored)
 
     def values(raw: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        return unpack(raw, stored) if decoded else (raw, stored)
+        return unpack(raw, stored, f"{what} in {path}") if decoded else (raw, stored)
 
     def cut(index) -> np.ndarray:
         try:
@@ -167,7 +181,7 @@ def _read_field(
                 raw = np.asarray(variable[index])
         except (OSError, RuntimeError) as error:
             raise unreadable(path, error) from error
-        return check_values(values(raw)[0], f"variable {name!r}", path)
+        return check_values(values(raw)[0], what, path)
 
     # an array without memory of its own tells type and attributes
     hollow, attrs = values(np.empty(0, variable.dtype))
@@ -176,7 +190,7 @@ def _read_field(
         name,
         LazyArray(
             variable.shape,
-            checked_type(hollow, f"variable {name!r}", path),
+            checked_type(hollow, what, path),
             cut,
             _block_bytes(variable),
         ),
@@ -184,6 +198,7 @@ def _read_field(
         attrs,
         _read_coords(known, name),
         file_attrs,
+        tuple(dim.name for dim in variable.get_dims() if dim.isunlimited()),
     )
 
 
@@ -204,7 +219,7 @@ def _read_coords(known: Mapping[str, netCDF4.Variable], name: str) -> dict[str, 
             source = known[other]
             values = np.asarray(source[...])
             # NetCDF-4 strings come as objects, big-endian numbers as they are
-            native = str if values.dtype.kind == "O" else values.dtype.newbyteorder("=")
+            native = str if source.dtype is str else values.dtype.newbyteorder("=")
             values = values.astype(native)
             if values.dtype.kind in "iufUS":
                 coords[other] = Coordinate(tuple(source.dimensions), values, attributes(source))
@@ -213,7 +228,7 @@ def _read_coords(known: Mapping[str, netCDF4.Variable], name: str) -> dict[str, 
 
 
 def _with_fill(field: Field) -> tuple[np.ndarray, dict[str, Any]]:
-    """Values and attributes to store: NaN goes back to the fill value the file had.
+    """Values and attributes to store: NaN goes back to the fill values the file had.
 
     Where a real value happens to equal the fill value, NaN itself becomes the fill value: a
     reader must never take a number for a hole.
@@ -224,7 +239,7 @@ def _with_fill(field: Field) -> tuple[np.ndarray, dict[str, Any]]:
         return field.values, attrs
     if np.isin(field.values, fills[~np.isnan(fills)]).any():
         return field.values, _nan_as_fill(attrs, field.values.dtype)
-    return np.where(np.isnan(field.values), fills[0], field.values), attrs
+    return refilled(field.values, fills), attrs
 
 
 def _nan_as_fill(attrs: Mapping[str, Any], dtype: np.dtype) -> dict[str, Any]:
@@ -238,10 +253,11 @@ def _write_variable(
     dims: Sequence[str],
     values: np.ndarray,
     attrs: Mapping[str, Any],
+    unlimited: Sequence[str],
 ) -> None:
     text = values.dtype.kind == "U"
     dtype = str if text else values.dtype
-    variable = _create_variable(dataset, name, dims, values.shape, dtype, attrs)
+    variable = _create_variable(dataset, name, dims, values.shape, dtype, attrs, unlimited)
     variable[...] = values.astype(object) if text else values
 
 
@@ -252,6 +268,7 @@ def _create_variable(
     shape: Sequence[int],
     dtype: np.dtype | type,
     attrs: Mapping[str, Any],
+    unlimited: Sequence[str],
 ) -> netCDF4.Variable:
     """A variable without values, its group and dimensions made where they are new."""
     group = dataset
@@ -260,8 +277,8 @@ def _create_variable(
     for dim, size in zip(dims, shape, strict=True):
         known = _visible(group, dim)
         if known is None or (known.size != size and dim not in group.dimensions):
-            group.createDimension(dim, size)
-        elif known.size != size:
+            group.createDimension(dim, None if dim in unlimited else size)
+        elif known.size != size and not (known.isunlimited() and not known.size):
             raise InputError(
                 f"variable {name!r} has {size} points along {dim!r} but another one has "
                 f"{known.size}; write them to separate files"
@@ -269,11 +286,26 @@ def _create_variable(
     attrs = dict(attrs)
     fill = attrs.pop("_FillValue", None)
     # None means: no _FillValue attribute, as in the file it came from
-    variable = group.createVariable(name.split("/")[-1], dtype, tuple(dims), fill_value=fill)
+    variable = group.createVariable(
+        name.split("/")[-1], dtype, tuple(dims), fill_value=fill,
+        chunksizes=_chunks(dims, shape, unlimited),
+    )  # fmt: skip
     variable.set_auto_maskandscale(False)
     variable.set_auto_chartostring(False)
     variable.setncatts(attrs)
     return variable
+
+
+def _chunks(
+    dims: Sequence[str], shape: Sequence[int], unlimited: Sequence[str]
+) -> list[int] | None:
+    """Chunks of several small frames where a variable may grow; the library would take one."""
+    growing = [axis for axis, dim in enumerate(dims) if dim in unlimited]
+    chunks = [max(1, size) for size in shape]
+    for axis in growing[:1]:
+        frame = math.prod(chunks) // chunks[axis]
+        chunks[axis] = min(chunks[axis], _CHUNK_VALUES // frame)
+    return chunks if growing and 0 not in chunks else None
 
 
 def _visible(group: netCDF4.Group | None, dim: str) -> netCDF4.Dimension | None:

@@ -32,6 +32,7 @@ class Template:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     coords: Mapping[str, Coordinate] = field(default_factory=dict)
     file_attrs: Mapping[str, Any] = field(default_factory=dict)
+    unlimited: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -68,4 +69,6 @@ class Template:
 
     def filled(self, values: np.ndarray) -> Field:
         """The field with `values`, of the template's shape."""
-        return Field(self.name, values, self.dims, self.attrs, self.coords, self.file_attrs)
+        return Field(
+            self.name, values, self.dims, self.attrs, self.coords, self.file_attrs, self.unlimited
+        )

@@ -106,5 +106,11 @@ def wrong(path: Path, error: OSError) -> str:
         return "cannot be read: Permission denied; ask its owner for the right to read it"
     with open(path, "rb") as file:
         start = file.read(8)
+    if start.startswith(b"\x89HDF"):
+        return (
+            f"is an HDF5 file that the NetCDF library does not open ({error.strerror or error}): it "
+            "is damaged, or holds links to what is not there or data sets without values; copy what "
+            "you need to another file (h5copy, h5repack)"
+        )
     others = [said for magic, said in _OTHERS.items() if start.startswith(magic)]
     return others[0] if others else "is damaged or not a NetCDF file; make it again"

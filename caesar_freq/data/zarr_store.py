@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from caesar_freq.data.field import Coordinate, Field, check_values, checked_type
+from caesar_freq.data.field import Coordinate, Field, check_values, checked_type, seen_from
 from caesar_freq.data.lazy import LazyArray, unreadable
 from caesar_freq.data.unpacking import is_packed, unpack
 from caesar_freq.errors import InputError
@@ -36,6 +36,7 @@ def opened(path: Path, names: Sequence[str] | None) -> Iterator[list[Field]]:
         ) from error
     try:
         store = zarr.open(path, mode="r")
+        arrays = _arrays(store)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} is no Zarr store ({error}); check the path") from error
     if isinstance(store, zarr.Array):
@@ -43,7 +44,6 @@ def opened(path: Path, names: Sequence[str] | None) -> Iterator[list[Field]]:
             raise InputError(f"{path} is a Zarr array without a name; drop {list(names)!r}")
         yield [_field("data", store, {}, {}, path)]
         return
-    arrays = dict(store.arrays())
     names = list(names or [_only_float_array(arrays, path)])
     for name in names:
         if name not in arrays:
@@ -55,9 +55,15 @@ def opened(path: Path, names: Sequence[str] | None) -> Iterator[list[Field]]:
     yield [_field(name, arrays[name], arrays, file_attrs, path) for name in names]
 
 
+def _arrays(store) -> dict[str, Any]:
+    """All arrays of a group by name; those in inner groups are called ``group/name``."""
+    members = store.members(max_depth=None) if hasattr(store, "members") else ()
+    return {name: member for name, member in members if hasattr(member, "dtype")}
+
+
 def _only_float_array(arrays: Mapping[str, Any], path: Path) -> str:
     """Name of the one array that can only be meant."""
-    auxiliary = {d for array in arrays.values() for d in (*_dims(array), *_named(array))}
+    auxiliary = {helper for name in arrays for helper in _helpers(name, arrays)}
     choices = [
         name
         for name, array in arrays.items()
@@ -89,7 +95,7 @@ def _field(name, array, arrays: Mapping[str, Any], file_attrs, path: Path) -> Fi
     decoded = array.dtype.kind == "f" or is_packed(stored)
 
     def values(raw: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        return unpack(raw, stored) if decoded else (raw, stored)
+        return unpack(raw, stored, f"{what} in {path}") if decoded else (raw, stored)
 
     def cut(index) -> np.ndarray:
         try:
@@ -111,23 +117,30 @@ def _field(name, array, arrays: Mapping[str, Any], file_attrs, path: Path) -> Fi
         ),
         _dims(array),
         attrs,
-        _coords(array, arrays),
+        _coords(name, arrays),
         file_attrs,
     )
 
 
-def _coords(array, arrays: Mapping[str, Any]) -> dict[str, Coordinate]:
-    """Arrays that `array` refers to by its dimensions or its attribute ``coordinates``."""
+def _helpers(name: str, arrays: Mapping[str, Any]) -> Iterator[str]:
+    """Arrays that one refers to by its dimensions or its attribute ``coordinates``."""
+    for other in (*_dims(arrays[name]), *_named(arrays[name])):
+        path = seen_from(name, other, arrays)
+        if path:
+            yield path
+
+
+def _coords(name: str, arrays: Mapping[str, Any]) -> dict[str, Coordinate]:
     coords = {}
-    for name in (*_dims(array), *_named(array)):
-        other = arrays.get(name)
-        if other is not None and other is not array and name not in coords:
+    for helper in _helpers(name, arrays) if name in arrays else ():
+        other = arrays[helper]
+        if helper not in (name, *coords):
             values = np.asarray(other[...])
             if values.dtype.kind in "iuf":
                 native = values.astype(values.dtype.newbyteorder("="))
-                coords[name] = Coordinate(_dims(other), native, _attrs(other.attrs))
+                coords[helper] = Coordinate(_dims(other), native, _attrs(other.attrs))
             elif values.dtype.kind in "UTO":
-                coords[name] = Coordinate(_dims(other), values.astype(str), _attrs(other.attrs))
+                coords[helper] = Coordinate(_dims(other), values.astype(str), _attrs(other.attrs))
     return coords
 
 

@@ -27,7 +27,11 @@ class Compiled:
     def _dispatcher(self):
         import numba
 
-        return numba.njit(**self._options)(self.py_func)
+        try:
+            return numba.njit(**self._options)(self.py_func)
+        except RuntimeError:
+            # neither the package nor the home has a folder for the cache, as in containers
+            return numba.njit(**{**self._options, "cache": False})(self.py_func)
 
     @property
     def _numba_type_(self):
