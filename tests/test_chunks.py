@@ -10,15 +10,14 @@ from caesar_freq.codec import stream
 from caesar_freq.codec.checking import bound_holds
 from caesar_freq.codec.chunks import boxes, chunk_count, chunk_frames
 from caesar_freq.codec.container import Container
-from caesar_freq.codec.header import Header
 
 
 @pytest.mark.parametrize("narrow", [False, True])
 def test_rows_of_tall_arrays(narrow, monkeypatch):
     """Of streams with 512 rows in a chunk, as they were at first, and with as many as are wide."""
     x = np.random.default_rng(0).standard_normal((90_000, 7)).cumsum(0).astype(np.float32)
-    monkeypatch.setattr(stream, "Header", partial(Header, narrow=narrow))
-    monkeypatch.setattr(stream, "boxes", partial(boxes, narrow=narrow))
+    monkeypatch.setattr(stream, "_may_be_blocks", lambda source, options: False)
+    monkeypatch.setattr(stream, "_stream", partial(stream._stream, narrow=narrow))
     data = caesar_freq.encode(x, "rel", 1e-2)
     monkeypatch.undo()
     whole = caesar_freq.decode(data)
@@ -36,8 +35,8 @@ def test_lines_in_time_are_tables(shape, narrow, monkeypatch):
     rng = np.random.default_rng(0)
     x = rng.standard_normal(shape).cumsum(-3).astype(np.float32)
     x[..., 7:20, :, 0] = np.nan
-    monkeypatch.setattr(stream, "Header", partial(Header, narrow=narrow))
-    monkeypatch.setattr(stream, "boxes", partial(boxes, narrow=narrow))
+    monkeypatch.setattr(stream, "_may_be_blocks", lambda source, options: False)
+    monkeypatch.setattr(stream, "_stream", partial(stream._stream, narrow=narrow))
     for mode, bound in (("rel", 1e-2), ("pw_rel", 1e-3), ("lossless", 0)):
         data = caesar_freq.encode(x, mode, bound)
         whole = caesar_freq.decode(data)
@@ -51,14 +50,18 @@ def test_lines_in_time_are_tables(shape, narrow, monkeypatch):
         assert sum(caesar_freq.info(data)["modes_used"].values()) == x[..., 0, 0].size
 
 
-def test_tables_take_fewer_bytes_than_blocks_of_frames(monkeypatch):
+def test_tables_and_blocks_of_frames_are_compared():
+    """A day of stations is shorter as a table, a season of them in long blocks of frames."""
     hours = np.arange(1300.0)[:, None, None] / 24
     stations = np.sin(6.283 * hours + np.arange(7)) + np.cumsum(np.sin(hours**2), 0) / 9
-    stations = stations.astype(np.float32)
-    size = len(caesar_freq.encode(stations, "rel", 1e-3))
-    monkeypatch.setattr(stream, "Header", partial(Header, narrow=False))
-    monkeypatch.setattr(stream, "boxes", partial(boxes, narrow=False))
-    assert size < 0.8 * len(caesar_freq.encode(stations, "rel", 1e-3))
+    waves = np.sin(hours + np.arange(7)) + np.sin(6.283 * hours)
+    for x, bound, tables in ((stations, 1e-3, True), (waves, 1e-2, False)):
+        data = caesar_freq.encode(x.astype(np.float32), "rel", bound)
+        assert Container(data).header.narrow == tables
+        assert bound_holds(x.astype(np.float32), caesar_freq.decode(data), "rel", bound)
+    for options in ({"effort": 0}, {"mode": "lossless", "bound": 0.0}):
+        data = caesar_freq.encode(waves.astype(np.float32), **options)
+        assert Container(data).header.narrow
 
 
 @pytest.mark.parametrize("narrow", [False, True])

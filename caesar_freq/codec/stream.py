@@ -104,9 +104,10 @@ def encode_source(
                 exact=exact, whole=whole,
             )  # fmt: skip
             found = [write(model)]
-            if _may_be_blocks(source, options) and not predictors and whole is None:
-                found.append(write(model, narrow=False))
             head, bodies, _ = found[0]
+            alone = whole is None and not predictors
+            if alone and bodies.size >= _TINY and _may_be_blocks(source, options):
+                found.append(write(model, narrow=False))
             if options.embed_model is None and len(head) + bodies.size < _SMALL_STREAM:
                 # here the model's own bytes count: the packaged one may be better, it costs none
                 if model.fingerprint != FrequencyModel.base().fingerprint:
