@@ -159,7 +159,7 @@ def test_only_the_highest_effort_looks_at_wavelets(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("shape", "bound", "times"), [((3000, 1, 24), 1e-3, 1.2), ((3000, 4, 4), 1e-2, 1.5)]
+    ("shape", "bound", "times"), [((3000, 2, 12), 1e-3, 1.2), ((3000, 4, 4), 1e-2, 1.5)]
 )
 def test_long_series_take_long_blocks(shape, bound, times, monkeypatch):
     t, rng = np.arange(shape[0])[:, None, None], np.random.default_rng(3)
