@@ -18,7 +18,9 @@ _LEVEL, _TRIAL_LEVEL = 16, 3
 #: Those that take at most so many times the least bytes are tried at the level of the data, too: it
 #: finds the repeats of noise and of fill values, which the other misses.
 _ALIKE = 1.06
-#: The trials look at the upper rows of the leading frames, about so many values in all.
+#: Repeats are found the more the longer the data is: so much may a sample be mistaken about them.
+_UNSURE = 1.2
+#: The trials look at the middle rows of the middle frames, about so many values in all.
 _TRIAL_FRAMES, _TRIAL_VALUES = 8, 1 << 19
 #: A predictor's byte in the stream: the axes along which differences are taken, and whether they
 #: are folded to 0, -1, 1, -2 ... = 0, 1, 2, 3 ..., so that small ones of either sign share their
@@ -27,8 +29,11 @@ _TRIAL_FRAMES, _TRIAL_VALUES = 8, 1 << 19
 _PREDICTORS = (
     ((), False), ((-1,), False), ((0,), False), ((0, -1), False),
     ((-1,), True), ((0,), True), ((0, -1), True), ((-2,), True), ((-2, -1), True),
-    ((0, -2, -1), True),
+    ((0, -2, -1), True), ((), False),
 )  # fmt: skip
+#: The last of them leaves the bytes in their order, too: values that come again, rain among zeros,
+#: are found as they are.
+_AS_THEY_ARE = len(_PREDICTORS) - 1
 _CONSTANT = 0xFF
 #: The byte before float64 values that are float32 in truth, coded as those.
 _SHORT = 0xFE
@@ -39,7 +44,7 @@ _SET_APART = 0x40
 _SHUFFLED = 1 << 18
 #: It is tried with so many low bits as are equal in all but these parts of the values, if they are
 #: not fewer than 6: by chance one value in 32 has those.
-_UNLIKE, _FEWEST_EQUAL = (1 / 16, 1 / 2), 6
+_UNLIKE, _FEWEST_EQUAL = (1 / 16, 1 / 2, 3 / 4), 6
 _MAGIC = 0xFD2FB528
 
 
@@ -159,11 +164,18 @@ def _unshuffled(data: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return codes
 
 
-def _trial(sample: np.ndarray, number: int, low: int, level: int = _TRIAL_LEVEL) -> int:
-    """Bytes of a `sample` of codes with predictor `number` and `low` bits set apart."""
-    codes = sample.copy()
+def _arranged(codes: np.ndarray, number: int, low: int) -> np.ndarray:
+    """Bytes to be compressed of `codes`, which are lost, with predictor `number` and `low` bits set
+    apart."""
     _predict(codes, number, low)
-    return len(Zstd(level).encode(_shuffled(codes)))
+    if number == _AS_THEY_ARE:
+        return codes.astype(codes.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8)
+    return _shuffled(codes)
+
+
+def _trial(sample: np.ndarray, number: int, low: int, level: int = _TRIAL_LEVEL) -> int:
+    """Bytes of a `sample` of codes, compressed so."""
+    return len(Zstd(level).encode(_arranged(sample.copy(), number, low)))
 
 
 def _equal_low_bits(codes: np.ndarray) -> set[int]:
@@ -181,39 +193,52 @@ def _equal_low_bits(codes: np.ndarray) -> set[int]:
 
 def _trials(sample: np.ndarray) -> list[tuple[int, int, int]]:
     """Bytes of a `sample` of codes, predictor and low bits set apart, the best of each number of
-    these; the least first."""
+    these; the least first, but for the bytes `_AS_THEY_ARE`, which are last."""
     numbers = [n for n, (axes, _) in enumerate(_PREDICTORS) if sample.ndim > 1 or -2 not in axes]
     found = [
-        min((_trial(sample, n, low), n, low) for n in numbers)
+        min((_trial(sample, n, low), n, low) for n in numbers if n != _AS_THEY_ARE)
         for low in (0, *_equal_low_bits(sample))
     ]
     # all but the sign as it is: noise about zero has more in common as floats than in their order
     sign_apart = 8 * sample.itemsize - 1
-    return sorted([*found, (_trial(sample, 0, sign_apart), 0, sign_apart)])
+    found.append((_trial(sample, 0, sign_apart), 0, sign_apart))
+    return [*sorted(found), (_trial(sample, _AS_THEY_ARE, 0), _AS_THEY_ARE, 0)]
 
 
-def _best(sample: np.ndarray) -> tuple[int, int]:
-    """Predictor and low bits set apart that make a `sample` of codes smallest."""
-    trials = _trials(sample)
+def _ways(sample: np.ndarray) -> list[tuple[int, int]]:
+    """Predictor and low bits set apart that make a `sample` of codes smallest; where a sample does
+    not tell whether its bytes should stay as they are, both ways."""
+    *trials, (plain, *as_they_are) = _trials(sample)
     ways = [way for size, *way in trials if size <= _ALIKE * trials[0][0]]
     if len(ways) > 1:
         ways.sort(key=lambda way: _trial(sample, *way, _LEVEL))
-    return tuple(ways[0])
+    found = []
+    if trials[0][0] <= _UNSURE * plain:
+        found.append(tuple(ways[0]))
+    if plain <= _UNSURE * trials[0][0]:
+        found.append(tuple(as_they_are))
+    return found
 
 
 def _sample(codes: np.ndarray) -> np.ndarray:
     if codes.ndim == 1:
         return codes[:_TRIAL_VALUES]
-    frames = codes[:_TRIAL_FRAMES] if codes.ndim > 2 else codes
+    frames = codes[_middle(len(codes), _TRIAL_FRAMES)] if codes.ndim > 2 else codes
     rows = _TRIAL_VALUES * frames.shape[-2] // frames.size
-    return frames[..., : max(1, rows), :]
+    return frames[..., _middle(frames.shape[-2], max(1, rows)), :]
+
+
+def _middle(size: int, count: int) -> slice:
+    """At most `count` of an axis from its middle: what begins there is not yet what it will be."""
+    start = max(0, size - count) // 2
+    return slice(start, start + count)
 
 
 def likely_bytes(array: np.ndarray) -> float:
     """About what `encode_lossless` makes of an array ``[T, H, W]``, told by a few of its frames."""
     step = -(-len(array) // _TRIAL_FRAMES)
     sample = _sample(ordered(np.ascontiguousarray(array[step // 2 :: step])))
-    return _trials(sample)[0][0] * array.size / sample.size
+    return min(_trials(sample))[0] * array.size / sample.size
 
 
 def _as_float32(array: np.ndarray) -> np.ndarray | None:
@@ -238,16 +263,24 @@ def encode_lossless(array: np.ndarray) -> bytes:
     short = _as_float32(array)
     if short is not None:
         return bytes([_SHORT]) + encode_lossless(short)
-    codes = _each(ordered, array, empty(array.shape, f"u{array.itemsize}"))
+    codes = _codes_of(array)
     first = codes.ravel()[0]
     if all(np.all(codes[at] == first) for at in parts(codes)):
         return bytes([_CONSTANT]) + first.astype(first.dtype.newbyteorder("<")).tobytes()
-    number, low = _best(_sample(codes))
-    _predict(codes, number, low)
-    shuffled = _shuffled(codes)
+    ways = _ways(_sample(codes))
     del codes
+    return min((_coded(array, *way) for way in ways), key=len)
+
+
+def _codes_of(array: np.ndarray) -> np.ndarray:
+    return _each(ordered, array, empty(array.shape, f"u{array.itemsize}"))
+
+
+def _coded(array: np.ndarray, number: int, low: int) -> bytes:
+    """`array` with predictor `number` and `low` bits set apart."""
+    data = _arranged(_codes_of(array), number, low)
     head = bytes([number | _SET_APART, low]) if low else bytes([number])
-    return head + Zstd(_LEVEL).encode(shuffled)
+    return head + Zstd(_LEVEL).encode(data)
 
 
 def _frame_size(data: bytes) -> int:
@@ -285,14 +318,18 @@ def decode_lossless(data: bytes, shape: tuple[int, ...], dtype: np.dtype) -> np.
     number, low, frame = _head(data, dtype)
     if number >= len(_PREDICTORS) or _frame_size(frame) != n_bytes:
         raise CorruptStreamError("a lossless part is damaged or holds another number of values")
-    shuffled = empty(n_bytes, np.uint8)
+    found = empty(n_bytes, np.uint8)
     try:
         # a second frame behind the first would not fit: refused before it takes any memory
-        Zstd().decode(frame, out=shuffled)
+        Zstd().decode(frame, out=found)
     except (RuntimeError, ValueError) as error:
         raise CorruptStreamError("a lossless part is damaged") from error
-    codes = _unshuffled(shuffled, np.dtype(f"u{dtype.itemsize}")).reshape(shape or (1,))
-    del shuffled
+    if number == _AS_THEY_ARE:
+        codes = found.view(unsigned).astype(unsigned.newbyteorder("="), copy=False)
+    else:
+        codes = _unshuffled(found, np.dtype(f"u{dtype.itemsize}"))
+    del found
+    codes = codes.reshape(shape or (1,))
     axes, folded = _PREDICTORS[number]
     if codes.ndim == 1 and -2 in axes:
         raise CorruptStreamError("a lossless part is damaged: it has no such axis")
