@@ -67,7 +67,7 @@ class TestLossless:
         rain = np.where(rng.random((16, 80, 90)) < 0.3, rng.choice(few, (16, 80, 90)), 0)
         rain = rain.astype(np.float32)
         data = encode_lossless(rain)
-        assert data[0] == lossless._AS_THEY_ARE
+        assert data[0] == lossless.AS_THEY_ARE
         assert len(data) < 0.85 * len(coded(rain, 0))
         np.testing.assert_array_equal(decode_lossless(data, rain.shape, rain.dtype), rain)
 
@@ -83,7 +83,7 @@ class TestLossless:
         x = with_patterns(
             shape, np.float32, [(i, i) for i in range(0, 30, 3)], PATTERNS[np.float32]
         )
-        if len(shape) == 1 and -2 in lossless._PREDICTORS[number][0]:
+        if len(shape) == 1 and -2 in lossless.PREDICTORS[number][0]:
             whole = coded(x, 0)
             self.refused(bytes([number]) + whole[1:], shape)
             return

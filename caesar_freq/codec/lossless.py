@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 from numcodecs import Shuffle, Zstd
 
 from caesar_freq.codec.parts import parts
+from caesar_freq.codec.predictors import (
+    AS_THEY_ARE,
+    PREDICTORS,
+    each,
+    ordered,
+    predict,
+    restore,
+    unordered,
+)
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels.memory import empty, give_back
 
@@ -22,18 +30,6 @@ _ALIKE = 1.06
 _UNSURE = 1.2
 #: The trials look at the middle rows of the middle frames, about so many values in all.
 _TRIAL_FRAMES, _TRIAL_VALUES = 8, 1 << 19
-#: A predictor's byte in the stream: the axes along which differences are taken, and whether they
-#: are folded to 0, -1, 1, -2 ... = 0, 1, 2, 3 ..., so that small ones of either sign share their
-#: zero bytes. Folding and the spatial differences save 3 to 20 % on smooth fields; packed data
-#: (radar) is smaller without.
-_PREDICTORS = (
-    ((), False), ((-1,), False), ((0,), False), ((0, -1), False),
-    ((-1,), True), ((0,), True), ((0, -1), True), ((-2,), True), ((-2, -1), True),
-    ((0, -2, -1), True), ((), False),
-)  # fmt: skip
-#: The last of them leaves the bytes in their order, too: values that come again, rain among zeros,
-#: are found as they are.
-_AS_THEY_ARE = len(_PREDICTORS) - 1
 _CONSTANT = 0xFF
 #: The byte before float64 values that are float32 in truth, coded as those.
 _SHORT = 0xFE
@@ -46,94 +42,6 @@ _SHUFFLED = 1 << 18
 #: not fewer than 6: by chance one value in 32 has those.
 _UNLIKE, _FEWEST_EQUAL = (1 / 16, 1 / 2, 3 / 4), 6
 _MAGIC = 0xFD2FB528
-
-
-def ordered(values: np.ndarray) -> np.ndarray:
-    """Unsigned integers in the order of the floats, so that close floats are close integers."""
-    width = values.dtype.itemsize * 8
-    bits = values.view(f"u{values.dtype.itemsize}")
-    sign = bits.dtype.type(1 << (width - 1))
-    return np.where(bits & sign, ~bits, bits | sign)
-
-
-def unordered(codes: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    sign = codes.dtype.type(1 << (codes.dtype.itemsize * 8 - 1))
-    return np.where(codes & sign, codes ^ sign, ~codes).view(dtype)
-
-
-def _split(codes: np.ndarray, low: int) -> tuple[np.ndarray, np.ndarray]:
-    """`codes` without their `low` lowest bits, and these."""
-    apart = codes & codes.dtype.type((1 << low) - 1)
-    return codes ^ apart, apart
-
-
-def _fold(codes: np.ndarray, low: int) -> np.ndarray:
-    high, apart = _split(codes, low)
-    negative = high >> codes.dtype.type(codes.dtype.itemsize * 8 - 1)
-    return _split(high << codes.dtype.type(1) ^ -negative, low)[0] | apart
-
-
-def _unfold(codes: np.ndarray, low: int) -> np.ndarray:
-    one = codes.dtype.type(1)
-    high, apart = _split(codes, low)
-    negative = high >> codes.dtype.type(low) & one
-    return _split(high >> one ^ -negative, low)[0] | apart
-
-
-def _as_stored(codes: np.ndarray, low: int) -> np.ndarray:
-    """The `low` lowest bits as a float has them: `ordered` inverts those below zero."""
-    apart = _split(codes, low)[1]
-    negative = ~codes >> codes.dtype.type(codes.dtype.itemsize * 8 - 1)
-    return codes ^ apart ^ _split(apart ^ -negative, low)[1]
-
-
-def _turned(codes: np.ndarray, by: int) -> np.ndarray:
-    """The `by` lowest bits on top of the others."""
-    width = codes.dtype.itemsize * 8
-    return codes >> codes.dtype.type(by) | codes << codes.dtype.type(width - by)
-
-
-def _each(function: Callable[[np.ndarray], np.ndarray], source: np.ndarray, out: np.ndarray):
-    """`out` with what `function` makes of the values of `source`, part by part."""
-    for at in parts(source):
-        out[at] = function(source[at])
-    return out
-
-
-def _differences(codes: np.ndarray, axis: int, low: int) -> None:
-    """Put differences along an axis in the place of `codes`, but for the `low` lowest bits; they
-    wrap around and so lose nothing."""
-    pieces = list(parts(codes))
-    if axis % codes.ndim:
-        for at in pieces:
-            along = np.moveaxis(codes[at], axis, 0)
-            along[1:] -= _split(along[:-1], low)[0]
-        return
-    for at in reversed(pieces):
-        start, stop = max(at.start, 1), min(at.stop, len(codes))
-        codes[start:stop] -= _split(codes[start - 1 : stop - 1], low)[0]
-
-
-def _sums(codes: np.ndarray, axis: int, low: int) -> None:
-    """Inverse of `_differences`."""
-    for at in parts(codes):
-        if axis % codes.ndim == 0 and at.start:
-            codes[at.start : at.start + 1] += _split(codes[at.start - 1 : at.start], low)[0]
-        high, apart = _split(codes[at], low)
-        codes[at] = np.cumsum(high, axis=axis, dtype=codes.dtype) | apart
-
-
-def _predict(codes: np.ndarray, number: int, low: int) -> None:
-    """Put the errors of predictor `number` in the place of `codes`, with `low` bits set apart."""
-    axes, folded = _PREDICTORS[number]
-    if low:
-        _each(partial(_as_stored, low=low), codes, codes)
-    for axis in axes:
-        _differences(codes, axis, low)
-    if folded:
-        _each(partial(_fold, low=low), codes, codes)
-    if low:
-        _each(partial(_turned, by=low), codes, codes)
 
 
 def _slices(size: int) -> list[slice]:
@@ -167,8 +75,8 @@ def _unshuffled(data: np.ndarray, dtype: np.dtype) -> np.ndarray:
 def _arranged(codes: np.ndarray, number: int, low: int) -> np.ndarray:
     """Bytes to be compressed of `codes`, which are lost, with predictor `number` and `low` bits set
     apart."""
-    _predict(codes, number, low)
-    if number == _AS_THEY_ARE:
+    predict(codes, number, low)
+    if number == AS_THEY_ARE:
         return codes.astype(codes.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8)
     return _shuffled(codes)
 
@@ -193,16 +101,16 @@ def _equal_low_bits(codes: np.ndarray) -> set[int]:
 
 def _trials(sample: np.ndarray) -> list[tuple[int, int, int]]:
     """Bytes of a `sample` of codes, predictor and low bits set apart, the best of each number of
-    these; the least first, but for the bytes `_AS_THEY_ARE`, which are last."""
-    numbers = [n for n, (axes, _) in enumerate(_PREDICTORS) if sample.ndim > 1 or -2 not in axes]
+    these; the least first, but for the bytes `AS_THEY_ARE`, which are last."""
+    numbers = [n for n, (axes, _) in enumerate(PREDICTORS) if sample.ndim > 1 or -2 not in axes]
     found = [
-        min((_trial(sample, n, low), n, low) for n in numbers if n != _AS_THEY_ARE)
+        min((_trial(sample, n, low), n, low) for n in numbers if n != AS_THEY_ARE)
         for low in (0, *_equal_low_bits(sample))
     ]
     # all but the sign as it is: noise about zero has more in common as floats than in their order
     sign_apart = 8 * sample.itemsize - 1
     found.append((_trial(sample, 0, sign_apart), 0, sign_apart))
-    return [*sorted(found), (_trial(sample, _AS_THEY_ARE, 0), _AS_THEY_ARE, 0)]
+    return [*sorted(found), (_trial(sample, AS_THEY_ARE, 0), AS_THEY_ARE, 0)]
 
 
 def _ways(sample: np.ndarray) -> list[tuple[int, int]]:
@@ -273,7 +181,7 @@ def encode_lossless(array: np.ndarray) -> bytes:
 
 
 def _codes_of(array: np.ndarray) -> np.ndarray:
-    return _each(ordered, array, empty(array.shape, f"u{array.itemsize}"))
+    return each(ordered, array, empty(array.shape, f"u{array.itemsize}"))
 
 
 def _coded(array: np.ndarray, number: int, low: int) -> bytes:
@@ -316,7 +224,7 @@ def decode_lossless(data: bytes, shape: tuple[int, ...], dtype: np.dtype) -> np.
         code = np.frombuffer(data, unsigned, offset=1).astype(unsigned.newbyteorder("="))
         return np.full(shape, unordered(code, dtype)[0])
     number, low, frame = _head(data, dtype)
-    if number >= len(_PREDICTORS) or _frame_size(frame) != n_bytes:
+    if number >= len(PREDICTORS) or _frame_size(frame) != n_bytes:
         raise CorruptStreamError("a lossless part is damaged or holds another number of values")
     found = empty(n_bytes, np.uint8)
     try:
@@ -324,25 +232,16 @@ def decode_lossless(data: bytes, shape: tuple[int, ...], dtype: np.dtype) -> np.
         Zstd().decode(frame, out=found)
     except (RuntimeError, ValueError) as error:
         raise CorruptStreamError("a lossless part is damaged") from error
-    if number == _AS_THEY_ARE:
+    if number == AS_THEY_ARE:
         codes = found.view(unsigned).astype(unsigned.newbyteorder("="), copy=False)
     else:
         codes = _unshuffled(found, np.dtype(f"u{dtype.itemsize}"))
     del found
     codes = codes.reshape(shape or (1,))
-    axes, folded = _PREDICTORS[number]
-    if codes.ndim == 1 and -2 in axes:
+    if codes.ndim == 1 and -2 in PREDICTORS[number][0]:
         raise CorruptStreamError("a lossless part is damaged: it has no such axis")
-    if low:
-        _each(partial(_turned, by=8 * dtype.itemsize - low), codes, codes)
-    if folded:
-        _each(partial(_unfold, low=low), codes, codes)
-    for axis in axes:
-        _sums(codes, axis, low)
-    if low:
-        _each(partial(_as_stored, low=low), codes, codes)
-    values = codes.view(dtype)
-    return _each(partial(unordered, dtype=dtype), codes, values).reshape(shape)
+    restore(codes, number, low)
+    return each(partial(unordered, dtype=dtype), codes, codes.view(dtype)).reshape(shape)
 
 
 def _head(data: bytes, dtype: np.dtype) -> tuple[int, int, memoryview]:
