@@ -62,17 +62,17 @@ MODULES = [
     # whole files: phase 1 chooses its best model by the length of real, verified ones
     ({*OURS, "train_freq_compressor"},
      "codec.bodies codec.candidates codec.cells codec.census codec.choose codec.chunk codec.container codec.decoder codec.effort "
-     "codec.encoder codec.grid codec.large codec.lattice codec.lossless codec.outliers codec.partial codec.plan codec.pointwise codec.prices "
+     "codec.encoder codec.grid codec.large codec.lattice codec.lossless codec.outliers codec.partial codec.plan codec.pointwise codec.predictors codec.prices "
      "codec.refit codec.region codec.relative codec.search codec.spacing codec.spectra codec.statistics codec.step_ratio "
      "codec.tuning codec.zfp entropy.bands transform.in_time transform.zfp "
      "codec.stream entropy.integers entropy.least_squares entropy.level_blend entropy.level_kernels entropy.levels entropy.logistic entropy.pmf_fit entropy.sparse kernels.logarithms "
      "kernels.values "
      "codec.checking codec.chunk_encoder codec.coarse codec.linked codec.linking codec.links codec.normalised "
-     "codec.options codec.parts codec.reading codec.strategies codec.targets"),
+     "codec.options codec.reading codec.strategies codec.targets"),
     # coding of one chunk: phases 2 and 3 count the bytes of what a generator leaves
     ({*OURS, *TRAINING},
      "codec.backend codec.chunks codec.coders codec.ends codec.entropy_side codec.fine codec.generated "
-     "codec.header codec.layout codec.modes codec.native codec.native_quantise codec.portable codec.quantise codec.refine "
+     "codec.header codec.layout codec.modes codec.native codec.native_quantise codec.parts codec.portable codec.quantise codec.refine "
      "codec.restoration codec.segments codec.trellis codec.volume codec.volume_encoder entropy.coder entropy.dependent "
      "entropy.rans kernels.eigen kernels.errors transform.blocks transform.modes transform.native codec.torch_kernels codec.torch_contexts"),
     # the frequency model, which merge reads and writes, and the axes of the transform

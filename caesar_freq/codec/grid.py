@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from caesar_freq.codec.lossless import ordered, unordered
 from caesar_freq.codec.parts import BLOCK, parts
+from caesar_freq.codec.predictors import ordered, unordered
 from caesar_freq.codec.spacing import best_line, distinct_sample, find_spacing
 from caesar_freq.entropy.levels import MAX_LEVEL
 from caesar_freq.kernels.memory import empty

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 from numcodecs import Shuffle, Zstd
 
 from caesar_freq.codec.parts import parts
+from caesar_freq.codec.predictors import (
+    AS_THEY_ARE,
+    PREDICTORS,
+    each,
+    ordered,
+    predict,
+    restore,
+    unordered,
+)
 from caesar_freq.errors import CorruptStreamError
 from caesar_freq.kernels.memory import empty, give_back
 
@@ -18,17 +26,10 @@ _LEVEL, _TRIAL_LEVEL = 16, 3
 #: Those that take at most so many times the least bytes are tried at the level of the data, too: it
 #: finds the repeats of noise and of fill values, which the other misses.
 _ALIKE = 1.06
-#: The trials look at the upper rows of the leading frames, about so many values in all.
+#: Repeats are found the more the longer the data is: so much may a sample be mistaken about them.
+_UNSURE = 1.2
+#: The trials look at the middle rows of the middle frames, about so many values in all.
 _TRIAL_FRAMES, _TRIAL_VALUES = 8, 1 << 19
-#: A predictor's byte in the stream: the axes along which differences are taken, and whether they
-#: are folded to 0, -1, 1, -2 ... = 0, 1, 2, 3 ..., so that small ones of either sign share their
-#: zero bytes. Folding and the spatial differences save 3 to 20 % on smooth fields; packed data
-#: (radar) is smaller without.
-_PREDICTORS = (
-    ((), False), ((-1,), False), ((0,), False), ((0, -1), False),
-    ((-1,), True), ((0,), True), ((0, -1), True), ((-2,), True), ((-2, -1), True),
-    ((0, -2, -1), True),
-)  # fmt: skip
 _CONSTANT = 0xFF
 #: The byte before float64 values that are float32 in truth, coded as those.
 _SHORT = 0xFE
@@ -39,96 +40,8 @@ _SET_APART = 0x40
 _SHUFFLED = 1 << 18
 #: It is tried with so many low bits as are equal in all but these parts of the values, if they are
 #: not fewer than 6: by chance one value in 32 has those.
-_UNLIKE, _FEWEST_EQUAL = (1 / 16, 1 / 2), 6
+_UNLIKE, _FEWEST_EQUAL = (1 / 16, 1 / 2, 3 / 4), 6
 _MAGIC = 0xFD2FB528
-
-
-def ordered(values: np.ndarray) -> np.ndarray:
-    """Unsigned integers in the order of the floats, so that close floats are close integers."""
-    width = values.dtype.itemsize * 8
-    bits = values.view(f"u{values.dtype.itemsize}")
-    sign = bits.dtype.type(1 << (width - 1))
-    return np.where(bits & sign, ~bits, bits | sign)
-
-
-def unordered(codes: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    sign = codes.dtype.type(1 << (codes.dtype.itemsize * 8 - 1))
-    return np.where(codes & sign, codes ^ sign, ~codes).view(dtype)
-
-
-def _split(codes: np.ndarray, low: int) -> tuple[np.ndarray, np.ndarray]:
-    """`codes` without their `low` lowest bits, and these."""
-    apart = codes & codes.dtype.type((1 << low) - 1)
-    return codes ^ apart, apart
-
-
-def _fold(codes: np.ndarray, low: int) -> np.ndarray:
-    high, apart = _split(codes, low)
-    negative = high >> codes.dtype.type(codes.dtype.itemsize * 8 - 1)
-    return _split(high << codes.dtype.type(1) ^ -negative, low)[0] | apart
-
-
-def _unfold(codes: np.ndarray, low: int) -> np.ndarray:
-    one = codes.dtype.type(1)
-    high, apart = _split(codes, low)
-    negative = high >> codes.dtype.type(low) & one
-    return _split(high >> one ^ -negative, low)[0] | apart
-
-
-def _as_stored(codes: np.ndarray, low: int) -> np.ndarray:
-    """The `low` lowest bits as a float has them: `ordered` inverts those below zero."""
-    apart = _split(codes, low)[1]
-    negative = ~codes >> codes.dtype.type(codes.dtype.itemsize * 8 - 1)
-    return codes ^ apart ^ _split(apart ^ -negative, low)[1]
-
-
-def _turned(codes: np.ndarray, by: int) -> np.ndarray:
-    """The `by` lowest bits on top of the others."""
-    width = codes.dtype.itemsize * 8
-    return codes >> codes.dtype.type(by) | codes << codes.dtype.type(width - by)
-
-
-def _each(function: Callable[[np.ndarray], np.ndarray], source: np.ndarray, out: np.ndarray):
-    """`out` with what `function` makes of the values of `source`, part by part."""
-    for at in parts(source):
-        out[at] = function(source[at])
-    return out
-
-
-def _differences(codes: np.ndarray, axis: int, low: int) -> None:
-    """Put differences along an axis in the place of `codes`, but for the `low` lowest bits; they
-    wrap around and so lose nothing."""
-    pieces = list(parts(codes))
-    if axis % codes.ndim:
-        for at in pieces:
-            along = np.moveaxis(codes[at], axis, 0)
-            along[1:] -= _split(along[:-1], low)[0]
-        return
-    for at in reversed(pieces):
-        start, stop = max(at.start, 1), min(at.stop, len(codes))
-        codes[start:stop] -= _split(codes[start - 1 : stop - 1], low)[0]
-
-
-def _sums(codes: np.ndarray, axis: int, low: int) -> None:
-    """Inverse of `_differences`."""
-    for at in parts(codes):
-        if axis % codes.ndim == 0 and at.start:
-            codes[at.start : at.start + 1] += _split(codes[at.start - 1 : at.start], low)[0]
-        high, apart = _split(codes[at], low)
-        codes[at] = np.cumsum(high, axis=axis, dtype=codes.dtype) | apart
-
-
-def _predict(codes: np.ndarray, number: int, low: int) -> None:
-    """Put the errors of predictor `number` in the place of `codes`, with `low` bits set apart."""
-    axes, folded = _PREDICTORS[number]
-    if low:
-        _each(partial(_as_stored, low=low), codes, codes)
-    for axis in axes:
-        _differences(codes, axis, low)
-    if folded:
-        _each(partial(_fold, low=low), codes, codes)
-    if low:
-        _each(partial(_turned, by=low), codes, codes)
 
 
 def _slices(size: int) -> list[slice]:
@@ -159,11 +72,18 @@ def _unshuffled(data: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return codes
 
 
+def _arranged(codes: np.ndarray, number: int, low: int) -> np.ndarray:
+    """Bytes to be compressed of `codes`, which are lost, with predictor `number` and `low` bits set
+    apart."""
+    predict(codes, number, low)
+    if number == AS_THEY_ARE:
+        return codes.astype(codes.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8)
+    return _shuffled(codes)
+
+
 def _trial(sample: np.ndarray, number: int, low: int, level: int = _TRIAL_LEVEL) -> int:
-    """Bytes of a `sample` of codes with predictor `number` and `low` bits set apart."""
-    codes = sample.copy()
-    _predict(codes, number, low)
-    return len(Zstd(level).encode(_shuffled(codes)))
+    """Bytes of a `sample` of codes, compressed so."""
+    return len(Zstd(level).encode(_arranged(sample.copy(), number, low)))
 
 
 def _equal_low_bits(codes: np.ndarray) -> set[int]:
@@ -181,39 +101,52 @@ def _equal_low_bits(codes: np.ndarray) -> set[int]:
 
 def _trials(sample: np.ndarray) -> list[tuple[int, int, int]]:
     """Bytes of a `sample` of codes, predictor and low bits set apart, the best of each number of
-    these; the least first."""
-    numbers = [n for n, (axes, _) in enumerate(_PREDICTORS) if sample.ndim > 1 or -2 not in axes]
+    these; the least first, but for the bytes `AS_THEY_ARE`, which are last."""
+    numbers = [n for n, (axes, _) in enumerate(PREDICTORS) if sample.ndim > 1 or -2 not in axes]
     found = [
-        min((_trial(sample, n, low), n, low) for n in numbers)
+        min((_trial(sample, n, low), n, low) for n in numbers if n != AS_THEY_ARE)
         for low in (0, *_equal_low_bits(sample))
     ]
     # all but the sign as it is: noise about zero has more in common as floats than in their order
     sign_apart = 8 * sample.itemsize - 1
-    return sorted([*found, (_trial(sample, 0, sign_apart), 0, sign_apart)])
+    found.append((_trial(sample, 0, sign_apart), 0, sign_apart))
+    return [*sorted(found), (_trial(sample, AS_THEY_ARE, 0), AS_THEY_ARE, 0)]
 
 
-def _best(sample: np.ndarray) -> tuple[int, int]:
-    """Predictor and low bits set apart that make a `sample` of codes smallest."""
-    trials = _trials(sample)
+def _ways(sample: np.ndarray) -> list[tuple[int, int]]:
+    """Predictor and low bits set apart that make a `sample` of codes smallest; where a sample does
+    not tell whether its bytes should stay as they are, both ways."""
+    *trials, (plain, *as_they_are) = _trials(sample)
     ways = [way for size, *way in trials if size <= _ALIKE * trials[0][0]]
     if len(ways) > 1:
         ways.sort(key=lambda way: _trial(sample, *way, _LEVEL))
-    return tuple(ways[0])
+    found = []
+    if trials[0][0] <= _UNSURE * plain:
+        found.append(tuple(ways[0]))
+    if plain <= _UNSURE * trials[0][0]:
+        found.append(tuple(as_they_are))
+    return found
 
 
 def _sample(codes: np.ndarray) -> np.ndarray:
     if codes.ndim == 1:
         return codes[:_TRIAL_VALUES]
-    frames = codes[:_TRIAL_FRAMES] if codes.ndim > 2 else codes
+    frames = codes[_middle(len(codes), _TRIAL_FRAMES)] if codes.ndim > 2 else codes
     rows = _TRIAL_VALUES * frames.shape[-2] // frames.size
-    return frames[..., : max(1, rows), :]
+    return frames[..., _middle(frames.shape[-2], max(1, rows)), :]
+
+
+def _middle(size: int, count: int) -> slice:
+    """At most `count` of an axis from its middle: what begins there is not yet what it will be."""
+    start = max(0, size - count) // 2
+    return slice(start, start + count)
 
 
 def likely_bytes(array: np.ndarray) -> float:
     """About what `encode_lossless` makes of an array ``[T, H, W]``, told by a few of its frames."""
     step = -(-len(array) // _TRIAL_FRAMES)
     sample = _sample(ordered(np.ascontiguousarray(array[step // 2 :: step])))
-    return _trials(sample)[0][0] * array.size / sample.size
+    return min(_trials(sample))[0] * array.size / sample.size
 
 
 def _as_float32(array: np.ndarray) -> np.ndarray | None:
@@ -238,16 +171,24 @@ def encode_lossless(array: np.ndarray) -> bytes:
     short = _as_float32(array)
     if short is not None:
         return bytes([_SHORT]) + encode_lossless(short)
-    codes = _each(ordered, array, empty(array.shape, f"u{array.itemsize}"))
+    codes = _codes_of(array)
     first = codes.ravel()[0]
     if all(np.all(codes[at] == first) for at in parts(codes)):
         return bytes([_CONSTANT]) + first.astype(first.dtype.newbyteorder("<")).tobytes()
-    number, low = _best(_sample(codes))
-    _predict(codes, number, low)
-    shuffled = _shuffled(codes)
+    ways = _ways(_sample(codes))
     del codes
+    return min((_coded(array, *way) for way in ways), key=len)
+
+
+def _codes_of(array: np.ndarray) -> np.ndarray:
+    return each(ordered, array, empty(array.shape, f"u{array.itemsize}"))
+
+
+def _coded(array: np.ndarray, number: int, low: int) -> bytes:
+    """`array` with predictor `number` and `low` bits set apart."""
+    data = _arranged(_codes_of(array), number, low)
     head = bytes([number | _SET_APART, low]) if low else bytes([number])
-    return head + Zstd(_LEVEL).encode(shuffled)
+    return head + Zstd(_LEVEL).encode(data)
 
 
 def _frame_size(data: bytes) -> int:
@@ -283,29 +224,24 @@ def decode_lossless(data: bytes, shape: tuple[int, ...], dtype: np.dtype) -> np.
         code = np.frombuffer(data, unsigned, offset=1).astype(unsigned.newbyteorder("="))
         return np.full(shape, unordered(code, dtype)[0])
     number, low, frame = _head(data, dtype)
-    if number >= len(_PREDICTORS) or _frame_size(frame) != n_bytes:
+    if number >= len(PREDICTORS) or _frame_size(frame) != n_bytes:
         raise CorruptStreamError("a lossless part is damaged or holds another number of values")
-    shuffled = empty(n_bytes, np.uint8)
+    found = empty(n_bytes, np.uint8)
     try:
         # a second frame behind the first would not fit: refused before it takes any memory
-        Zstd().decode(frame, out=shuffled)
+        Zstd().decode(frame, out=found)
     except (RuntimeError, ValueError) as error:
         raise CorruptStreamError("a lossless part is damaged") from error
-    codes = _unshuffled(shuffled, np.dtype(f"u{dtype.itemsize}")).reshape(shape or (1,))
-    del shuffled
-    axes, folded = _PREDICTORS[number]
-    if codes.ndim == 1 and -2 in axes:
+    if number == AS_THEY_ARE:
+        codes = found.view(unsigned).astype(unsigned.newbyteorder("="), copy=False)
+    else:
+        codes = _unshuffled(found, np.dtype(f"u{dtype.itemsize}"))
+    del found
+    codes = codes.reshape(shape or (1,))
+    if codes.ndim == 1 and -2 in PREDICTORS[number][0]:
         raise CorruptStreamError("a lossless part is damaged: it has no such axis")
-    if low:
-        _each(partial(_turned, by=8 * dtype.itemsize - low), codes, codes)
-    if folded:
-        _each(partial(_unfold, low=low), codes, codes)
-    for axis in axes:
-        _sums(codes, axis, low)
-    if low:
-        _each(partial(_as_stored, low=low), codes, codes)
-    values = codes.view(dtype)
-    return _each(partial(unordered, dtype=dtype), codes, values).reshape(shape)
+    restore(codes, number, low)
+    return each(partial(unordered, dtype=dtype), codes, codes.view(dtype)).reshape(shape)
 
 
 def _head(data: bytes, dtype: np.dtype) -> tuple[int, int, memoryview]:

@@ -23,9 +23,10 @@ from caesar_freq.codec.grid import (
     simple_grids,
 )
 from caesar_freq.codec.lattice import decode_lattice, encode_on
-from caesar_freq.codec.lossless import decode_lossless, encode_lossless, ordered
+from caesar_freq.codec.lossless import decode_lossless, encode_lossless
 from caesar_freq.codec.packing import Reader, varint
 from caesar_freq.codec.parts import parts
+from caesar_freq.codec.predictors import ordered
 from caesar_freq.codec.spacing import best_line, find_spacing
 from caesar_freq.entropy.levels import GIVEN
 from caesar_freq.entropy.mask import decode_mask, encode_mask
