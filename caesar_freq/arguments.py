@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from caesar_freq.errors import CorruptStreamError, InputError, ModelError
 from caesar_freq.generators import generators_of
+
+if TYPE_CHECKING:  # the commands load as little as they can
+    from caesar_freq.codec.container import Container
 
 #: Relative bounds have a default; an absolute one would depend on the data.
 DEFAULT_BOUNDS = {"rel": 1e-3, "nrmse": 1e-3, "pw_rel": 1e-3, "lossless": 0.0}
@@ -53,19 +56,14 @@ def info_of(source: Path) -> dict[str, Any]:
         return named(source, read_info, file)
 
 
-def decode_stream(source: Path, model: str | None, device: str, threads: int | None):
-    """The array in a compressed file, and what `info_of` says of it."""
-    from caesar_freq.api import decode
+def models_of(stream: Container, source: Path, model: str | None, device: str) -> tuple:
+    """Predictors of generated frames and the frequency model that a stream is to be decoded with."""
+    from caesar_freq.codec.model import load_frequency_model
 
-    header = info_of(source)
-    generators = generators_of(header, model, device) if model else []
-    frequency = model if model and not generators else None
-    with open(source, "rb") as file:
-        array = named(
-            source, decode, file, generator=generators, model=frequency, threads=threads,
-            device=device,
-        )  # fmt: skip
-    return array, header
+    generators = []
+    if stream.header.generator_sha256 and model:
+        generators = generators_of(info_of(source), model, device)
+    return generators, load_frequency_model(model) if model and not generators else None
 
 
 def named(source: Path, function: Callable, *arguments, **options):
@@ -81,13 +79,13 @@ def about(source: Path, error: Exception) -> str:
     return str(error) if str(source) in str(error) else f"{source}: {error}"
 
 
-def names_of(source: Path, header: Mapping[str, Any]) -> list[str] | None:
+def names_of(source: Path, metadata: bytes) -> list[str] | None:
     """Names of the variables in a file, None where it has none."""
-    if not header["metadata"]:
+    if not metadata:
         return None
     from caesar_freq.data.metadata import field_names
 
-    return named(source, field_names, header["metadata"])
+    return named(source, field_names, metadata)
 
 
 def check_target(path: Path, suffixes: Sequence[str]) -> None:

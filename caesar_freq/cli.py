@@ -17,15 +17,15 @@ from caesar_freq.arguments import (
     bound_of,
     check_source,
     check_target,
-    decode_stream,
     info_of,
+    models_of,
     named,
     names_of,
     range_of,
 )
 from caesar_freq.cluster.command import app as cluster
 from caesar_freq.errors import InputError, run_main
-from caesar_freq.generators import generators_for, generators_of, missing
+from caesar_freq.generators import generators_for, missing
 from caesar_freq.printing import show
 
 #: Rule modules that are commands of their own; each prints its flags with --help.
@@ -141,7 +141,6 @@ def decompress(
     """
     from caesar_freq.codec.backend import codec_device
     from caesar_freq.codec.container import Container
-    from caesar_freq.codec.model import load_frequency_model
     from caesar_freq.data.files import SUFFIXES
     from caesar_freq.transfer import decompress_file, select
 
@@ -151,10 +150,7 @@ def decompress(
     check_source(source)
     with open(source, "rb") as file:
         stream = named(source, Container, file)
-        generators = []
-        if stream.header.generator_sha256 and model:
-            generators = generators_of(info_of(source), model, device.value)
-        frequency = load_frequency_model(model) if model and not generators else None
+        generators, frequency = models_of(stream, source, model, device.value)
         try:
             selection = named(source, select, stream, var, **ranges)
         except InputError as error:
@@ -172,7 +168,7 @@ def decompress(
 def info(source: Compressed, as_json: AsJson = False) -> None:
     """Show what a compressed file holds, without decoding it; exit code 1 if it is cut off."""
     header = info_of(source)
-    header["names"] = names_of(source, header)
+    header["names"] = names_of(source, header["metadata"])
     header["metadata"] = len(header["metadata"])
     show(header, as_json)
     if not header["complete"]:
@@ -189,14 +185,23 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Decode and compare with the original; exit code 1 if the bound does not hold."""
+    from caesar_freq.codec.backend import codec_device
+    from caesar_freq.codec.container import Container
     from caesar_freq.comparison import compare
-    from caesar_freq.data.files import read
-    from caesar_freq.data.metadata import pack
+    from caesar_freq.data.files import opened
+    from caesar_freq.data.metadata import pack_lazily
 
-    decoded, header = decode_stream(compressed, model, device.value, None)
-    names = var or names_of(compressed, header)
-    array, _ = pack(read(original, names))
-    result = compare(array, decoded, header, names)
+    check_source(compressed)
+    with open(compressed, "rb") as file:
+        stream = named(compressed, Container, file)
+        named(compressed, stream.check_complete)
+        generators, frequency = models_of(stream, compressed, model, device.value)
+        names = var or names_of(compressed, stream.header.metadata)
+        with opened(original, names) as fields:
+            result = named(
+                compressed, compare, pack_lazily(fields)[0], stream, names,
+                predictors=generators, model=frequency, device=codec_device(device.value),
+            )  # fmt: skip
     show(result, as_json)
     if not result["bound_held"]:
         raise typer.Exit(1)

@@ -75,6 +75,11 @@ class Container:
         """Whether the stream ends where its header says."""
         return self._ends[-1] == self.size
 
+    def check_complete(self) -> None:
+        """Raise CorruptStreamError if it is not."""
+        if not self.complete:
+            raise CorruptStreamError("the file is truncated, or something was appended to it")
+
     def read(self, start: int, length: int) -> bytes:
         """At most `length` bytes from `start`; fewer where the stream ends."""
         if self._view is not None:

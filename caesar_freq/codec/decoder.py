@@ -110,8 +110,7 @@ def decode_chunks(
     """
     header = stream.header
     if region is None:
-        if not stream.complete:
-            raise CorruptStreamError("the file is truncated, or something was appended to it")
+        stream.check_complete()
         region = Region.of(header.shape)
     network = _model_of(header, model).on(device) if header.variables else None
     available = _predictors_of(header, predictors)
