@@ -77,6 +77,7 @@ def arrays() -> dict[str, np.ndarray]:
     kinds[0, 0, :3] = [np.inf, -np.inf, np.nan]
     spikes = smooth.copy()
     spikes[rng.random(x.shape) < 0.02] += 3
+    wet = np.random.default_rng(6).random((18, 40, 50)) < 0.5
     made = {
         "smooth": smooth,
         "holes": holes,
@@ -101,6 +102,9 @@ def arrays() -> dict[str, np.ndarray]:
         # sections alike: all but the first are predicted from the one before
         "linked": np.stack([smooth + 0.05 * n * smooth[:, ::-1] for n in range(4)])[None],
         "series": np.cumsum(rng.standard_normal((6000, 1, 1)), axis=0),
+        "stations": np.cumsum(rng.standard_normal((700, 1, 9)), axis=0),
+        # values that come again: the bytes of a lossless body stay in their order
+        "rain": rng.standard_normal(4500)[rng.integers(0, 4500, (18, 40, 50))] * wet,
     }
     many = {f"{name}32": array.astype(np.float32) for name, array in made.items()}
     return many | {
