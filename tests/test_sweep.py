@@ -153,10 +153,12 @@ def test_an_interrupted_sweep_continues_where_it_was(tmp_path, data):
                                stderr=subprocess.DEVNULL)  # fmt: skip
     try:
         log = progress.with_name("trial.log")
-        while "resumed at step" not in log.read_text():
+        # the log is written first
+        while json.loads(progress.read_text())["attempt"] == 1:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)
         assert json.loads(progress.read_text())["attempt"] == 2
+        assert "resumed at step" in log.read_text()
     finally:
         process.terminate()
         process.wait(90)
