@@ -24,6 +24,12 @@ static inline int64_t size_of(int64_t a)
     return a < 0 ? -a : a;
 }
 
+/* a / b rounded down as Python does; b > 0. */
+static inline int64_t floor_div(int64_t a, int64_t b)
+{
+    return a >= 0 ? a / b : -((-a + b - 1) / b);
+}
+
 static inline int64_t bit_length(int64_t a)
 {
     return a ? 64 - __builtin_clzll((uint64_t)a) : 0;

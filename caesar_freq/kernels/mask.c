@@ -1,6 +1,7 @@
 /* Context coding of one frame of a mask: entropy/mask.py and entropy/binary.py in C. */
 #include <string.h>
 
+#include "integers.h"
 #include "range_coder.h"
 
 enum {
@@ -12,22 +13,13 @@ enum {
     BORDER = 2,
 };
 
-typedef struct {
-    state_t s;
-    uint8_t *data;
-    int64_t length, (*contexts)[2];
-    int decoding;
-} coder_t;
-
 static inline int code_bit(coder_t *c, int bit, int64_t context)
 {
-    int64_t *slot = c->contexts[context], p = slot[0] >> 1;
-    p = p < LEAST ? LEAST : p > (1 << 15) - LEAST ? (1 << 15) - LEAST : p;
-    bit = code_split(&c->s, c->data, c->length, c->decoding, bit,
-                     (c->s.range >> 15) * (uint64_t)p);
-    const int64_t by = slot[1] + 2, move = ((int64_t)bit << 16) - slot[0];
-    slot[0] += move >= 0 ? move / by : -((-move + by - 1) / by); /* rounds down as Python does */
-    slot[1] = slot[1] + 1 < MEMORY ? slot[1] + 1 : MEMORY;
+    int64_t *slot = c->contexts[context];
+    const int64_t p = clip(slot[0] >> 1, LEAST, (1 << 15) - LEAST);
+    bit = split(c, bit, (c->s.range >> 15) * (uint64_t)p);
+    slot[0] += floor_div(((int64_t)bit << 16) - slot[0], slot[1] + 2);
+    slot[1] = smaller(slot[1] + 1, MEMORY);
     return bit;
 }
 

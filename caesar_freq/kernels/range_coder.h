@@ -44,4 +44,17 @@ static inline int code_split(state_t *s, uint8_t *data, int64_t length, int deco
     return bit;
 }
 
+/* A coder with contexts that it learns in, each a probability of 1 and the number of bits seen. */
+typedef struct {
+    state_t s;
+    uint8_t *data;
+    int64_t length, (*contexts)[2];
+    int decoding;
+} coder_t;
+
+static inline int split(coder_t *c, int bit, uint64_t ones)
+{
+    return code_split(&c->s, c->data, c->length, c->decoding, bit, ones);
+}
+
 #endif

@@ -13,18 +13,6 @@ enum {
     LARGEST = 31,
 };
 
-typedef struct {
-    state_t s;
-    uint8_t *data;
-    int64_t length, (*contexts)[2];
-    int decoding;
-} coder_t;
-
-static inline int split(coder_t *c, int bit, uint64_t ones)
-{
-    return code_split(&c->s, c->data, c->length, c->decoding, bit, ones);
-}
-
 static inline int code_bit(coder_t *c, int bit, int64_t context)
 {
     int64_t *slot = c->contexts[context], p = slot[0] >> (BITS - 16);
@@ -32,8 +20,7 @@ static inline int code_bit(coder_t *c, int bit, int64_t context)
     bit = split(c, bit, (c->s.range >> 16) * (uint64_t)p);
     const int64_t seen = slot[1], move = ((int64_t)bit << BITS) - slot[0];
     if (seen < 30) {
-        const int64_t by = 2 * seen + 3, up = 2 * move;
-        slot[0] += up >= 0 ? up / by : -((-up + by - 1) / by); /* rounds down as Python does */
+        slot[0] += floor_div(2 * move, 2 * seen + 3);
     } else {
         slot[0] += move >> (5 + (seen >= 96) + (seen >= 192) + (seen >= 384) + (seen >= SLOWEST));
     }
