@@ -128,10 +128,10 @@ def _ways(sample: np.ndarray) -> list[tuple[int, int]]:
     return found
 
 
-def _sample(codes: np.ndarray) -> np.ndarray:
-    if codes.ndim == 1:
-        return codes[:_TRIAL_VALUES]
-    frames = codes[_middle(len(codes), _TRIAL_FRAMES)] if codes.ndim > 2 else codes
+def _sample(array: np.ndarray) -> np.ndarray:
+    if array.ndim == 1:
+        return array[:_TRIAL_VALUES]
+    frames = array[_middle(len(array), _TRIAL_FRAMES)] if array.ndim > 2 else array
     rows = _TRIAL_VALUES * frames.shape[-2] // frames.size
     return frames[..., _middle(frames.shape[-2], max(1, rows)), :]
 
@@ -145,7 +145,7 @@ def _middle(size: int, count: int) -> slice:
 def likely_bytes(array: np.ndarray) -> float:
     """About what `encode_lossless` makes of an array ``[T, H, W]``, told by a few of its frames."""
     step = -(-len(array) // _TRIAL_FRAMES)
-    sample = _sample(ordered(np.ascontiguousarray(array[step // 2 :: step])))
+    sample = ordered(_sample(array[step // 2 :: step]))
     return min(_trials(sample))[0] * array.size / sample.size
 
 
@@ -171,22 +171,18 @@ def encode_lossless(array: np.ndarray) -> bytes:
     short = _as_float32(array)
     if short is not None:
         return bytes([_SHORT]) + encode_lossless(short)
-    codes = _codes_of(array)
-    first = codes.ravel()[0]
-    if all(np.all(codes[at] == first) for at in parts(codes)):
-        return bytes([_CONSTANT]) + first.astype(first.dtype.newbyteorder("<")).tobytes()
-    ways = _ways(_sample(codes))
-    del codes
-    return min((_coded(array, *way) for way in ways), key=len)
-
-
-def _codes_of(array: np.ndarray) -> np.ndarray:
-    return each(ordered, array, empty(array.shape, f"u{array.itemsize}"))
+    bits = array.view(f"u{array.itemsize}")
+    if all(np.all(bits[at] == bits.flat[0]) for at in parts(bits)):
+        code = ordered(array.flat[:1])
+        return bytes([_CONSTANT]) + code.astype(code.dtype.newbyteorder("<")).tobytes()
+    return min((_coded(array, *way) for way in _ways(ordered(_sample(array)))), key=len)
 
 
 def _coded(array: np.ndarray, number: int, low: int) -> bytes:
     """`array` with predictor `number` and `low` bits set apart."""
-    data = _arranged(_codes_of(array), number, low)
+    codes = each(ordered, array, empty(array.shape, f"u{array.itemsize}"))
+    data = _arranged(codes, number, low)
+    del codes
     head = bytes([number | _SET_APART, low]) if low else bytes([number])
     return head + Zstd(_LEVEL).encode(data)
 
