@@ -17,6 +17,7 @@ from caesar_freq.codec.decoder import decode_chunks
 from caesar_freq.codec.header import Header
 from caesar_freq.codec.parts import parts
 from caesar_freq.codec.relative import relative_bound_holds
+from caesar_freq.codec.targets import allowed_nrmse
 from caesar_freq.data.lazy import Source
 from caesar_freq.data.sections import missing
 from caesar_freq.errors import InputError
@@ -87,8 +88,7 @@ class _Errors:
             return self.largest <= bound
         if mode == "rel":
             return self.largest <= bound * spread
-        limit = bound if mode == "nrmse" else 10 ** (-bound / 20)
-        return self.nrmse(spread) <= limit
+        return self.nrmse(spread) <= allowed_nrmse(mode, bound)
 
 
 def compare(

@@ -13,6 +13,7 @@ from caesar_freq.codec.header import Variable
 from caesar_freq.codec.options import Options
 from caesar_freq.codec.relative import relative_bound_holds
 from caesar_freq.codec.statistics import span
+from caesar_freq.codec.targets import allowed_nrmse
 from caesar_freq.data.lazy import Source
 from caesar_freq.data.sections import missing
 from caesar_freq.kernels.errors import compare
@@ -43,7 +44,7 @@ def broken_variable(
     if options.mode not in ("nrmse", "psnr"):
         return None
     for v, variable in enumerate(variables):
-        limit = options.bound if options.mode == "nrmse" else 10 ** (-options.bound / 20)
+        limit = allowed_nrmse(options.mode, options.bound)
         if counts[v] and not np.sqrt(squares[v] / counts[v]) <= limit * bool(variable.range):
             return v
     return None
@@ -95,5 +96,5 @@ def bound_holds(before, after, mode: str, bound: float, fill_value: float | None
         return largest <= (bound if mode == "abs" else bound * spread)
     if not np.isfinite(spread):
         return largest == 0
-    limit = (bound if mode == "nrmse" else 10 ** (-bound / 20)) * spread
+    limit = allowed_nrmse(mode, bound) * spread
     return float(np.sqrt(squares / good.size)) * scale <= limit

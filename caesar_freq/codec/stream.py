@@ -36,6 +36,7 @@ from caesar_freq.codec.relative import (
 from caesar_freq.codec.segments import models_in
 from caesar_freq.codec.statistics import span
 from caesar_freq.codec.strategies import models_for
+from caesar_freq.codec.targets import allowed_nrmse
 from caesar_freq.data.lazy import Source
 from caesar_freq.data.sections import missing
 from caesar_freq.errors import InputError, ModelError
@@ -97,22 +98,24 @@ def encode_source(
             "teacher and student come from different files, but a stream names one; merge them "
             "with caesar_freq.merge and give the combined_model.pth"
         )
+    effort, double = effort_of(options.effort), _needs_double(source, options, whole)
     for exact in (False, True):
         with ThreadPoolExecutor(options.workers) as pool:
             write = partial(
                 _stream, source, options, predictors=predictors, pool=pool, folder=folder,
-                exact=exact, whole=whole,
+                exact=exact, whole=whole, double=double, effort=effort,
             )  # fmt: skip
             found = [write(model)]
             head, bodies, _ = found[0]
             alone = whole is None and not predictors
             if alone and bodies.size >= _TINY and _may_be_blocks(source, options):
-                found.append(write(model, narrow=False))
+                # without levels, which the table has, and faster
+                found.append(write(model, narrow=False, effort=replace(effort, levels=False)))
             if options.embed_model is None and len(head) + bodies.size < _SMALL_STREAM:
                 # here the model's own bytes count: the packaged one may be better, it costs none
                 if model.fingerprint != FrequencyModel.base().fingerprint:
                     found.append(write(FrequencyModel.base().on(model.device)))
-            if effort_of(options.effort).fitted and options.embed_model is not False:
+            if effort.fitted and options.embed_model is not False:
                 chunks = partial(_chunk, source, options)
                 fitted = refitted(model, Header.unpack(head)[0], chunks)
                 if fitted is not None:
@@ -136,19 +139,17 @@ def encode_source(
 
 
 def _stream(
-    source, options, model, predictors, pool, folder, exact, whole, narrow=True
+    source, options, model, predictors, pool, folder, exact, whole, double, effort, narrow=True
 ) -> tuple[bytes, Bodies, list[Variable]]:
     """Head and bodies of the stream under one model, and its variables.
 
-    `exact` is as `Encoder` has it, `narrow` as `Header` does; generated frames need frames.
+    `exact` and `effort` are as `Encoder` has them, `double` and `narrow` as `Header` does; generated
+    frames need frames.
     """
-    effort, narrow = effort_of(options.effort), narrow and not predictors
-    if not narrow and not predictors:
-        effort = replace(effort, levels=False)  # a table has them, and faster
     header = Header(
         source.shape, source.dtype, options.mode, float(options.bound),
-        _needs_double(source, options, whole), [], options.fill_value, metadata=options.metadata,
-        narrow=narrow,
+        double, [], options.fill_value, metadata=options.metadata,
+        narrow=narrow and not predictors,
     )  # fmt: skip
     places = list(header.places())
     make = partial(_chunk, source, options)
@@ -222,10 +223,8 @@ def _encode_variable(encoder, make, places, options, folder) -> tuple[Variable, 
 
 
 def _needs_double(source: Source, options: Options, whole=None) -> bool:
-    if options.mode == "psnr":
-        return 10 ** (-options.bound / 20) < _DOUBLE_RMS
-    if options.mode == "nrmse":
-        return options.bound < _DOUBLE_RMS
+    if options.mode in ("nrmse", "psnr"):
+        return allowed_nrmse(options.mode, options.bound) < _DOUBLE_RMS
     if options.mode == "rel":
         return options.bound < _DOUBLE_POINTWISE
     if options.mode not in ("abs", "pw_rel"):

@@ -33,15 +33,18 @@ def pointwise_bound(header: Header, variable: Variable) -> float:
     return header.bound * variable.range if header.mode == "rel" else 0.0
 
 
+def allowed_nrmse(mode: str, bound: float) -> float:
+    """Root-mean-square error over the range that the modes ``nrmse`` and ``psnr`` allow."""
+    return bound if mode == "nrmse" else 10 ** (-bound / 20)
+
+
 def target_of(header: Header, variable: Variable) -> float:
     """Root-mean-square error to aim at, normalised by the range.
 
     Never above `_LOOSEST`: larger ones leave the range of floats.
     """
-    if header.mode == "psnr":
-        target = 10 ** (-header.bound / 20)
-    elif header.mode == "nrmse":
-        target = header.bound
+    if header.mode in ("nrmse", "psnr"):
+        target = allowed_nrmse(header.mode, header.bound)
     else:
         target = pointwise_bound(header, variable) / variable.range / 2
     return min(target, _LOOSEST)
